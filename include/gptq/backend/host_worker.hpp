@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// HostWorker: the part of a worker that every backend in host memory shares - everything but the matrix products.
+
+#include <gptq/backend/host_matrix.hpp>
+#include <gptq/core/half.hpp>
+#include <gptq/core/params.hpp>
+#include <gptq/kernel/column_block.hpp>
+#include <gptq/kernel/column_layout.hpp>
+#include <gptq/kernel/panel.hpp>
+#include <gptq/scheme/range.hpp>
+
+#include <bit>    // std::bit_cast
+#include <cmath>  // std::isfinite
+#include <span>
+
+namespace gptq::backend {
+
+// Unqualified, these names find both the scalar versions and, by argument, those for lanes.
+using kernel::load, kernel::store, kernel::store_codes;
+
+/// Position (row · cols + col) of the first element of a row that is not finite, or -1.
+template <class T>
+Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
+  // All exponent bits set means infinite or not a number. Tests of integers become vector code.
+  unsigned bad = 0;
+  for (Index c = 0; c < matrix.cols(); ++c)
+    bad |= (std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
+  if (bad)
+    for (Index c = 0; c < matrix.cols(); ++c)
+      if (!std::isfinite(static_cast<float>(to_float(matrix(row, c))))) return row * matrix.cols() + c;
+  return -1;
+}
+
+/// \tparam Scalar  float or double
+/// \tparam T       what the kernels compute with: Scalar, or a lane of it
+/// \tparam Rows    rows in one T
+template <class Scalar, class T, int Rows>
+class HostWorker {
+ public:
+  using Matrix = HostMatrix<Scalar>;
+  using Codes = HostMatrix<std::uint8_t>;
+  using Panel = gptq::Panel<Matrix, Codes>;
+
+  Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, padded(cols)); }
+
+  /// Rows [first, first + rows) of a weight [out, in], input-major, columns in solving order, dead columns as zeros.
+  template <class W>
+  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout) const {
+    const Index n = weight.cols(), width = padded(rows);
+    Panel panel{.first = first, .rows = rows, .weight = Matrix::zeros(n, width)};
+    constexpr Index strip = 64;  // columns written at a time: their cache lines stay while the rows go by
+    for (Index begin = 0; begin < n; begin += strip) {
+      const Index end = (std::min)(n, begin + strip);
+      for (Index r = 0; r < rows; ++r)
+        for (Index p = begin; p < end; ++p)
+          panel.weight(p, r) = static_cast<Scalar>(to_float(weight(first + r, layout.column(p))));
+    }
+    for (Index p = 0; p < n; ++p)
+      if (layout.dead(p)) std::fill_n(panel.weight.row(p), width, Scalar(0));
+    panel.residual = Matrix::zeros(n, width);
+    panel.scales = Matrix(layout.groups(), width);
+    panel.zeros = Matrix(layout.groups(), width);
+    panel.codes = Codes(n, width);
+    panel.loss.assign(std::size_t(n), 0.0);
+    return panel;
+  }
+
+  /// Scales and zero points of groups [first, last), from columns given as rows of `source`, which starts at position `base`.
+  template <class S>
+  void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout, const Matrix& source, Index base,
+           Index first, Index last, Panel& panel) const {
+    for (Index g = first; g < last; ++g) {
+      const std::span<const Index> members = layout.members(g);
+      const auto importance = [&](Index j) { return static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]); };
+      for (Index row = 0; row < source.cols(); row += Rows) {
+        const auto column = [&](Index j) { return load(source.row(members[std::size_t(j)] - base) + row, T{}); };
+        const auto grid = scheme::fit_grid<T>(scheme, column, importance, static_cast<Index>(members.size()), search);
+        store(panel.scales.row(g) + row, grid.scale);
+        store(panel.zeros.row(g) + row, grid.zero);
+      }
+    }
+  }
+
+  /// Rounds the columns at positions [first, last), whose corrections from earlier columns stand in panel.residual.
+  template <class S>
+  void solve(const S& scheme, const ColumnLayout& layout, const Matrix& factor, Index first, Index last, Panel& panel) const {
+    const kernel::ColumnBlock<Scalar> block{.width = last - first,
+                                            .stride = panel.weight.cols(),
+                                            .weight = panel.weight.row(first),
+                                            .residual = panel.residual.row(first),
+                                            .codes = panel.codes.row(first),
+                                            .factor = factor.row(first) + first,
+                                            .factor_stride = factor.cols(),
+                                            .scales = panel.scales.data(),
+                                            .zeros = panel.zeros.data(),
+                                            .grid_stride = panel.scales.cols(),
+                                            .group = layout.group().data() + first};
+    kernel::ColumnSums sums{.loss = panel.loss.data() + first};
+    for (Index row = 0; row < panel.weight.cols(); row += Rows)
+      kernel::solve_block<T>(scheme, block, row, panel.rows - row, sums);
+    panel.clipped += sums.clipped;
+  }
+
+  /// Rounds every weight to the nearest code of its grid: codes and residual, no compensation.
+  template <class S>
+  void round(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
+    for (Index p = 0; p < layout.columns(); ++p) {
+      const Index g = layout.group()[std::size_t(p)];
+      for (Index row = 0; row < panel.weight.cols(); row += Rows) {
+        const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}), load(panel.zeros.row(g) + row, T{})};
+        const T weight = load(panel.weight.row(p) + row, T{});
+        const T code = scheme.encode(weight, grid);
+        store_codes(panel.codes.row(p) + row, code);
+        store(panel.residual.row(p) + row, weight - scheme.decode(code, grid));
+      }
+    }
+  }
+
+  /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept, columns in its own order.
+  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes, MatrixView<float> scales,
+             MatrixView<float> zeros) const {
+    for (Index p = 0; p < layout.columns(); ++p)
+      for (Index r = 0; r < panel.rows; ++r) codes(panel.first + r, layout.column(p)) = panel.codes(p, r);
+    for (Index g = 0; g < layout.groups(); ++g)
+      for (Index r = 0; r < panel.rows; ++r) {
+        scales(panel.first + r, g) = static_cast<float>(panel.scales(g, r));
+        zeros(panel.first + r, g) = static_cast<float>(panel.zeros(g, r));
+      }
+  }
+
+  /// Σ_p weight[p] · Σ_rows A_p², over the panel's real rows.
+  double weighted_squares(const Matrix& a, Index rows, std::span<const double> weight) const {
+    double total = 0;
+    for (Index p = 0; p < a.rows(); ++p) {
+      double squares = 0;
+      for (Index r = 0; r < rows; ++r) squares += static_cast<double>(a(p, r)) * a(p, r);
+      total += weight[std::size_t(p)] * squares;
+    }
+    return total;
+  }
+
+ private:
+  static Index padded(Index rows) { return (rows + Rows - 1) / Rows * Rows; }
+};
+
+}  // namespace gptq::backend

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// backend::Reference: plain loops in double precision. The oracle that other backends are tested against, and the
+// example to read before writing one.
+
+#include <gptq/backend/host_worker.hpp>
+
+#include <cmath>  // std::sqrt
+#include <limits>
+#include <span>
+#include <vector>
+
+namespace gptq::backend {
+
+class Reference {
+ public:
+  using Scalar = double;
+  using Matrix = HostMatrix<double>;
+
+  class Worker : public HostWorker<double, double, 1> {
+   public:
+    /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from, from + from_count)
+    void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in, Index from,
+                   Index from_count) const {
+      for (Index j = to; j < to + to_count; ++j)
+        for (Index k = from; k < from + from_count; ++k)
+          for (Index r = 0; r < in.cols(); ++r) out(j, r) += factor(k, j) * in(k, r);
+    }
+
+    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all columns rounded so far.
+    Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
+      Matrix v(last - first, panel.weight.cols());
+      for (Index r = 0; r < v.cols(); ++r)
+        for (Index j = first; j < last; ++j) {
+          double x = panel.residual(j, r);
+          for (Index k = first; k < j; ++k) x -= (v(k - first, r) - panel.weight(k, r)) * factor(k, j);
+          v(j - first, r) = panel.weight(j, r) + x / factor(j, j);
+        }
+      return v;
+    }
+
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major
+    double energy(const Matrix& factor, const Matrix& a) const {
+      double total = 0;
+      for (Index r = 0; r < a.cols(); ++r)
+        for (Index j = 0; j < a.rows(); ++j) {
+          double x = 0;
+          for (Index k = 0; k <= j; ++k) x += a(k, r) * factor(k, j);
+          total += x * x;
+        }
+      return total;
+    }
+  };
+
+  Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, cols); }
+
+  template <class T>
+  Matrix upload(MatrixView<const T> from) const {
+    Matrix matrix(from.rows(), from.cols());
+    for (Index r = 0; r < from.rows(); ++r)
+      for (Index c = 0; c < from.cols(); ++c) matrix(r, c) = static_cast<double>(to_float(from(r, c)));
+    return matrix;
+  }
+
+  template <class T>
+  void download(const Matrix& from, MatrixView<T> to) const {
+    for (Index r = 0; r < from.rows(); ++r)
+      for (Index c = 0; c < from.cols(); ++c) to(r, c) = static_cast<T>(from(r, c));
+  }
+
+  template <class T>
+  Index find_non_finite(MatrixView<const T> matrix) const {
+    for (Index r = 0; r < matrix.rows(); ++r)
+      if (const Index at = find_non_finite_in_row(matrix, r); at >= 0) return at;
+    return -1;
+  }
+
+  template <class T>
+  void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
+    for (Index t = 0; t < x.rows(); ++t)
+      for (Index i = 0; i < x.cols(); ++i) {
+        const double scaled = static_cast<double>(to_float(x(t, i))) * (token_weights ? token_weights[t] : 1.0f);
+        for (Index j = i; j < x.cols(); ++j) sum(i, j) += scaled * static_cast<double>(to_float(x(t, j)));
+      }
+  }
+
+  void add(Matrix& sum, const Matrix& other) const {
+    for (Index i = 0; i < sum.rows() * sum.cols(); ++i) sum.data()[i] += other.data()[i];
+  }
+
+  std::vector<double> diagonal(const Matrix& matrix) const {
+    std::vector<double> values(static_cast<std::size_t>(matrix.rows()));
+    for (Index i = 0; i < matrix.rows(); ++i) values[std::size_t(i)] = matrix(i, i);
+    return values;
+  }
+
+  Matrix arrange(const Matrix& from, std::span<const Index> order, double factor, std::span<const double> added) const {
+    const Index n = from.rows();
+    Matrix to = zeros(n, n);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = i; j < n; ++j) {
+        const Index a = order[std::size_t(i)], b = order[std::size_t(j)];
+        to(i, j) = factor * from((std::min)(a, b), (std::max)(a, b)) + (i == j ? added[std::size_t(i)] : 0.0);
+      }
+    return to;
+  }
+
+  Index factorize(Matrix& h) const {
+    for (Index k = h.rows() - 1; k >= 0; --k) {
+      const double original = h(k, k);
+      double pivot = original;
+      for (Index l = k + 1; l < h.rows(); ++l) pivot -= h(k, l) * h(k, l);
+      if (!(pivot > std::numeric_limits<double>::epsilon() * original)) return k;
+      h(k, k) = std::sqrt(pivot);
+      for (Index i = 0; i < k; ++i) {
+        double x = h(i, k);
+        for (Index l = k + 1; l < h.rows(); ++l) x -= h(i, l) * h(k, l);
+        h(i, k) = x / h(k, k);
+      }
+    }
+    return -1;
+  }
+
+  template <class F>
+  void for_panels(Index rows, F&& panel) const {
+    Worker worker;
+    panel(worker, Index{0}, rows);
+  }
+};
+
+}  // namespace gptq::backend

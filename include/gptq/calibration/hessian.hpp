@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Hessian: what calibration knows about one input of a model, H = XᵀX over all tokens seen. Layers that read the
+// same input (q, k and v; gate and up) share one, and any number of solves leaves it as it is.
+
+#include <gptq/core/concepts.hpp>
+#include <gptq/core/half.hpp>
+
+#include <cmath>  // std::isfinite
+#include <span>
+#include <string_view>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq {
+
+namespace detail {
+
+/// \throws NumericalError  names the first element that is not finite
+template <class B, class T>
+void require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
+  const Index at = backend.find_non_finite(matrix);
+  if (at < 0) return;
+  const Index row = at / matrix.cols(), col = at % matrix.cols();
+  throw NumericalError(message(name, "(", row, ", ", col, ") = ", to_float(matrix(row, col)), " is not finite"));
+}
+
+}  // namespace detail
+
+/// The sum is kept as it is and divided by the number of tokens when it is read, so batches of any size and the
+/// Hessians of several processes add up exactly.
+template <Backend B>
+class Hessian {
+ public:
+  using Matrix = typename B::Matrix;
+
+  /// \param in_features  columns of the activations and of the weights that read them
+  explicit Hessian(Index in_features, B backend = B{})
+      : backend_(std::move(backend)), sum_(backend_.zeros(checked(in_features), in_features)) {}
+
+  /// Adds activations [tokens, in_features] of float, double, bfloat16 or float16, any strides.
+  /// \throws InvalidArgument  the shape does not fit
+  /// \throws NumericalError   an activation is not finite; nothing was added
+  template <class T>
+  void add(MatrixView<T> activations) {
+    add_weighted<std::remove_const_t<T>>(activations, nullptr);
+  }
+
+  /// The same with a weight per token: 0 leaves a token out (padding), others say how much it counts.
+  /// \throws InvalidArgument  a weight is negative or not finite, or their number is not that of the tokens
+  template <class T>
+  void add(MatrixView<T> activations, std::span<const float> token_weights) {
+    detail::require(static_cast<Index>(token_weights.size()) == activations.rows(), "token_weights has ", token_weights.size(),
+                    " entries for ", activations.rows(), " tokens");
+    for (std::size_t t = 0; t < token_weights.size(); ++t)
+      detail::require(std::isfinite(token_weights[t]) && token_weights[t] >= 0, "token_weights[", t, "] = ", token_weights[t],
+                      " must be finite and not negative");
+    add_weighted<std::remove_const_t<T>>(activations, token_weights.data());
+  }
+
+  /// Adds what another Hessian of the same input has seen.
+  void merge(const Hessian& other) {
+    detail::require(other.in_features() == in_features(), "cannot merge a Hessian of ", other.in_features(), " inputs into one of ",
+                    in_features());
+    backend_.add(sum_, other.sum_);
+    tokens_ += other.tokens_;
+  }
+
+  Index in_features() const { return sum_.rows(); }
+
+  /// Tokens seen, each counted with its weight.
+  double tokens() const { return tokens_; }
+
+  /// Σ xxᵀ over tokens, not divided, upper triangle, where the backend keeps it.
+  const Matrix& sum() const { return sum_; }
+
+  const B& backend() const { return backend_; }
+
+ private:
+  static Index checked(Index in_features) {
+    detail::require(in_features > 0, "a Hessian needs a positive number of inputs, not ", in_features);
+    detail::checked_size(in_features, in_features);
+    return in_features;
+  }
+
+  template <class T>
+  void add_weighted(MatrixView<const T> x, const float* token_weights) {
+    detail::require(x.cols() == in_features(), "activations have ", x.cols(), " columns, the Hessian has ", in_features(), " inputs");
+    detail::require_finite(backend_, x, "activations");
+    backend_.accumulate(sum_, x, token_weights);
+    if (token_weights)
+      for (Index t = 0; t < x.rows(); ++t) tokens_ += static_cast<double>(token_weights[t]);
+    else
+      tokens_ += static_cast<double>(x.rows());
+  }
+
+  B backend_;
+  Matrix sum_;
+  double tokens_ = 0;
+};
+
+}  // namespace gptq

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Every error that gptq throws. A message says what is wrong, where (file, tensor, row, column) and
+// the value; the type says whose fault it is.
+
+#include <sstream>    // std::ostringstream
+#include <stdexcept>  // std::runtime_error
+#include <string>
+
+namespace gptq {
+
+/// Base of every exception thrown by the library.
+class Error : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// The caller asked for something that cannot be done: a shape, a range, an option.
+class InvalidArgument : public Error {
+  using Error::Error;
+};
+
+/// The numbers do not allow it: NaN in the input, a Hessian that cannot be factored, a scale out of range.
+class NumericalError : public Error {
+  using Error::Error;
+};
+
+/// A file is not what it claims to be.
+class FormatError : public Error {
+  using Error::Error;
+};
+
+/// The operating system refused: a file that cannot be opened, a full disk.
+class IoError : public Error {
+  using Error::Error;
+};
+
+/// The caller's progress callback asked to stop. Nothing was written.
+class Cancelled : public Error {
+ public:
+  Cancelled() : Error("cancelled") {}
+};
+
+namespace detail {
+
+/// One string from anything that can be streamed.
+template <class... Parts>
+std::string message(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
+}
+
+template <class Exception = InvalidArgument, class... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) throw Exception(message(parts...));
+}
+
+}  // namespace detail
+}  // namespace gptq

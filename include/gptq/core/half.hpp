@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The two 16-bit floating-point formats of model files, as storage: convert to float to compute.
+// Both conversions to 16 bits round to nearest even, as IEEE 754 and PyTorch do.
+
+#include <gptq/config.hpp>
+
+#include <bit>  // std::bit_cast
+#include <cstdint>
+
+namespace gptq {
+
+/// IEEE 754 binary16: 1 sign, 5 exponent, 10 mantissa bits.
+struct float16 {
+  std::uint16_t bits = 0;
+  friend bool operator==(float16, float16) = default;
+};
+
+/// The upper half of a float: 1 sign, 8 exponent, 7 mantissa bits.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+  friend bool operator==(bfloat16, bfloat16) = default;
+};
+
+GPTQ_HD constexpr float to_float(float x) { return x; }
+GPTQ_HD constexpr double to_float(double x) { return x; }
+
+GPTQ_HD constexpr float to_float(bfloat16 x) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
+}
+
+/// Branch-free, so that a loop over an array of them becomes vector code.
+GPTQ_HD constexpr float to_float(float16 x) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
+  // The exponent field is 112 too small for a float; one multiplication corrects it and, at the same
+  // time, normalises the subnormal numbers.
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
+  const std::uint32_t special = x.bits & 0x7c00u;
+  const std::uint32_t finite = std::bit_cast<std::uint32_t>(scaled);
+  const std::uint32_t infinite_or_nan = magnitude | 0x7f800000u;
+  return std::bit_cast<float>(sign | (special == 0x7c00u ? infinite_or_nan : finite));
+}
+
+GPTQ_HD constexpr bfloat16 to_bfloat16(float x) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const bool nan = (bits & 0x7fffffffu) > 0x7f800000u;
+  const std::uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return {static_cast<std::uint16_t>(nan ? (bits >> 16) | 0x40u : rounded)};
+}
+
+GPTQ_HD constexpr float16 to_float16(float x) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t sign = (bits >> 16) & 0x8000u;
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  std::uint32_t half = 0;
+  if (magnitude > 0x7f800000u) {
+    half = 0x7e00u;
+  } else if (magnitude >= 0x477ff000u) {  // 65520 and more: beyond the largest half, 65504
+    half = 0x7c00u;
+  } else if (magnitude >= 0x38800000u) {  // 2⁻¹⁴ and more: a normal half
+    half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
+  } else {  // subnormal: one unit is 2⁻²⁴, which is also the last place of floats in [½, 1)
+    half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  }
+  return {static_cast<std::uint16_t>(sign | half)};
+}
+
+}  // namespace gptq

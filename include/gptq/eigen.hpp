@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Eigen matrices as views, without a copy, and quantized matrices as Eigen matrices.
+
+#include <gptq/quantized_matrix.hpp>
+
+#include <Eigen/Core>
+
+namespace gptq {
+
+/// Any Eigen matrix, map or block that has its numbers in memory, in either storage order.
+template <class Derived>
+auto view(const Eigen::DenseBase<Derived>& matrix) {
+  static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
+                "gptq: view() needs a matrix, a map or a block: an expression has no numbers in memory, evaluate it first");
+  const Derived& m = matrix.derived();
+  const Index row_stride = Derived::IsRowMajor ? m.outerStride() : m.innerStride();
+  const Index col_stride = Derived::IsRowMajor ? m.innerStride() : m.outerStride();
+  return MatrixView<const typename Derived::Scalar>(m.data(), m.rows(), m.cols(), row_stride, col_stride);
+}
+
+/// A temporary would be gone before the view is used.
+template <class Derived>
+void view(const Eigen::PlainObjectBase<Derived>&& matrix) = delete;
+
+/// All weights of a quantized matrix.
+template <class S>
+Eigen::MatrixXf to_eigen(const QuantizedMatrix<S>& quantized) {
+  Eigen::MatrixXf out(quantized.rows(), quantized.cols());
+  quantized.dequantize({out.data(), out.rows(), out.cols(), 1, out.rows()});
+  return out;
+}
+
+}  // namespace gptq

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// ColumnLayout: in which order the columns of a weight are solved, and which group each one belongs to.
+
+#include <gptq/core/matrix_view.hpp>
+
+#include <algorithm>  // std::sort
+#include <span>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq {
+
+/// Positions are places in the solving order, 0 first; columns are places in the weight.
+class ColumnLayout {
+ public:
+  ColumnLayout() = default;
+
+  /// Groups of `group_size` neighbouring columns of the weight; the last one may be short.
+  ColumnLayout(std::vector<Index> order, Index group_size) : order_(std::move(order)), group_size_(group_size) {
+    const Index n = columns();
+    group_.resize(order_.size());
+    members_.resize(order_.size());
+    for (Index p = 0; p < n; ++p) {
+      group_[std::size_t(p)] = order_[std::size_t(p)] / group_size_;
+      members_[std::size_t(p)] = p;
+    }
+    std::sort(members_.begin(), members_.end(),
+              [this](Index a, Index b) { return order_[std::size_t(a)] < order_[std::size_t(b)]; });
+  }
+
+  Index columns() const { return static_cast<Index>(order_.size()); }
+  Index groups() const { return (columns() + group_size_ - 1) / group_size_; }
+
+  /// The column of the weight at a position.
+  std::span<const Index> order() const { return order_; }
+  Index column(Index position) const { return order_[std::size_t(position)]; }
+
+  /// The group at a position.
+  std::span<const Index> group() const { return group_; }
+
+  /// The positions of a group's columns, in the weight's order.
+  std::span<const Index> members(Index group) const {
+    const Index begin = group * group_size_;
+    return std::span(members_).subspan(std::size_t(begin), std::size_t((std::min)(group_size_, columns() - begin)));
+  }
+
+  /// Columns that were always zero in calibration: their weights are stored as zero.
+  bool dead(Index position) const { return !dead_.empty() && dead_[std::size_t(position)]; }
+  void set_dead(std::vector<bool> by_position) { dead_ = std::move(by_position); }
+
+  /// What a squared error at a position costs: the pivots d_j = R_jj² of the factored Hessian.
+  std::span<const double> pivots() const { return pivots_; }
+  void set_pivots(std::vector<double> by_position) { pivots_ = std::move(by_position); }
+
+ private:
+  std::vector<Index> order_, group_, members_;
+  std::vector<bool> dead_;
+  std::vector<double> pivots_;
+  Index group_size_ = 1;
+};
+
+}  // namespace gptq

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// A lane: the same column of N neighbouring rows, computed side by side by the CPU's vector units.
+// It answers to the names in arithmetic.hpp, so schemes and kernels do not know how many rows they hold.
+
+#include <gptq/core/matrix_view.hpp>
+#include <gptq/kernel/arithmetic.hpp>
+
+#include <cstdint>
+#include <cstring>  // std::memcpy
+
+namespace gptq::kernel {
+
+/// N rows of a column. The compiler's vector type is lowered to what the machine has: one AVX-512
+/// register of 16 floats, two of AVX, four of SSE or NEON.
+template <class T, int N>
+struct Lane {
+  typedef T Vector __attribute__((vector_size(sizeof(T) * N)));
+  static constexpr int size = N;
+
+  Vector v;
+
+  Lane() = default;
+  Lane(T x) : v(Vector{} + x) {}
+  explicit Lane(const Vector& x) : v(x) {}
+
+  friend Lane operator+(const Lane& a, const Lane& b) { return Lane(a.v + b.v); }
+  friend Lane operator-(const Lane& a, const Lane& b) { return Lane(a.v - b.v); }
+  friend Lane operator*(const Lane& a, const Lane& b) { return Lane(a.v * b.v); }
+  friend Lane operator/(const Lane& a, const Lane& b) { return Lane(a.v / b.v); }
+  friend Lane operator-(const Lane& a) { return Lane(-a.v); }
+  Lane& operator+=(const Lane& b) {
+    v += b.v;
+    return *this;
+  }
+
+  /// What a comparison gives: all ones or all zeros per row, for `select`.
+  struct Mask {
+    decltype(Vector{} < Vector{}) v;
+    friend Mask operator&(const Mask& a, const Mask& b) { return {a.v & b.v}; }
+    friend Mask operator|(const Mask& a, const Mask& b) { return {a.v | b.v}; }
+  };
+  friend Mask operator<(const Lane& a, const Lane& b) { return {a.v < b.v}; }
+  friend Mask operator>(const Lane& a, const Lane& b) { return {a.v > b.v}; }
+  friend Mask operator==(const Lane& a, const Lane& b) { return {a.v == b.v}; }
+};
+
+template <class T, int N>
+Lane<T, N> select(const typename Lane<T, N>::Mask& mask, const Lane<T, N>& yes, const Lane<T, N>& no) {
+  return Lane<T, N>(mask.v ? yes.v : no.v);
+}
+
+template <class T, int N>
+Lane<T, N> min(const Lane<T, N>& a, const Lane<T, N>& b) {
+  return select(a < b, a, b);
+}
+
+template <class T, int N>
+Lane<T, N> max(const Lane<T, N>& a, const Lane<T, N>& b) {
+  return select(a > b, a, b);
+}
+
+template <class T, int N>
+Lane<T, N> abs(const Lane<T, N>& x) {
+  return select(x < Lane<T, N>(0), -x, x);
+}
+
+/// Ties to even. Adding 1.5·2²³ (2⁵² for double) shifts the fraction out of the mantissa, and the adder
+/// rounds it the same way; the clamp keeps larger numbers, which are integers anyway, out of the trick.
+template <class T, int N>
+Lane<T, N> round_even(const Lane<T, N>& x) {
+  constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
+  constexpr T limit = sizeof(T) == 4 ? T(0x1p22) : T(0x1p51);
+  const Lane<T, N> rounded = (x + Lane<T, N>(magic)) - Lane<T, N>(magic);
+  return select(abs(x) < Lane<T, N>(limit), rounded, x);
+}
+
+template <class T, int N>
+Lane<T, N> load(const T* from, const Lane<T, N>& /*kind*/) {
+  Lane<T, N> x;
+  std::memcpy(&x.v, from, sizeof(x.v));
+  return x;
+}
+
+template <class T, int N>
+void store(T* to, const Lane<T, N>& x) {
+  std::memcpy(to, &x.v, sizeof(x.v));
+}
+
+template <class T, int N>
+void store_codes(std::uint8_t* to, const Lane<T, N>& x) {
+  for (int i = 0; i < N; ++i) to[i] = static_cast<std::uint8_t>(static_cast<int>(x.v[i]));
+}
+
+/// Sum over the first `rows` rows.
+template <class T, int N>
+double sum(const Lane<T, N>& x, Index rows) {
+  double total = 0;
+  for (Index i = 0; i < N && i < rows; ++i) total += x.v[i];
+  return total;
+}
+
+/// How many of the first `rows` rows a mask selects.
+template <class T, int N>
+Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index rows) {
+  static_cast<void>(kind);
+  Index total = 0;
+  for (Index i = 0; i < N && i < rows; ++i) total += mask.v[i] != 0;
+  return total;
+}
+
+template <class T, int N>
+Lane<T, N> round_to_float16(const Lane<T, N>& x) {
+  Lane<T, N> y;
+  for (int i = 0; i < N; ++i) y.v[i] = round_to_float16(x.v[i]);
+  return y;
+}
+
+template <class T, int N>
+Lane<T, N> round_to_bfloat16(const Lane<T, N>& x) {
+  Lane<T, N> y;
+  for (int i = 0; i < N; ++i) y.v[i] = round_to_bfloat16(x.v[i]);
+  return y;
+}
+
+}  // namespace gptq::kernel

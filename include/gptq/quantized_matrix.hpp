@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// QuantizedMatrix: integer codes, the grids they belong to, and the report of how they came about. What is stored
+// here is what was rounded, bit for bit: no step between here and the file rounds again.
+
+#include <gptq/core/concepts.hpp>
+#include <gptq/core/report.hpp>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace gptq {
+
+/// A weight [rows = out_features, cols = in_features] in the weight's own column order.
+template <class S>
+class QuantizedMatrix {
+ public:
+  QuantizedMatrix(Index rows, Index cols, Index group_size, S scheme = S{})
+      : scheme_(scheme), rows_(rows), cols_(cols), group_size_(group_size), groups_((cols + group_size - 1) / group_size) {
+    codes_.resize(std::size_t(detail::checked_size(rows_, cols_)));
+    scales_.resize(std::size_t(rows_ * groups_));
+    zeros_.resize(std::size_t(rows_ * groups_));
+    group_index_.resize(std::size_t(cols_));
+    for (Index c = 0; c < cols_; ++c) group_index_[std::size_t(c)] = static_cast<std::int32_t>(c / group_size_);
+    column_loss_.assign(std::size_t(cols_), 0.0);
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index groups() const { return groups_; }
+  Index group_size() const { return group_size_; }
+  const S& scheme() const { return scheme_; }
+
+  // Held input-major, as solvers and packers walk through them; the views have the usual shapes.
+  MatrixView<const std::uint8_t> codes() const { return {codes_.data(), rows_, cols_, 1, rows_}; }  ///< [rows, cols]
+  MatrixView<const float> scales() const { return {scales_.data(), rows_, groups_, 1, rows_}; }     ///< [rows, groups]
+  MatrixView<const float> zeros() const { return {zeros_.data(), rows_, groups_, 1, rows_}; }       ///< [rows, groups]
+  MatrixView<std::uint8_t> codes() { return {codes_.data(), rows_, cols_, 1, rows_}; }
+  MatrixView<float> scales() { return {scales_.data(), rows_, groups_, 1, rows_}; }
+  MatrixView<float> zeros() { return {zeros_.data(), rows_, groups_, 1, rows_}; }
+
+  /// The group of each column.
+  std::span<const std::int32_t> group_index() const { return group_index_; }
+
+  /// Σ_rows d_j·e_j² per column: what rounding it cost, in the damped metric. They add up to report().damped_loss.
+  std::span<const double> column_loss() const { return column_loss_; }
+  std::span<double> column_loss() { return column_loss_; }
+
+  const Report& report() const { return report_; }
+  Report& report() { return report_; }
+
+  /// The weight at (row, col), as a reader of the stored matrix computes it.
+  float operator()(Index row, Index col) const {
+    const Index group = group_index_[std::size_t(col)];
+    return scheme_.decode(static_cast<float>(codes()(row, col)), scheme::Grid<float>{scales()(row, group), zeros()(row, group)});
+  }
+
+  /// Writes all weights to `out` [rows, cols].
+  void dequantize(MatrixView<float> out) const {
+    detail::require(out.rows() == rows_ && out.cols() == cols_, "dequantize: the output is ", out.rows(), " x ", out.cols(),
+                    ", the weight ", rows_, " x ", cols_);
+    for (Index r = 0; r < rows_; ++r)
+      for (Index c = 0; c < cols_; ++c) out(r, c) = (*this)(r, c);
+  }
+
+ private:
+  S scheme_;
+  Index rows_, cols_, group_size_, groups_;
+  std::vector<std::uint8_t> codes_;
+  std::vector<float> scales_, zeros_;
+  std::vector<std::int32_t> group_index_;
+  std::vector<double> column_loss_;
+  Report report_;
+};
+
+}  // namespace gptq

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Quantizer: calibrate once, factor once, round every row against that factor, keep exactly what was rounded.
+
+#include <gptq/calibration/damping.hpp>
+#include <gptq/calibration/hessian.hpp>
+#include <gptq/quantized_matrix.hpp>
+#include <gptq/solver/panel_solver.hpp>
+
+#include <map>
+#include <mutex>
+#include <string_view>
+#include <utility>  // std::move
+
+namespace gptq {
+
+/// GPTQ for one weight matrix (Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
+/// Transformers", 2022): each column is rounded in turn, and the columns behind it make up for the error as far as
+/// the Hessian of the inputs says that they can.
+///
+///   gptq::Hessian<gptq::backend::Cpu> hessian(weight.cols());
+///   hessian.add(gptq::view(activations));                                  // [tokens, in]
+///   gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
+///   const auto layer = quantizer.quantize(gptq::view(weight), hessian);    // weight [out, in]
+template <Scheme S, Backend B>
+class Quantizer {
+ public:
+  /// \throws InvalidArgument  a parameter is out of range
+  explicit Quantizer(Params params = {}, S scheme = {}) : params_(params), scheme_(scheme) { params_.validate(); }
+
+  const Params& params() const { return params_; }
+
+  /// \param weight   [out_features, in_features], any strides; float, double, bfloat16 or float16
+  /// \param hessian  of the layer's input; not changed
+  /// \param name     of the layer, for messages
+  /// \throws InvalidArgument  shapes do not fit, or the group size does not divide in_features
+  /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored, a scale does not fit its type
+  template <class W>
+  QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian, std::string_view name = {}) const {
+    const MatrixView<const std::remove_const_t<W>> w = weight;
+    const Index n = w.cols();
+    detail::require(w.rows() > 0, "the weight ", name, " has no rows");
+    detail::require(n == hessian.in_features(), "the weight ", name, " has ", n, " inputs, the Hessian ", hessian.in_features());
+    require_divisible(params_, n, name);
+    detail::require_finite(hessian.backend(), w, name.empty() ? "weight" : name);
+
+    solver::Stopwatch total, watch;
+    const DampedFactor<B> factor = damped_factor(hessian, params_);
+    const double factorize = watch.lap();
+
+    QuantizedMatrix<S> result(w.rows(), n, effective_group_size(params_, n), scheme_);
+    std::map<Index, solver::PanelReport> panels;  // by first row, so that sums do not depend on who finished first
+    std::mutex mutex;
+    hessian.backend().for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
+      solver::PanelReport report;
+      auto panel = worker.load_panel(w, first, rows, factor.layout);
+      solver::solve_panel<S, B>(worker, scheme_, factor, params_, panel, report.seconds);
+      report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
+      report.column_loss = std::move(panel.loss);
+      report.clipped = panel.clipped;
+      worker.store_panel(panel, factor.layout, result.codes(), result.scales(), result.zeros());
+      if (params_.measure_baseline) solver::measure_baseline<S, B>(worker, scheme_, factor, params_, panel, report);
+      const std::lock_guard lock(mutex);
+      panels.emplace(first, std::move(report));
+    });
+    require_scales(result, name);
+
+    Report& report = result.report();
+    report.tokens = hessian.tokens();
+    report.damping = factor.damping;
+    summarize(panels, factor.layout, params_.measure_baseline, result);
+    report.seconds.factorize = factorize;
+    report.seconds.total = total.lap();
+    return result;
+  }
+
+ private:
+  static void require_scales(const QuantizedMatrix<S>& result, std::string_view name) {
+    for (Index r = 0; r < result.rows(); ++r)
+      for (Index g = 0; g < result.groups(); ++g)
+        if (!std::isfinite(result.scales()(r, g)))
+          throw NumericalError(detail::message("the scale of row ", r, ", group ", g, " of ", name.empty() ? "the weight" : name,
+                                               " does not fit its type (", result.scales()(r, g), "): use another scale_type"));
+  }
+
+  static void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnLayout& layout, bool baseline,
+                        QuantizedMatrix<S>& result) {
+    Report& report = result.report();
+    double penalty = 0, output_energy = 0, rtn_loss = 0;
+    Index clipped = 0;
+    for (const auto& [first, panel] : panels) {
+      for (Index p = 0; p < layout.columns(); ++p)
+        result.column_loss()[std::size_t(layout.column(p))] += panel.column_loss[std::size_t(p)];
+      penalty += panel.penalty;
+      output_energy += panel.output_energy;
+      rtn_loss += panel.rtn_loss;
+      clipped += panel.clipped;
+      report.seconds.fit += panel.seconds.fit;
+      report.seconds.solve += panel.seconds.solve;
+      report.seconds.measure += panel.seconds.measure;
+    }
+    for (const double loss : result.column_loss()) report.damped_loss += loss;
+    report.loss = (std::max)(0.0, report.damped_loss - penalty);
+    report.clipped = static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
+    if (baseline && output_energy > 0) {
+      report.relative_error = report.loss / output_energy;
+      report.rtn_relative_error = (std::max)(0.0, rtn_loss) / output_energy;
+    }
+  }
+
+  Params params_;
+  S scheme_;
+};
+
+}  // namespace gptq

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Affine grids: weight = scale · (code − zero), with 2 to 8 bits per code. The grids of the GPTQ, AWQ and
+// compressed-tensors formats and of most of GGUF.
+
+#include <gptq/scheme/grid.hpp>
+
+namespace gptq::scheme {
+
+enum class Symmetry {
+  symmetric,   ///< zero point fixed at 2^(bits−1); nothing but the scale is stored
+  asymmetric,  ///< zero point stored per group, a code itself, so that zero is always on the grid
+};
+
+template <int Bits, Symmetry Kind = Symmetry::symmetric>
+struct Affine {
+  static_assert(Bits >= 2 && Bits <= 8, "gptq: an affine scheme has 2 to 8 bits");
+
+  static constexpr int bits = Bits;
+  static constexpr int max_code = (1 << Bits) - 1;
+  static constexpr bool symmetric = Kind == Symmetry::symmetric;
+
+  /// Nearest code, ties to even; x beyond the grid is clamped to its ends.
+  template <class T>
+  GPTQ_HD T encode(const T& x, const Grid<T>& grid) const {
+    return clamp<T>(round_even(x / grid.scale) + grid.zero, T(0), T(max_code));
+  }
+
+  template <class T>
+  GPTQ_HD T decode(const T& code, const Grid<T>& grid) const {
+    return grid.scale * (code - grid.zero);
+  }
+
+  /// The grid that covers [low, high], low ≤ 0 ≤ high, low < high (GPTQ's own formulas).
+  template <class T>
+  GPTQ_HD Grid<T> fit(const T& low, const T& high, ScaleType type) const {
+    if constexpr (symmetric) {
+      const T reach = max(-low, high);
+      return {round_scale(reach * T(2.0f / max_code), type), T(1 << (Bits - 1))};
+    } else {
+      const T scale = round_scale((high - low) / T(max_code), type);
+      return {scale, clamp<T>(round_even(-low / scale), T(0), T(max_code))};
+    }
+  }
+
+  /// The neighbours of a fitted grid that the range search tries too. Symmetric: the mirrored grid, which has
+  /// its extra level on the positive side. Asymmetric: the zero point one lower and one higher.
+  static constexpr int variants = symmetric ? 2 : 3;
+  static constexpr bool signed_variants = symmetric;  ///< variants other than 0 have negative scales
+
+  template <class T>
+  GPTQ_HD Grid<T> variant(const Grid<T>& grid, int which) const {
+    if constexpr (symmetric) {
+      return {which == 0 ? grid.scale : -grid.scale, grid.zero};
+    } else {
+      const T shifted = grid.zero + T(which == 0 ? 0 : which == 1 ? -1 : 1);
+      return {grid.scale, clamp<T>(shifted, T(0), T(max_code))};
+    }
+  }
+};
+
+using Int2 = Affine<2>;
+using Int3 = Affine<3>;
+using Int4 = Affine<4>;
+using Int8 = Affine<8>;
+
+template <int Bits>
+using Asymmetric = Affine<Bits, Symmetry::asymmetric>;
+
+}  // namespace gptq::scheme
