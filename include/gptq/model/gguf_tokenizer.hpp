@@ -30,9 +30,11 @@ inline nlohmann::json byte_level(bool use_regex) {
 /// How a byte-level vocabulary cuts text, by the name that llama.cpp gives it.
 /// \throws FormatError  a name that is not known
 inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
+  static const std::string gpt2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
   const auto sequence = [](nlohmann::json parts) { return nlohmann::json{{"type", "Sequence"}, {"pretokenizers", std::move(parts)}}; };
   if (pre == "gpt-2") return byte_level(true);
-  if (pre == "smollm") return sequence({{{"type", "Digits"}, {"individual_digits", true}}, byte_level(true)});
+  // Digits last, as transformers reads such a file: a space before a number stays with it.
+  if (pre == "smollm") return sequence({split_isolated(gpt2), {{"type", "Digits"}, {"individual_digits", true}}, byte_level(false)});
   if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3")
     return sequence({split_isolated("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
                                     "\\s+(?!\\S)|\\s+"),
@@ -42,7 +44,7 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
                                     "\\s+(?!\\S)|\\s+"),
                      byte_level(false)});
   if (pre == "default")
-    return sequence({split_isolated("[\\p{P}\\$\\+<=>\\^~\\|]+"), split_isolated("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)"),
+    return sequence({split_isolated("[\\p{P}\\$\\+<=>\\^~\\|]+"), split_isolated(gpt2),
                      split_isolated("\\p{N}+"), split_isolated("[0-9][0-9][0-9]"), byte_level(false)});
   unsupported_component("the GGUF pre-tokenizer \"" + pre + "\"");
 }

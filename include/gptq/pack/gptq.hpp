@@ -4,7 +4,6 @@
 // The GPTQ checkpoint layout of GPTQModel, AutoGPTQ and Hugging Face: one linear layer as qweight, qzeros, scales, g_idx.
 
 #include <gptq/core/error.hpp>
-#include <gptq/core/half.hpp>
 #include <gptq/pack/bitstream.hpp>
 #include <gptq/quantized_matrix.hpp>
 
@@ -24,10 +23,10 @@ constexpr std::string_view checkpoint_format(GptqFormat format) { return format 
 struct GptqTensors {
   Index in = 0, out = 0, groups = 0;
   int bits = 0;
-  std::vector<std::uint32_t> qweight;  ///< [in·bits/32, out]: codes packed down the inputs
-  std::vector<std::uint32_t> qzeros;   ///< [groups, out·bits/32]: zero points packed along the outputs
-  std::vector<float16> scales;         ///< [groups, out]
-  std::vector<std::int32_t> g_idx;     ///< [in]: group of each input
+  std::vector<std::uint32_t> qweight{};  ///< [in·bits/32, out]: codes packed down the inputs
+  std::vector<std::uint32_t> qzeros{};   ///< [groups, out·bits/32]: zero points packed along the outputs
+  std::vector<float> scales{};           ///< [groups, out]; fp16 in files that we write
+  std::vector<std::int32_t> g_idx{};     ///< [in]: group of each input
 };
 
 /// What the layout itself demands of a layer.
@@ -64,7 +63,7 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format, std::string_
 
   t.scales.resize(static_cast<std::size_t>(groups * out));
   for (Index g = 0; g < groups; ++g)
-    for (Index o = 0; o < out; ++o) t.scales[std::size_t(g * out + o)] = to_float16(q.scales()(o, g));
+    for (Index o = 0; o < out; ++o) t.scales[std::size_t(g * out + o)] = q.scales()(o, g);
   t.g_idx.assign(q.group_index().begin(), q.group_index().end());
   return t;
 }
@@ -87,19 +86,18 @@ inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float
   const Index zero_words = word_count(t.out, t.bits);
   // Adding within the field: a v1 reader that does not mask turns a stored 2^bits − 1 into 2^bits; writers avoid it.
   const std::uint32_t offset = format == GptqFormat::v1 ? 1 : 0, mask = (1u << t.bits) - 1u;
-  std::vector<float> zero(static_cast<std::size_t>(t.groups * t.out)), scale(zero.size());
+  std::vector<float> zero(static_cast<std::size_t>(t.groups * t.out));
   for (Index g = 0; g < t.groups; ++g)
     for (Index o = 0; o < t.out; ++o) {
       const auto word = [&](Index i) { return t.qzeros[std::size_t(g * zero_words + i)]; };
       zero[std::size_t(g * t.out + o)] = static_cast<float>((unpack(word, o, t.bits) + offset) & mask);
-      scale[std::size_t(g * t.out + o)] = to_float(t.scales[std::size_t(g * t.out + o)]);
     }
   for (Index i = 0; i < t.in; ++i) {
     const Index g = t.g_idx[std::size_t(i)];
     require<FormatError>(g >= 0 && g < t.groups, name, ": g_idx[", i, "] = ", g, " is not one of ", t.groups, " groups");
     for (Index o = 0; o < t.out; ++o) {
       const auto word = [&](Index w) { return qweight(w, o); };
-      weight(o, i) = scale[std::size_t(g * t.out + o)] * (static_cast<float>(unpack(word, i, t.bits)) - zero[std::size_t(g * t.out + o)]);
+      weight(o, i) = t.scales[std::size_t(g * t.out + o)] * (static_cast<float>(unpack(word, i, t.bits)) - zero[std::size_t(g * t.out + o)]);
     }
   }
 }

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The operations that a decoder is made of, on the CPU in single precision. Every task works on a tile whose shape
+// depends on the operands alone, so any number of threads gives the same bits.
+
+#include <gptq/backend/host_matrix.hpp>
+#include <gptq/exec/threads.hpp>
+#include <gptq/model/layer_weights.hpp>
+
+#include <Eigen/Core>
+
+#include <cmath>  // std::sqrt
+#include <span>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::model {
+
+/// cos and sin of position · frequency, for rope().
+struct RopeTable {
+  Index half = 0;  ///< pairs per head
+  std::vector<float> cosine, sine;  ///< [positions, half]
+
+  RopeTable() = default;
+  RopeTable(const Rope& rope, Index head_dim, Index positions) : half(head_dim / 2) {
+    const auto frequencies = rope.frequencies(head_dim);
+    for (Index p = 0; p < positions; ++p)
+      for (const double frequency : frequencies) {
+        cosine.push_back(static_cast<float>(std::cos(static_cast<double>(p) * frequency)));
+        sine.push_back(static_cast<float>(std::sin(static_cast<double>(p) * frequency)));
+      }
+  }
+};
+
+/// Heads of an attention layer.
+struct AttentionShape {
+  Index heads, kv_heads, head_dim;
+  Index window;  ///< positions that a query reaches back to, itself included; 0: all
+};
+
+template <class Executor = exec::Threads>
+class CpuOperations {
+ public:
+  using Tensor = backend::HostMatrix<float>;
+  using View = MatrixView<float>;
+  using ConstView = MatrixView<const float>;
+
+  explicit CpuOperations(Executor executor = Executor{}) : executor_(std::move(executor)) {}
+
+  const Executor& executor() const { return executor_; }
+
+  /// x·Wᵀ + b: x [tokens, in], W [out, in]
+  Tensor matmul(ConstView x, const Linear& linear) const {
+    Tensor y(x.rows(), linear.weight.rows());
+    matmul_into(y.view(), x, linear, false);
+    return y;
+  }
+
+  /// y += x·Wᵀ + b
+  void matmul_add(View y, ConstView x, const Linear& linear) const { matmul_into(y, x, linear, true); }
+
+  /// x / √(mean x² + ε) · weight, row by row
+  Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
+    Tensor y(x.rows(), x.cols());
+    for_rows(x.rows(), [&](Index r) { norm_row(&x(r, 0), y.row(r), weight, epsilon); });
+    return y;
+  }
+
+  /// The same on each head of a row.
+  void rms_norm_heads(View x, std::span<const float> weight, double epsilon) const {
+    const auto head_dim = static_cast<Index>(weight.size());
+    for_rows(x.rows(), [&](Index r) {
+      for (Index h = 0; h < x.cols(); h += head_dim) norm_row(&x(r, h), &x(r, h), weight, epsilon);
+    });
+  }
+
+  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a pair.
+  void rope(View x, const RopeTable& table, Index length) const {
+    for_rows(x.rows(), [&](Index r) {
+      const float* cosine = table.cosine.data() + r % length * table.half;
+      const float* sine = table.sine.data() + r % length * table.half;
+      for (Index h = 0; h < x.cols(); h += 2 * table.half) {
+        float* a = &x(r, h);
+        float* b = a + table.half;
+        for (Index i = 0; i < table.half; ++i) {
+          const float first = a[i], second = b[i];
+          a[i] = first * cosine[i] - second * sine[i];
+          b[i] = second * cosine[i] + first * sine[i];
+        }
+      }
+    });
+  }
+
+  /// Causal attention within each sequence of `length` rows: softmax(q·kᵀ/√d)·v, head by head.
+  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape, Index length) const {
+    Tensor out(q.rows(), q.cols());
+    const Index sequences = q.rows() / length, group = shape.heads / shape.kv_heads;
+    executor_.parallel_for(sequences * shape.heads, [&](Index task) {
+      const Index first = task / shape.heads * length, head = task % shape.heads * shape.head_dim;
+      const Index kv_head = task % shape.heads / group * shape.head_dim;
+      RowMajor scores(query_rows, length);
+      for (Index begin = 0; begin < length; begin += query_rows) {
+        const Index rows = (std::min)(query_rows, length - begin);
+        const Index from = shape.window > 0 ? (std::max)(Index(0), begin - shape.window + 1) : 0, keys = begin + rows - from;
+        auto s = scores.topLeftCorner(rows, keys);
+        s.noalias() = map(q, first + begin, head, rows, shape.head_dim) * map(k, first + from, kv_head, keys, shape.head_dim).transpose();
+        const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+        for (Index r = 0; r < rows; ++r) softmax(scores.row(r).data(), begin + r - from, keys, shape.window, scale);
+        map(out.view(), first + begin, head, rows, shape.head_dim).noalias() = s * map(v, first + from, kv_head, keys, shape.head_dim);
+      }
+    });
+    return out;
+  }
+
+  /// gate ← silu(gate) · up, element by element
+  void silu_mul(Tensor& gate, const Tensor& up) const {
+    for_rows(gate.rows(), [&](Index r) {
+      Eigen::Map<Eigen::ArrayXf> g(gate.row(r), gate.cols());
+      const Eigen::Map<const Eigen::ArrayXf> u(up.row(r), up.cols());
+      g = g / (1.0f + (-g).exp()) * u;
+    });
+  }
+
+  /// Rows of the table.
+  Tensor embedding(ConstView table, std::span<const std::int32_t> ids) const {
+    Tensor out(static_cast<Index>(ids.size()), table.cols());
+    for_rows(out.rows(), [&](Index r) { std::copy_n(&table(ids[std::size_t(r)], 0), table.cols(), out.row(r)); });
+    return out;
+  }
+
+ private:
+  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  static constexpr Index query_rows = 128;               // of attention done at once
+  static constexpr Index tile_rows = 512, tile_cols = 1024;  // of a product done as one task
+
+  static auto map(ConstView x, Index row, Index col, Index rows, Index cols) {
+    return Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>(&x(row, col), rows, cols, Eigen::OuterStride<>(x.row_stride()));
+  }
+  static auto map(View x, Index row, Index col, Index rows, Index cols) {
+    return Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>(&x(row, col), rows, cols, Eigen::OuterStride<>(x.row_stride()));
+  }
+
+  template <class F>
+  void for_rows(Index rows, F&& f) const {
+    constexpr Index strip = 32;
+    executor_.parallel_for((rows + strip - 1) / strip, [&](Index i) {
+      for (Index r = i * strip; r < (std::min)(rows, (i + 1) * strip); ++r) f(r);
+    });
+  }
+
+  void matmul_into(View y, ConstView x, const Linear& linear, bool add) const {
+    const Index tokens = x.rows(), in = x.cols(), out = linear.weight.rows();
+    const Index across = (out + tile_cols - 1) / tile_cols, down = (tokens + tile_rows - 1) / tile_rows;
+    executor_.parallel_for(across * down, [&](Index task) {
+      const Index row = task / across * tile_rows, col = task % across * tile_cols;
+      const Index rows = (std::min)(tile_rows, tokens - row), cols = (std::min)(tile_cols, out - col);
+      auto to = map(y, row, col, rows, cols);
+      const auto product = map(x, row, 0, rows, in) * map(linear.weight.view(), col, 0, cols, in).transpose();
+      if (add)
+        to.noalias() += product;
+      else
+        to.noalias() = product;
+      if (!linear.bias.empty()) to.rowwise() += Eigen::Map<const Eigen::RowVectorXf>(linear.bias.data() + col, cols);
+    });
+  }
+
+  static void norm_row(const float* x, float* y, std::span<const float> weight, double epsilon) {
+    const auto n = static_cast<Index>(weight.size());
+    const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n);
+    const float scale = 1.0f / std::sqrt(in.square().mean() + static_cast<float>(epsilon));
+    Eigen::Map<Eigen::ArrayXf>(y, n) = in * scale * w;
+  }
+
+  /// Turns scaled scores of one query into weights; keys behind it and beyond the window get none.
+  static void softmax(float* scores, Index last, Index keys, Index window, float scale) {
+    const Index first = window > 0 ? (std::max)(Index(0), last - window + 1) : 0;
+    Eigen::Map<Eigen::ArrayXf> live(scores + first, last + 1 - first);
+    live = ((live - live.maxCoeff()) * scale).exp();
+    live *= 1.0f / live.sum();
+    std::fill(scores, scores + first, 0.0f);
+    std::fill(scores + last + 1, scores + keys, 0.0f);
+  }
+
+  Executor executor_;
+};
+
+}  // namespace gptq::model

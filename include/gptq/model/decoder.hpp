@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Decoder: the forward pass of a Llama-like model, cut into the pieces between which calibration looks at the inputs
+// of linear modules. It holds no weights: a layer comes in, is used, and can go.
+
+#include <gptq/model/cpu_operations.hpp>
+#include <gptq/model/layer_weights.hpp>
+
+#include <utility>  // std::move
+
+namespace gptq::model {
+
+/// Rows of all tensors are tokens: whole sequences of `length` tokens, one after the other.
+/// \tparam Operations  matmul, rms_norm, rope, attention, silu_mul, embedding on its own tensors (CpuOperations)
+template <class Operations>
+class Decoder {
+ public:
+  using Tensor = typename Operations::Tensor;
+  using View = typename Operations::View;
+  using ConstView = typename Operations::ConstView;
+
+  /// \param length  tokens per sequence
+  Decoder(ModelConfig config, Index length, Operations operations)
+      : config_(std::move(config)), operations_(std::move(operations)), length_(length), rope_(config_.rope, config_.head_dim, length) {}
+
+  const ModelConfig& config() const { return config_; }
+  const Operations& operations() const { return operations_; }
+  Index length() const { return length_; }
+
+  /// Input of q, k and v.
+  Tensor attention_input(ConstView hidden, const LayerWeights& layer) const {
+    return operations_.rms_norm(hidden, layer.attention_norm, config_.norm_epsilon);
+  }
+
+  /// Input of o, from the input of q, k and v.
+  Tensor attend(ConstView x, const LayerWeights& layer, Index index) const {
+    Tensor q = operations_.matmul(x, layer[Module::q]), k = operations_.matmul(x, layer[Module::k]);
+    const Tensor v = operations_.matmul(x, layer[Module::v]);
+    if (config_.qk_norm) {
+      operations_.rms_norm_heads(q.view(), layer.q_norm, config_.norm_epsilon);
+      operations_.rms_norm_heads(k.view(), layer.k_norm, config_.norm_epsilon);
+    }
+    operations_.rope(q.view(), rope_, length_);
+    operations_.rope(k.view(), rope_, length_);
+    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, config_.window[std::size_t(index)]};
+    return operations_.attention(std::as_const(q).view(), std::as_const(k).view(), v.view(), shape, length_);
+  }
+
+  /// Adds the output of o to the residual stream.
+  void add_attention(View hidden, ConstView attended, const LayerWeights& layer) const {
+    operations_.matmul_add(hidden, attended, layer[Module::o]);
+  }
+
+  /// Input of gate and up.
+  Tensor mlp_input(ConstView hidden, const LayerWeights& layer) const {
+    return operations_.rms_norm(hidden, layer.mlp_norm, config_.norm_epsilon);
+  }
+
+  /// Input of down, from the input of gate and up.
+  Tensor activate(ConstView x, const LayerWeights& layer) const {
+    Tensor gate = operations_.matmul(x, layer[Module::gate]);
+    operations_.silu_mul(gate, operations_.matmul(x, layer[Module::up]));
+    return gate;
+  }
+
+  /// Adds the output of down to the residual stream.
+  void add_mlp(View hidden, ConstView activated, const LayerWeights& layer) const {
+    operations_.matmul_add(hidden, activated, layer[Module::down]);
+  }
+
+  /// One whole layer.
+  void forward(View hidden, const LayerWeights& layer, Index index) const {
+    add_attention(hidden, attend(attention_input(hidden, layer).view(), layer, index).view(), layer);
+    add_mlp(hidden, activate(mlp_input(hidden, layer).view(), layer).view(), layer);
+  }
+
+ private:
+  ModelConfig config_;
+  Operations operations_;
+  Index length_;
+  RopeTable rope_;
+};
+
+}  // namespace gptq::model
