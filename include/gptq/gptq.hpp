@@ -6,6 +6,7 @@
 
 #include <gptq/backend/cpu.hpp>
 #include <gptq/backend/reference.hpp>
+#include <gptq/baseline/rtn.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>

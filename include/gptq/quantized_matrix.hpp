@@ -7,8 +7,10 @@
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/report.hpp>
 
+#include <cmath>  // std::isfinite
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace gptq {
@@ -74,5 +76,15 @@ class QuantizedMatrix {
   std::vector<double> column_loss_;
   Report report_;
 };
+
+/// \throws NumericalError  a scale left the range of the type it is stored in
+template <class S>
+void require_scales(const QuantizedMatrix<S>& quantized, std::string_view name) {
+  for (Index r = 0; r < quantized.rows(); ++r)
+    for (Index g = 0; g < quantized.groups(); ++g)
+      if (!std::isfinite(quantized.scales()(r, g)))
+        throw NumericalError(detail::message("the scale of row ", r, ", group ", g, " of ", name.empty() ? "the weight" : name,
+                                             " does not fit its type (", quantized.scales()(r, g), "): use another scale_type"));
+}
 
 }  // namespace gptq

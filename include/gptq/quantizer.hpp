@@ -31,6 +31,10 @@ class Quantizer {
 
   const Params& params() const { return params_; }
 
+  /// Orders, damps and factors a Hessian; the result serves all weights that read the same input.
+  /// \throws NumericalError   the Hessian cannot be factored
+  DampedFactor<B> factorize(const Hessian<B>& hessian) const { return damped_factor(hessian, params_); }
+
   /// \param weight   [out_features, in_features], any strides; float, double, bfloat16 or float16
   /// \param hessian  of the layer's input; not changed
   /// \param name     of the layer, for messages
@@ -38,21 +42,36 @@ class Quantizer {
   /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored, a scale does not fit its type
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian, std::string_view name = {}) const {
-    const MatrixView<const std::remove_const_t<W>> w = weight;
+    require_weight(weight, hessian.in_features(), hessian.backend(), name);
+    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), factorize(hessian), name);
+  }
+
+  /// The same with a factor that `factorize` of a quantizer with the same order, group size and damping made.
+  template <class W>
+  QuantizedMatrix<S> quantize(MatrixView<W> weight, const DampedFactor<B>& factor, std::string_view name = {}) const {
+    require_weight(weight, factor.layout.columns(), factor.backend, name);
+    detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()), "the factor was made for groups of ",
+                    factor.layout.group_size(), ", group_size is ", params_.group_size);
+    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), factor, name);
+  }
+
+ private:
+  template <class W>
+  void require_weight(MatrixView<W> weight, Index in_features, const B& backend, std::string_view name) const {
+    detail::require(weight.rows() > 0, "the weight ", name, " has no rows");
+    detail::require(weight.cols() == in_features, "the weight ", name, " has ", weight.cols(), " inputs, the Hessian ", in_features);
+    require_divisible(params_, in_features, name);
+    require_finite(backend, MatrixView<const std::remove_const_t<W>>(weight), name.empty() ? "weight" : name);
+  }
+
+  template <class W>
+  QuantizedMatrix<S> quantize_checked(MatrixView<const W> w, const DampedFactor<B>& factor, std::string_view name) const {
+    Stopwatch total;
     const Index n = w.cols();
-    detail::require(w.rows() > 0, "the weight ", name, " has no rows");
-    detail::require(n == hessian.in_features(), "the weight ", name, " has ", n, " inputs, the Hessian ", hessian.in_features());
-    require_divisible(params_, n, name);
-    detail::require_finite(hessian.backend(), w, name.empty() ? "weight" : name);
-
-    solver::Stopwatch total, watch;
-    const DampedFactor<B> factor = damped_factor(hessian, params_);
-    const double factorize = watch.lap();
-
     QuantizedMatrix<S> result(w.rows(), n, effective_group_size(params_, n), scheme_);
     std::map<Index, solver::PanelReport> panels;  // by first row, so that sums do not depend on who finished first
     std::mutex mutex;
-    hessian.backend().for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
+    factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
       solver::PanelReport report;
       auto panel = worker.load_panel(w, first, rows, factor.layout);
       solver::solve_panel<S, B>(worker, scheme_, factor, params_, panel, report.seconds);
@@ -67,21 +86,12 @@ class Quantizer {
     require_scales(result, name);
 
     Report& report = result.report();
-    report.tokens = hessian.tokens();
+    report.tokens = factor.tokens;
     report.damping = factor.damping;
     summarize(panels, factor.layout, params_.measure_baseline, result);
-    report.seconds.factorize = factorize;
-    report.seconds.total = total.lap();
+    report.seconds.factorize = factor.seconds;
+    report.seconds.total = factor.seconds + total.lap();
     return result;
-  }
-
- private:
-  static void require_scales(const QuantizedMatrix<S>& result, std::string_view name) {
-    for (Index r = 0; r < result.rows(); ++r)
-      for (Index g = 0; g < result.groups(); ++g)
-        if (!std::isfinite(result.scales()(r, g)))
-          throw NumericalError(detail::message("the scale of row ", r, ", group ", g, " of ", name.empty() ? "the weight" : name,
-                                               " does not fit its type (", result.scales()(r, g), "): use another scale_type"));
   }
 
   static void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnLayout& layout, bool baseline,

@@ -6,19 +6,23 @@
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/calibration/order.hpp>
 #include <gptq/core/report.hpp>
+#include <gptq/core/stopwatch.hpp>
 
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq {
 
-/// H + diag(λ) = R·Rᵀ in solving order.
+/// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
 template <Backend B>
 struct DampedFactor {
+  B backend;                    ///< where `r` lives
   typename B::Matrix r;         ///< R, upper triangular
   ColumnLayout layout;          ///< the order, the groups, dead columns and the pivots d_j = R_jj²
   std::vector<double> added;    ///< λ by position
   Damping damping;              ///< for the report
+  double tokens = 0;            ///< behind the Hessian
+  double seconds = 0;           ///< it took
 };
 
 /// Orders the columns, damps and factors once (GPTQ paper, §3.3, with H = R·Rᵀ in place of the Cholesky factor of H⁻¹).
@@ -28,6 +32,7 @@ struct DampedFactor {
 /// \throws NumericalError  H cannot be factored; the message names the pivot and the last λ
 template <Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
+  Stopwatch watch;
   const B& backend = hessian.backend();
   detail::require(hessian.tokens() > 0, "the Hessian has seen no tokens: add calibration activations first");
   const double scale = 1.0 / hessian.tokens();
@@ -42,7 +47,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   const Index n = hessian.in_features();
   mean = live > 0 ? mean / static_cast<double>(live) : 1.0;
 
-  DampedFactor<B> result;
+  DampedFactor<B> result{.backend = backend, .r = {}, .layout = {}, .added = {}, .damping = {}, .tokens = hessian.tokens()};
   result.layout = ColumnLayout(column_order(params.order, diagonal), effective_group_size(params, n));
   result.damping.dead_columns = n - live;
   std::vector<bool> dead(std::size_t(n), false);
@@ -78,6 +83,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   for (double& p : pivots) p *= p;
   result.layout.set_pivots(std::move(pivots));
   if (result.damping.dead_columns > 0) result.layout.set_dead(std::move(dead));
+  result.seconds = watch.lap();
   return result;
 }
 

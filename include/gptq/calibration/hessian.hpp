@@ -5,28 +5,13 @@
 // same input (q, k and v; gate and up) share one, and any number of solves leaves it as it is.
 
 #include <gptq/core/concepts.hpp>
-#include <gptq/core/half.hpp>
 
 #include <cmath>  // std::isfinite
 #include <span>
-#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq {
-
-namespace detail {
-
-/// \throws NumericalError  names the first element that is not finite
-template <class B, class T>
-void require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
-  const Index at = backend.find_non_finite(matrix);
-  if (at < 0) return;
-  const Index row = at / matrix.cols(), col = at % matrix.cols();
-  throw NumericalError(message(name, "(", row, ", ", col, ") = ", to_float(matrix(row, col)), " is not finite"));
-}
-
-}  // namespace detail
 
 /// The sum is kept as it is and divided by the number of tokens when it is read, so batches of any size and the
 /// Hessians of several processes add up exactly.
@@ -87,7 +72,7 @@ class Hessian {
   template <class T>
   void add_weighted(MatrixView<const T> x, const float* token_weights) {
     detail::require(x.cols() == in_features(), "activations have ", x.cols(), " columns, the Hessian has ", in_features(), " inputs");
-    detail::require_finite(backend_, x, "activations");
+    require_finite(backend_, x, "activations");
     backend_.accumulate(sum_, x, token_weights);
     if (token_weights)
       for (Index t = 0; t < x.rows(); ++t) tokens_ += static_cast<double>(token_weights[t]);

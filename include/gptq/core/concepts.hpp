@@ -4,6 +4,7 @@
 // The contracts: what a scheme, an executor and a backend are. Prose first, then the requirement that the
 // compiler checks.
 
+#include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/core/params.hpp>
 #include <gptq/kernel/column_layout.hpp>
@@ -13,6 +14,7 @@
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace gptq {
@@ -87,5 +89,14 @@ concept Backend = std::copyable<B> && requires(const B backend, typename B::Matr
   { backend.factorize(matrix) } -> std::same_as<Index>;                     // H = R·Rᵀ in place, R upper; the pivot that failed, or −1
   backend.for_panels(i, panel);                                             // f(worker, first row, rows) over all rows of a weight
 };
+
+/// \throws NumericalError  names the first element that is not finite
+template <class B, class T>
+void require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
+  const Index at = backend.find_non_finite(matrix);
+  if (at < 0) return;
+  const Index row = at / matrix.cols(), col = at % matrix.cols();
+  throw NumericalError(detail::message(name, "(", row, ", ", col, ") = ", to_float(matrix(row, col)), " is not finite"));
+}
 
 }  // namespace gptq

@@ -31,6 +31,7 @@ class ColumnLayout {
   }
 
   Index columns() const { return static_cast<Index>(order_.size()); }
+  Index group_size() const { return group_size_; }
   Index groups() const { return (columns() + group_size_ - 1) / group_size_; }
 
   /// The column of the weight at a position.

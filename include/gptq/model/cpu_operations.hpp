@@ -6,7 +6,8 @@
 
 #include <gptq/backend/host_matrix.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/config.hpp>
+#include <gptq/scheme/affine.hpp>
 
 #include <Eigen/Core>
 
@@ -50,15 +51,15 @@ class CpuOperations {
 
   const Executor& executor() const { return executor_; }
 
-  /// x·Wᵀ + b: x [tokens, in], W [out, in]
-  Tensor matmul(ConstView x, const Linear& linear) const {
-    Tensor y(x.rows(), linear.weight.rows());
-    matmul_into(y.view(), x, linear, false);
+  /// x·Wᵀ + b: x [tokens, in], W [out, in], b [out] or empty
+  Tensor matmul(ConstView x, ConstView weight, std::span<const float> bias = {}) const {
+    Tensor y(x.rows(), weight.rows());
+    matmul_into(y.view(), x, weight, bias, false);
     return y;
   }
 
   /// y += x·Wᵀ + b
-  void matmul_add(View y, ConstView x, const Linear& linear) const { matmul_into(y, x, linear, true); }
+  void matmul_add(View y, ConstView x, ConstView weight, std::span<const float> bias = {}) const { matmul_into(y, x, weight, bias, true); }
 
   /// x / √(mean x² + ε) · weight, row by row
   Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
@@ -129,6 +130,33 @@ class CpuOperations {
     return out;
   }
 
+  void copy(View to, ConstView from) const {
+    for_rows(from.rows(), [&](Index r) { std::copy_n(&from(r, 0), from.cols(), &to(r, 0)); });
+  }
+
+  /// ‖a‖²
+  double squared_norm(ConstView a) const {
+    return sum_rows(a.rows(), [&](Index r) { return row(a, r).squaredNorm(); });
+  }
+
+  /// ‖a − b‖²
+  double squared_distance(ConstView a, ConstView b) const {
+    return sum_rows(a.rows(), [&](Index r) { return (row(a, r) - row(b, r)).squaredNorm(); });
+  }
+
+  /// x on the symmetric 8-bit grid of its largest element.
+  Tensor round_to_int8(ConstView x) const {
+    float reach = 0;
+    for (Index r = 0; r < x.rows(); ++r) reach = (std::max)(reach, row(x, r).cwiseAbs().maxCoeff());
+    const scheme::Int8 scheme;
+    const auto grid = scheme.fit(-reach, reach, ScaleType::fp32);
+    Tensor y(x.rows(), x.cols());
+    for_rows(x.rows(), [&](Index r) {
+      for (Index c = 0; c < x.cols(); ++c) y(r, c) = scheme.decode(scheme.encode(x(r, c), grid), grid);
+    });
+    return y;
+  }
+
  private:
   using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   static constexpr Index query_rows = 128;               // of attention done at once
@@ -141,6 +169,18 @@ class CpuOperations {
     return Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>(&x(row, col), rows, cols, Eigen::OuterStride<>(x.row_stride()));
   }
 
+  static auto row(ConstView x, Index r) { return Eigen::Map<const Eigen::RowVectorXf>(&x(r, 0), x.cols()); }
+
+  /// Σ f(row), in an order that does not depend on the threads.
+  template <class F>
+  double sum_rows(Index rows, F&& f) const {
+    std::vector<double> parts(static_cast<std::size_t>(rows));
+    for_rows(rows, [&](Index r) { parts[std::size_t(r)] = static_cast<double>(f(r)); });
+    double total = 0;
+    for (const double part : parts) total += part;
+    return total;
+  }
+
   template <class F>
   void for_rows(Index rows, F&& f) const {
     constexpr Index strip = 32;
@@ -149,19 +189,19 @@ class CpuOperations {
     });
   }
 
-  void matmul_into(View y, ConstView x, const Linear& linear, bool add) const {
-    const Index tokens = x.rows(), in = x.cols(), out = linear.weight.rows();
+  void matmul_into(View y, ConstView x, ConstView weight, std::span<const float> bias, bool add) const {
+    const Index tokens = x.rows(), in = x.cols(), out = weight.rows();
     const Index across = (out + tile_cols - 1) / tile_cols, down = (tokens + tile_rows - 1) / tile_rows;
     executor_.parallel_for(across * down, [&](Index task) {
       const Index row = task / across * tile_rows, col = task % across * tile_cols;
       const Index rows = (std::min)(tile_rows, tokens - row), cols = (std::min)(tile_cols, out - col);
       auto to = map(y, row, col, rows, cols);
-      const auto product = map(x, row, 0, rows, in) * map(linear.weight.view(), col, 0, cols, in).transpose();
+      const auto product = map(x, row, 0, rows, in) * map(weight, col, 0, cols, in).transpose();
       if (add)
         to.noalias() += product;
       else
         to.noalias() = product;
-      if (!linear.bias.empty()) to.rowwise() += Eigen::Map<const Eigen::RowVectorXf>(linear.bias.data() + col, cols);
+      if (!bias.empty()) to.rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data() + col, cols);
     });
   }
 

@@ -35,8 +35,8 @@ class Decoder {
 
   /// Input of o, from the input of q, k and v.
   Tensor attend(ConstView x, const LayerWeights& layer, Index index) const {
-    Tensor q = operations_.matmul(x, layer[Module::q]), k = operations_.matmul(x, layer[Module::k]);
-    const Tensor v = operations_.matmul(x, layer[Module::v]);
+    Tensor q = linear(x, layer[Module::q]), k = linear(x, layer[Module::k]);
+    const Tensor v = linear(x, layer[Module::v]);
     if (config_.qk_norm) {
       operations_.rms_norm_heads(q.view(), layer.q_norm, config_.norm_epsilon);
       operations_.rms_norm_heads(k.view(), layer.k_norm, config_.norm_epsilon);
@@ -49,7 +49,7 @@ class Decoder {
 
   /// Adds the output of o to the residual stream.
   void add_attention(View hidden, ConstView attended, const LayerWeights& layer) const {
-    operations_.matmul_add(hidden, attended, layer[Module::o]);
+    add_linear(hidden, attended, layer[Module::o]);
   }
 
   /// Input of gate and up.
@@ -59,14 +59,14 @@ class Decoder {
 
   /// Input of down, from the input of gate and up.
   Tensor activate(ConstView x, const LayerWeights& layer) const {
-    Tensor gate = operations_.matmul(x, layer[Module::gate]);
-    operations_.silu_mul(gate, operations_.matmul(x, layer[Module::up]));
+    Tensor gate = linear(x, layer[Module::gate]);
+    operations_.silu_mul(gate, linear(x, layer[Module::up]));
     return gate;
   }
 
   /// Adds the output of down to the residual stream.
   void add_mlp(View hidden, ConstView activated, const LayerWeights& layer) const {
-    operations_.matmul_add(hidden, activated, layer[Module::down]);
+    add_linear(hidden, activated, layer[Module::down]);
   }
 
   /// One whole layer.
@@ -76,6 +76,9 @@ class Decoder {
   }
 
  private:
+  Tensor linear(ConstView x, const Linear& module) const { return operations_.matmul(x, module.weight.view(), module.bias); }
+  void add_linear(View y, ConstView x, const Linear& module) const { operations_.matmul_add(y, x, module.weight.view(), module.bias); }
+
   ModelConfig config_;
   Operations operations_;
   Index length_;

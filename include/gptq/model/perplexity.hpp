@@ -54,7 +54,7 @@ std::vector<double> token_losses(const Operations& operations, const ModelConfig
   for (Index begin = 0; begin < hidden.rows(); begin += rows_at_once) {
     const Index rows = (std::min)(rows_at_once, hidden.rows() - begin);
     const auto normed = operations.rms_norm(hidden.middle_rows(begin, rows), head.norm, config.norm_epsilon);
-    const auto logits = operations.matmul(normed.view(), head.projection);
+    const auto logits = operations.matmul(normed.view(), head.projection.weight.view(), head.projection.bias);
     std::vector<double> row_losses(static_cast<std::size_t>(rows), -1.0);
     operations.executor().parallel_for(rows, [&](Index r) {
       if ((begin + r) % length == length - 1) return;  // the next token belongs to another sequence

@@ -5,25 +5,12 @@
 
 #include <gptq/calibration/damping.hpp>
 #include <gptq/core/report.hpp>
+#include <gptq/core/stopwatch.hpp>
 #include <gptq/solver/left_looking.hpp>
 
-#include <chrono>
+#include <vector>
 
 namespace gptq::solver {
-
-/// Seconds since it was made or last read.
-class Stopwatch {
- public:
-  double lap() {
-    const auto now = std::chrono::steady_clock::now();
-    const double seconds = std::chrono::duration<double>(now - start_).count();
-    start_ = now;
-    return seconds;
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 /// What a panel adds to the report. Sums over rows, in units of H.
 struct PanelReport {

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Round to nearest: each weight on its own, no calibration. What every quantizer is compared with.
+
+#include <gptq/core/concepts.hpp>
+#include <gptq/quantized_matrix.hpp>
+
+#include <numeric>  // std::iota
+#include <vector>
+
+namespace gptq::baseline {
+
+/// q = decode(encode(w)) on grids fitted to the weight alone.
+///
+/// \param weight  [out_features, in_features], any strides
+/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales and scale_type are used
+/// \throws InvalidArgument  the group size does not divide in_features
+/// \throws NumericalError   a weight is not finite
+template <Scheme S, Backend B, class W>
+QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params, const B& backend = {}, S scheme = {}) {
+  params.validate();
+  const MatrixView<const std::remove_const_t<W>> w = weight;
+  const Index n = w.cols();
+  require_divisible(params, n, "the weight");
+  require_finite(backend, w, "weight");
+
+  std::vector<Index> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), Index{0});
+  ColumnLayout layout(std::move(order), effective_group_size(params, n));
+  layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
+
+  QuantizedMatrix<S> result(w.rows(), n, layout.group_size(), scheme);
+  backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
+    auto panel = worker.load_panel(w, first, rows, layout);
+    worker.fit(scheme, {params.range, params.signed_scales, params.scale_type}, layout, panel.weight, 0, 0, layout.groups(), panel);
+    worker.round(scheme, layout, panel);
+    worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
+  });
+  require_scales(result, "the weight");
+  return result;
+}
+
+}  // namespace gptq::baseline
