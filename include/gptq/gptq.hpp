@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The library in one include: quantize one weight matrix with Eigen on the CPU. Model files, tokenizers and other
-// backends have headers of their own.
+// The library in one include: quantize one weight matrix with Eigen on the CPU. Model files,
+// tokenizers and other backends have headers of their own.
 
 #include <gptq/backend/cpu.hpp>
 #include <gptq/backend/reference.hpp>
+#include <gptq/baseline/obq.hpp>
+#include <gptq/baseline/pruning.hpp>
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/calibration/hessian.hpp>
+#include <gptq/calibration/hessian_file.hpp>
+#include <gptq/calibration/target.hpp>
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -19,4 +23,6 @@
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/affine.hpp>
+#include <gptq/scheme/codebook.hpp>
+#include <gptq/scheme/minifloat.hpp>
 #include <gptq/version.hpp>

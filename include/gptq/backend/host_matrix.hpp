@@ -19,7 +19,8 @@ class HostMatrix {
 
   /// Not initialised.
   HostMatrix(Index rows, Index cols)
-      : data_(static_cast<T*>(::operator new(sizeof(T) * std::size_t(detail::checked_size(rows, cols)), alignment))),
+      : data_(static_cast<T*>(
+            ::operator new(sizeof(T) * std::size_t(detail::checked_size(rows, cols)), alignment))),
         rows_(rows),
         cols_(cols) {}
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// HostWorker: the part of a worker that every backend in host memory shares - everything but the matrix products.
+// HostWorker: the part of a worker that every backend in host memory shares - everything but the
+// matrix products.
 
 #include <gptq/backend/host_matrix.hpp>
 #include <gptq/core/half.hpp>
@@ -26,11 +27,24 @@ Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
   // All exponent bits set means infinite or not a number. Tests of integers become vector code.
   unsigned bad = 0;
   for (Index c = 0; c < matrix.cols(); ++c)
-    bad |= (std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) & 0x7f800000u) == 0x7f800000u ? 1u : 0u;
+    bad |= (std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) &
+            0x7f800000u) == 0x7f800000u
+               ? 1u
+               : 0u;
   if (bad)
     for (Index c = 0; c < matrix.cols(); ++c)
-      if (!std::isfinite(static_cast<float>(to_float(matrix(row, c))))) return row * matrix.cols() + c;
+      if (!std::isfinite(static_cast<float>(to_float(matrix(row, c)))))
+        return row * matrix.cols() + c;
   return -1;
+}
+
+/// The largest magnitude in a row of finite numbers.
+template <class T>
+double largest_in_row(MatrixView<const T> matrix, Index row) {
+  double value = 0;
+  for (Index c = 0; c < matrix.cols(); ++c)
+    value = (std::max)(value, std::abs(static_cast<double>(to_float(matrix(row, c)))));
+  return value;
 }
 
 /// \tparam Scalar  float or double
@@ -45,12 +59,15 @@ class HostWorker {
 
   Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, padded(cols)); }
 
-  /// Rows [first, first + rows) of a weight [out, in], input-major, columns in solving order, dead columns as zeros.
+  /// Rows [first, first + rows) of a weight [out, in], input-major, columns in solving order, dead
+  /// columns as zeros.
   template <class W>
-  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout) const {
+  Panel load_panel(MatrixView<const W> weight, Index first, Index rows,
+                   const ColumnLayout& layout) const {
     const Index n = weight.cols(), width = padded(rows);
     Panel panel{.first = first, .rows = rows, .weight = Matrix::zeros(n, width)};
-    constexpr Index strip = 64;  // columns written at a time: their cache lines stay while the rows go by
+    constexpr Index strip =
+        64;  // columns written at a time: their cache lines stay while the rows go by
     for (Index begin = 0; begin < n; begin += strip) {
       const Index end = (std::min)(n, begin + strip);
       for (Index r = 0; r < rows; ++r)
@@ -67,25 +84,33 @@ class HostWorker {
     return panel;
   }
 
-  /// Scales and zero points of groups [first, last), from columns given as rows of `source`, which starts at position `base`.
+  /// Scales and zero points of groups [first, last), from columns given as rows of `source`, which
+  /// starts at position `base`.
   template <class S>
-  void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout, const Matrix& source, Index base,
-           Index first, Index last, Panel& panel) const {
+  void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout,
+           const Matrix& source, Index base, Index first, Index last, Panel& panel) const {
     for (Index g = first; g < last; ++g) {
       const std::span<const Index> members = layout.members(g);
-      const auto importance = [&](Index j) { return static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]); };
+      const auto importance = [&](Index j) {
+        return static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]);
+      };
       for (Index row = 0; row < source.cols(); row += Rows) {
-        const auto column = [&](Index j) { return load(source.row(members[std::size_t(j)] - base) + row, T{}); };
-        const auto grid = scheme::fit_grid<T>(scheme, column, importance, static_cast<Index>(members.size()), search);
+        const auto column = [&](Index j) {
+          return load(source.row(members[std::size_t(j)] - base) + row, T{});
+        };
+        const auto grid = scheme::fit_grid<T>(scheme, column, importance,
+                                              static_cast<Index>(members.size()), search);
         store(panel.scales.row(g) + row, grid.scale);
         store(panel.zeros.row(g) + row, grid.zero);
       }
     }
   }
 
-  /// Rounds the columns at positions [first, last), whose corrections from earlier columns stand in panel.residual.
-  template <class S>
-  void solve(const S& scheme, const ColumnLayout& layout, const Matrix& factor, Index first, Index last, Panel& panel) const {
+  /// Rounds the columns at positions [first, last), whose corrections from earlier columns stand in
+  /// panel.residual, and leaves there what they carry on.
+  template <class Form, class S>
+  void solve(Form /*form*/, const S& scheme, const ColumnLayout& layout, const Matrix& factor,
+             Index first, Index last, Panel& panel) const {
     const kernel::ColumnBlock<Scalar> block{.width = last - first,
                                             .stride = panel.weight.cols(),
                                             .weight = panel.weight.row(first),
@@ -99,8 +124,30 @@ class HostWorker {
                                             .group = layout.group().data() + first};
     kernel::ColumnSums sums{.loss = panel.loss.data() + first};
     for (Index row = 0; row < panel.weight.cols(); row += Rows)
-      kernel::solve_block<T>(scheme, block, row, panel.rows - row, sums);
+      kernel::solve_block<T, Form>(scheme, block, row, panel.rows - row, sums);
     panel.clipped += sums.clipped;
+  }
+
+  /// V = W + corrections for positions [first, last) that are still to be rounded.
+  Matrix corrected(const Panel& panel, Index first, Index last) const {
+    Matrix v(last - first, panel.weight.cols());
+    for (Index j = first; j < last; ++j)
+      for (Index r = 0; r < v.cols(); ++r)
+        v(j - first, r) = panel.weight(j, r) + panel.residual(j, r);
+    return v;
+  }
+
+  /// residual = W − Q from codes and grids.
+  template <class S>
+  void measure_residual(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
+    for (Index p = 0; p < layout.columns(); ++p) {
+      const Index g = layout.group()[std::size_t(p)];
+      for (Index r = 0; r < panel.weight.cols(); ++r)
+        panel.residual(p, r) =
+            panel.weight(p, r) -
+            scheme.decode(static_cast<Scalar>(panel.codes(p, r)),
+                          scheme::Grid<Scalar>{panel.scales(g, r), panel.zeros(g, r)});
+    }
   }
 
   /// Rounds every weight to the nearest code of its grid: codes and residual, no compensation.
@@ -109,7 +156,8 @@ class HostWorker {
     for (Index p = 0; p < layout.columns(); ++p) {
       const Index g = layout.group()[std::size_t(p)];
       for (Index row = 0; row < panel.weight.cols(); row += Rows) {
-        const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}), load(panel.zeros.row(g) + row, T{})};
+        const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}),
+                                   load(panel.zeros.row(g) + row, T{})};
         const T weight = load(panel.weight.row(p) + row, T{});
         const T code = scheme.encode(weight, grid);
         store_codes(panel.codes.row(p) + row, code);
@@ -118,16 +166,35 @@ class HostWorker {
     }
   }
 
-  /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept, columns in its own order.
-  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes, MatrixView<float> scales,
-             MatrixView<float> zeros) const {
+  /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept,
+  /// columns in its own order.
+  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
+                   MatrixView<float> scales, MatrixView<float> zeros) const {
     for (Index p = 0; p < layout.columns(); ++p)
-      for (Index r = 0; r < panel.rows; ++r) codes(panel.first + r, layout.column(p)) = panel.codes(p, r);
+      for (Index r = 0; r < panel.rows; ++r)
+        codes(panel.first + r, layout.column(p)) = panel.codes(p, r);
     for (Index g = 0; g < layout.groups(); ++g)
       for (Index r = 0; r < panel.rows; ++r) {
         scales(panel.first + r, g) = static_cast<float>(panel.scales(g, r));
         zeros(panel.first + r, g) = static_cast<float>(panel.zeros(g, r));
       }
+  }
+
+  /// Rows of m in another order: row p of the result is row order[p] of m.
+  Matrix gather(const Matrix& m, std::span<const Index> order) const {
+    Matrix out(m.rows(), m.cols());
+    for (Index p = 0; p < m.rows(); ++p)
+      std::copy_n(m.row(order[std::size_t(p)]), m.cols(), out.row(p));
+    return out;
+  }
+
+  /// out(first + r, order[p]) += scale · m(p, r) for the first `rows` r.
+  void add_rows(const Matrix& m, double scale, std::span<const Index> order, Index first,
+                Index rows, MatrixView<float> out) const {
+    for (Index p = 0; p < m.rows(); ++p)
+      for (Index r = 0; r < rows; ++r)
+        out(first + r, order[std::size_t(p)]) +=
+            static_cast<float>(scale * static_cast<double>(m(p, r)));
   }
 
   /// Σ_p weight[p] · Σ_rows A_p², over the panel's real rows.
@@ -139,6 +206,19 @@ class HostWorker {
       total += weight[std::size_t(p)] * squares;
     }
     return total;
+  }
+
+  /// One column of noise in row-padded m, the same each time.
+  void fill_start(Matrix& m) const {
+    std::uint32_t state = 1;
+    for (Index p = 0; p < m.rows(); ++p) {
+      state = state * 1664525u + 1013904223u;
+      m(p, 0) = static_cast<Scalar>(static_cast<double>(state) / 0x1p31 - 1);
+    }
+  }
+
+  void scale(Matrix& m, double factor) const {
+    for (Index i = 0; i < m.rows() * m.cols(); ++i) m.data()[i] *= static_cast<Scalar>(factor);
   }
 
  private:

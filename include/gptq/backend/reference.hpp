@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// backend::Reference: plain loops in double precision. The oracle that other backends are tested against, and the
-// example to read before writing one.
+// backend::Reference: plain loops in double precision. The oracle that other backends are tested
+// against, and the example to read before writing one.
 
 #include <gptq/backend/host_worker.hpp>
 
-#include <cmath>  // std::sqrt
+#include <algorithm>  // std::min_element
+#include <cmath>      // std::sqrt
 #include <limits>
+#include <numeric>  // std::iota
 #include <span>
 #include <vector>
 
@@ -20,24 +22,57 @@ class Reference {
 
   class Worker : public HostWorker<double, double, 1> {
    public:
-    /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from, from + from_count)
-    void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in, Index from,
-                   Index from_count) const {
+    /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
+    /// from + from_count)
+    void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
+                   Index from, Index from_count) const {
       for (Index j = to; j < to + to_count; ++j)
         for (Index k = from; k < from + from_count; ++k)
           for (Index r = 0; r < in.cols(); ++r) out(j, r) += factor(k, j) * in(k, r);
     }
 
-    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all columns rounded so far.
+    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all
+    /// columns rounded so far.
     Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
       Matrix v(last - first, panel.weight.cols());
       for (Index r = 0; r < v.cols(); ++r)
         for (Index j = first; j < last; ++j) {
           double x = panel.residual(j, r);
-          for (Index k = first; k < j; ++k) x -= (v(k - first, r) - panel.weight(k, r)) * factor(k, j);
+          for (Index k = first; k < j; ++k)
+            x -= (v(k - first, r) - panel.weight(k, r)) * factor(k, j);
           v(j - first, r) = panel.weight(j, r) + x / factor(j, j);
         }
       return v;
+    }
+
+    /// m ← (R·Rᵀ)⁻¹·m in place.
+    void solve_factor(const Matrix& factor, Matrix& m) const {
+      const Index n = m.rows();
+      for (Index c = 0; c < m.cols(); ++c) {
+        for (Index j = n - 1; j >= 0; --j) {
+          for (Index k = j + 1; k < n; ++k) m(j, c) -= factor(j, k) * m(k, c);
+          m(j, c) /= factor(j, j);
+        }
+        for (Index j = 0; j < n; ++j) {
+          for (Index k = 0; k < j; ++k) m(j, c) -= factor(k, j) * m(k, c);
+          m(j, c) /= factor(j, j);
+        }
+      }
+    }
+
+    /// m ← R·Rᵀ·m in place.
+    void multiply_factor(const Matrix& factor, Matrix& m) const {
+      const Index n = m.rows();
+      for (Index c = 0; c < m.cols(); ++c) {
+        for (Index j = n - 1; j >= 0; --j) {
+          m(j, c) *= factor(j, j);
+          for (Index k = 0; k < j; ++k) m(j, c) += factor(k, j) * m(k, c);
+        }
+        for (Index j = 0; j < n; ++j) {
+          m(j, c) *= factor(j, j);
+          for (Index k = j + 1; k < n; ++k) m(j, c) += factor(j, k) * m(k, c);
+        }
+      }
     }
 
     /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major
@@ -59,7 +94,8 @@ class Reference {
   Matrix upload(MatrixView<const T> from) const {
     Matrix matrix(from.rows(), from.cols());
     for (Index r = 0; r < from.rows(); ++r)
-      for (Index c = 0; c < from.cols(); ++c) matrix(r, c) = static_cast<double>(to_float(from(r, c)));
+      for (Index c = 0; c < from.cols(); ++c)
+        matrix(r, c) = static_cast<double>(to_float(from(r, c)));
     return matrix;
   }
 
@@ -77,12 +113,30 @@ class Reference {
   }
 
   template <class T>
+  double largest(MatrixView<const T> matrix) const {
+    double value = 0;
+    for (Index r = 0; r < matrix.rows(); ++r) value = (std::max)(value, largest_in_row(matrix, r));
+    return value;
+  }
+
+  template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     for (Index t = 0; t < x.rows(); ++t)
       for (Index i = 0; i < x.cols(); ++i) {
-        const double scaled = static_cast<double>(to_float(x(t, i))) * (token_weights ? token_weights[t] : 1.0f);
-        for (Index j = i; j < x.cols(); ++j) sum(i, j) += scaled * static_cast<double>(to_float(x(t, j)));
+        const double scaled =
+            static_cast<double>(to_float(x(t, i))) * (token_weights ? token_weights[t] : 1.0f);
+        for (Index j = i; j < x.cols(); ++j)
+          sum(i, j) += scaled * static_cast<double>(to_float(x(t, j)));
       }
+  }
+
+  template <class T>
+  void accumulate_cross(Matrix& sum, MatrixView<const T> a, MatrixView<const T> b) const {
+    for (Index t = 0; t < a.rows(); ++t)
+      for (Index i = 0; i < a.cols(); ++i)
+        for (Index j = 0; j < b.cols(); ++j)
+          sum(i, j) +=
+              static_cast<double>(to_float(a(t, i))) * static_cast<double>(to_float(b(t, j)));
   }
 
   void add(Matrix& sum, const Matrix& other) const {
@@ -95,13 +149,15 @@ class Reference {
     return values;
   }
 
-  Matrix arrange(const Matrix& from, std::span<const Index> order, double factor, std::span<const double> added) const {
+  Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
+                 std::span<const double> added) const {
     const Index n = from.rows();
     Matrix to = zeros(n, n);
     for (Index i = 0; i < n; ++i)
       for (Index j = i; j < n; ++j) {
         const Index a = order[std::size_t(i)], b = order[std::size_t(j)];
-        to(i, j) = factor * from((std::min)(a, b), (std::max)(a, b)) + (i == j ? added[std::size_t(i)] : 0.0);
+        to(i, j) = factor * from((std::min)(a, b), (std::max)(a, b)) +
+                   (i == j ? added[std::size_t(i)] : 0.0);
       }
     return to;
   }
@@ -121,6 +177,53 @@ class Reference {
     }
     return -1;
   }
+
+  Index factorize_in_double(const Matrix& from, std::span<const Index> order, double factor,
+                            std::span<const double> added, Matrix& r) const {
+    r = arrange(from, order, factor, added);
+    return factorize(r);
+  }
+
+  Matrix invert_triangular(const Matrix& r) const {
+    const Index n = r.rows();
+    Matrix x = zeros(n, n);
+    for (Index c = 0; c < n; ++c)
+      for (Index j = c; j >= 0; --j) {
+        x(j, c) = j == c ? 1 : 0;
+        for (Index k = j + 1; k <= c; ++k) x(j, c) -= r(j, k) * x(k, c);
+        x(j, c) /= r(j, j);
+      }
+    return x;
+  }
+
+  /// Explicit Schur complements: the smallest diagonal element goes last.
+  std::vector<Index> pivot_order(const Matrix& h) const {
+    const Index n = h.rows();
+    Matrix a(n, n);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < n; ++j) a(i, j) = h((std::min)(i, j), (std::max)(i, j));
+    std::vector<Index> left(static_cast<std::size_t>(n)), order(left.size());
+    std::iota(left.begin(), left.end(), Index{0});
+    for (Index p = n - 1; p >= 0; --p) {
+      const auto smallest = std::min_element(left.begin(), left.end(),
+                                             [&](Index i, Index j) { return a(i, i) < a(j, j); });
+      const Index k = *smallest;
+      left.erase(smallest);
+      order[std::size_t(p)] = k;
+      if (!(a(k, k) > 0)) continue;
+      for (const Index i : left)
+        for (const Index j : left) a(i, j) -= a(i, k) * a(k, j) / a(k, k);
+    }
+    return order;
+  }
+
+  Index panel_rows(Index rows) const { return rows; }
+  template <class F>
+  void for_each(Index jobs, F&& job) const {
+    for (Index i = 0; i < jobs; ++i) job(i);
+  }
+
+  int concurrency() const { return 1; }
 
   template <class F>
   void for_panels(Index rows, F&& panel) const {

@@ -7,6 +7,7 @@
 #include <gptq/quantized_matrix.hpp>
 
 #include <numeric>  // std::iota
+#include <string_view>
 #include <vector>
 
 namespace gptq::baseline {
@@ -14,16 +15,18 @@ namespace gptq::baseline {
 /// q = decode(encode(w)) on grids fitted to the weight alone.
 ///
 /// \param weight  [out_features, in_features], any strides
-/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales and scale_type are used
-/// \throws InvalidArgument  the group size does not divide in_features
-/// \throws NumericalError   a weight is not finite
+/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales and
+/// scale_type are used \throws InvalidArgument  the group size does not divide in_features \throws
+/// NumericalError   a weight is not finite
 template <Scheme S, Backend B, class W>
-QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params, const B& backend = {}, S scheme = {}) {
+QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
+                                    const B& backend = {}, S scheme = {},
+                                    std::string_view name = "the weight") {
   params.validate();
   const MatrixView<const std::remove_const_t<W>> w = weight;
   const Index n = w.cols();
-  require_divisible(params, n, "the weight");
-  require_finite(backend, w, "weight");
+  require_divisible(params, n, name);
+  require_finite(backend, w, name);
 
   std::vector<Index> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), Index{0});
@@ -31,13 +34,15 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params, 
   layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
 
   QuantizedMatrix<S> result(w.rows(), n, layout.group_size(), scheme);
+  result.set_scale_unit(scale_unit<S>(backend, params.scale_type, w));
+  const auto search = scheme::range_search(params, result.scale_unit());
   backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
     auto panel = worker.load_panel(w, first, rows, layout);
-    worker.fit(scheme, {params.range, params.signed_scales, params.scale_type}, layout, panel.weight, 0, 0, layout.groups(), panel);
+    worker.fit(scheme, search, layout, panel.weight, 0, 0, layout.groups(), panel);
     worker.round(scheme, layout, panel);
     worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
   });
-  require_scales(result, "the weight");
+  require_scales(result, name);
   return result;
 }
 

@@ -8,6 +8,9 @@
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
 
+#include <cmath>    // std::sqrt
+#include <numeric>  // std::accumulate
+#include <span>
 #include <utility>  // std::move
 #include <vector>
 
@@ -16,73 +19,170 @@ namespace gptq {
 /// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
 template <Backend B>
 struct DampedFactor {
-  B backend;                    ///< where `r` lives
-  typename B::Matrix r;         ///< R, upper triangular
-  ColumnLayout layout;          ///< the order, the groups, dead columns and the pivots d_j = R_jj²
-  std::vector<double> added;    ///< λ by position
-  Damping damping;              ///< for the report
-  double tokens = 0;            ///< behind the Hessian
-  double seconds = 0;           ///< it took
+  B backend;                        ///< where the matrices live
+  typename B::Matrix r{};           ///< R, upper triangular
+  typename B::Matrix inverse{};     ///< R⁻¹, for Solver::lazy_batch only
+  ColumnLayout layout{};            ///< the order, the groups, dead columns and the pivots R_jj²
+  std::vector<double> added{};      ///< λ by position
+  Damping damping{};                ///< for the report
+  double tokens = 0;                ///< behind the Hessian
+  double paper_error_per_loss = 0;  ///< the paper's "error" in units of the damped loss
+  double seconds = 0;               ///< it took
 };
 
-/// Orders the columns, damps and factors once (GPTQ paper, §3.3, with H = R·Rᵀ in place of the Cholesky factor of H⁻¹).
+namespace detail {
+
+/// The diagonal of H, what makes it usable, and how it is scaled.
+struct DiagonalPlan {
+  double scale = 1;              ///< H = scale · Σ xxᵀ
+  std::vector<double> diagonal;  ///< of H; dead inputs as the order is to see them
+  std::vector<bool> dead;        ///< inputs that were always zero
+  Index dead_count = 0;
+  double mean = 1;           ///< of the diagonal, which damping is a fraction of
+  double dead_diagonal = 1;  ///< what a dead input gets in place of zero
+
+  DiagonalPlan(std::vector<double> sums, double tokens, double sequences, const Parity& parity)
+      : scale(parity.count_sequences ? 2 / sequences : 1 / tokens),
+        diagonal(std::move(sums)),
+        dead(diagonal.size(), false) {
+    for (std::size_t i = 0; i < diagonal.size(); ++i) {
+      dead[i] = !(diagonal[i] > 0);
+      dead_count += dead[i];
+      diagonal[i] *= scale;
+      if (dead[i] && parity.unit_dead_diagonal) diagonal[i] = 1;
+    }
+    const double total = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
+    const auto live = static_cast<double>(static_cast<Index>(diagonal.size()) -
+                                          (parity.unit_dead_diagonal ? 0 : dead_count));
+    mean = live > 0 ? total / live : 1;
+    dead_diagonal = parity.unit_dead_diagonal ? 1 : mean;
+  }
+
+  /// λ of each input.
+  std::vector<double> damping(const Params& params, double fraction) const {
+    std::vector<double> added(diagonal.size(), fraction * mean);
+    if (params.damping_rule == DampingRule::own_diagonal)
+      for (std::size_t i = 0; i < added.size(); ++i)
+        added[i] = fraction * (dead[i] ? dead_diagonal : diagonal[i]);
+    return added;
+  }
+
+  /// What the diagonal of Σ xxᵀ·scale lacks: the damping, and a dead input's own.
+  std::vector<double> missing(std::vector<double> added) const {
+    for (std::size_t i = 0; i < added.size(); ++i)
+      if (dead[i]) added[i] += dead_diagonal;
+    return added;
+  }
+};
+
+/// values[order[p]] at p
+template <class T>
+std::vector<T> by_position(const std::vector<T>& values, std::span<const Index> order) {
+  std::vector<T> result(values.size());
+  for (std::size_t p = 0; p < result.size(); ++p) result[p] = values[std::size_t(order[p])];
+  return result;
+}
+
+template <Backend B>
+std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& plan,
+                                 const Params& params) {
+  const Index group_size = effective_group_size(params, hessian.in_features());
+  if (params.order != Order::min_pivot)
+    return column_order(params.order, plan.diagonal, group_size);
+  const auto natural = column_order(Order::natural, plan.diagonal, group_size);
+  return hessian.backend().pivot_order(hessian.backend().arrange(
+      hessian.sum(), natural, plan.scale, plan.missing(plan.damping(params, params.damping))));
+}
+
+/// λmax/λmin of R·Rᵀ from a few steps of the power method with R and with R⁻¹: seldom more than a
+/// few per cent too small.
+template <Backend B>
+double condition_estimate(const B& backend, const typename B::Matrix& r) {
+  constexpr int steps = 12;
+  double largest = 0, smallest = 0;
+  backend.for_panels(1, [&](const auto& worker, Index, Index) {
+    const std::vector<double> one(static_cast<std::size_t>(r.rows()), 1.0);
+    const auto grow = [&](const auto& apply) {
+      auto x = worker.zeros(r.rows(), 1);
+      worker.fill_start(x);
+      double norm = 0;
+      for (int i = 0; i < steps; ++i) {
+        worker.scale(x, 1 / std::sqrt(worker.weighted_squares(x, 1, one)));
+        apply(x);
+        norm = std::sqrt(worker.weighted_squares(x, 1, one));
+      }
+      return norm;
+    };
+    largest = grow([&](auto& x) { worker.multiply_factor(r, x); });
+    smallest = 1 / grow([&](auto& x) { worker.solve_factor(r, x); });
+  });
+  return largest / smallest;
+}
+
+}  // namespace detail
+
+/// Orders the columns, damps and factors once (GPTQ paper, §3.3, with H = R·Rᵀ in place of the
+/// Cholesky factor of H⁻¹).
 ///
-/// λ = damping · mean(diag H) over the inputs that were ever used; a dead input gets that mean as its diagonal. Where
-/// the factorization fails, λ grows fourfold up to ten times the mean, as Params::on_failure allows.
+/// λ = damping · mean(diag H) over the inputs that were ever used; a dead input gets that mean as
+/// its diagonal. Where the factorization fails, λ grows fourfold up to ten times the mean, as
+/// Params::on_failure allows.
 /// \throws NumericalError  H cannot be factored; the message names the pivot and the last λ
 template <Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   Stopwatch watch;
   const B& backend = hessian.backend();
-  detail::require(hessian.tokens() > 0, "the Hessian has seen no tokens: add calibration activations first");
-  const double scale = 1.0 / hessian.tokens();
-  std::vector<double> diagonal = backend.diagonal(hessian.sum());
-
-  double mean = 0;
-  Index live = 0;
-  for (double& d : diagonal) {
-    d *= scale;
-    if (d > 0) mean += d, ++live;
-  }
+  detail::require(hessian.tokens() > 0,
+                  "the Hessian has seen no tokens: add calibration activations first");
   const Index n = hessian.in_features();
-  mean = live > 0 ? mean / static_cast<double>(live) : 1.0;
-
-  DampedFactor<B> result{.backend = backend, .r = {}, .layout = {}, .added = {}, .damping = {}, .tokens = hessian.tokens()};
-  result.layout = ColumnLayout(column_order(params.order, diagonal), effective_group_size(params, n));
-  result.damping.dead_columns = n - live;
-  std::vector<bool> dead(std::size_t(n), false);
-  for (Index p = 0; p < n; ++p) dead[std::size_t(p)] = !(diagonal[std::size_t(result.layout.column(p))] > 0);
+  const detail::DiagonalPlan plan(backend.diagonal(hessian.sum()), hessian.tokens(),
+                                  hessian.sequences(), params.parity);
+  DampedFactor<B> result{.backend = backend, .tokens = hessian.tokens()};
+  result.paper_error_per_loss =
+      params.parity.count_sequences ? 0.5 : hessian.tokens() / hessian.sequences();
+  result.layout =
+      ColumnLayout(detail::solving_order(hessian, plan, params), effective_group_size(params, n),
+                   needs_group_index(params) ? Grouping::positions : Grouping::columns);
+  const std::span<const Index> order = result.layout.order();
+  result.damping.dead_columns = plan.dead_count;
 
   Index failed = -1;
   for (double fraction = params.damping;; fraction *= 4) {
     result.damping.fraction = fraction;
-    result.damping.lambda = fraction * mean;
-    result.added.assign(std::size_t(n), result.damping.lambda);
-    std::vector<double> added = result.added;
-    for (Index p = 0; p < n; ++p)
-      if (dead[std::size_t(p)]) added[std::size_t(p)] += mean;
-    result.r = backend.arrange(hessian.sum(), result.layout.order(), scale, added);
-    failed = backend.factorize(result.r);
+    result.damping.lambda = fraction * plan.mean;
+    const auto added = plan.damping(params, fraction);
+    result.added = detail::by_position(added, order);
+    const auto missing = detail::by_position(plan.missing(added), order);
+    if (params.factor_in_double) {
+      failed = backend.factorize_in_double(hessian.sum(), order, plan.scale, missing, result.r);
+    } else {
+      result.r = backend.arrange(hessian.sum(), order, plan.scale, missing);
+      failed = backend.factorize(result.r);
+    }
     if (failed < 0 || params.on_failure == OnFailure::error || fraction * 4 > 10) break;
     ++result.damping.retries;
   }
   if (failed >= 0) {
     if (params.on_failure != OnFailure::round_to_nearest)
-      throw NumericalError(detail::message("the Hessian cannot be factored: the pivot of input ", result.layout.column(failed),
-                                           " is not positive with damping ", result.damping.fraction, " (lambda = ",
-                                           result.damping.lambda, ", ", result.damping.retries, " retries)"));
+      throw NumericalError(detail::message(
+          "the Hessian cannot be factored: the pivot of input ", result.layout.column(failed),
+          " is not positive with damping ", result.damping.fraction,
+          " (lambda = ", result.damping.lambda, ", ", result.damping.retries, " retries)"));
     // R = √mean·I: no column can make up for another, which is rounding to nearest.
     result.damping.round_to_nearest = true;
     const auto empty = backend.zeros(n, n);
-    result.added.assign(std::size_t(n), mean);
-    result.r = backend.arrange(empty, result.layout.order(), scale, result.added);
+    result.added.assign(std::size_t(n), plan.mean);
+    result.r = backend.arrange(empty, order, plan.scale, result.added);
     backend.factorize(result.r);
   }
+  if (params.estimate_condition)
+    result.damping.condition = detail::condition_estimate(backend, result.r);
+  if (params.solver == Solver::lazy_batch) result.inverse = backend.invert_triangular(result.r);
 
   std::vector<double> pivots = backend.diagonal(result.r);
   for (double& p : pivots) p *= p;
   result.layout.set_pivots(std::move(pivots));
-  if (result.damping.dead_columns > 0) result.layout.set_dead(std::move(dead));
+  if (plan.dead_count > 0) result.layout.set_dead(detail::by_position(plan.dead, order));
   result.seconds = watch.lap();
   return result;
 }

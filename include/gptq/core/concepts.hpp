@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The contracts: what a scheme, an executor and a backend are. Prose first, then the requirement that the
-// compiler checks.
+// The contracts: what a scheme, an executor and a backend are. Prose first, then the requirement
+// that the compiler checks.
 
 #include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/core/params.hpp>
+#include <gptq/kernel/column_block.hpp>
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/range.hpp>
@@ -19,76 +20,149 @@
 
 namespace gptq {
 
-/// A scheme is a grid family: it turns a range into a grid, a number into a code and a code into a number.
+// One requirement, one line:
+// clang-format off
+
+/// A scheme is a grid family: it turns a range into a grid, a number into a code and a code into a
+/// number.
 ///
-/// Codes are 0..max_code in the order of the numbers they stand for, held in the arithmetic type T (a number, or a
-/// lane of rows). `encode` is total: it clamps and never traps. `decode(encode(decode(c, g), g), g) == decode(c, g)`
-/// for any grid whose scale is not zero. All three run on the host and on a GPU: mark them GPTQ_HD and use nothing
-/// but arithmetic and the names of kernel/arithmetic.hpp.
+/// Codes are 0..max_code in the order of the numbers they stand for, held in the arithmetic type T
+/// (a number, or a lane of rows). `encode` is total: it clamps and never traps.
+/// `decode(encode(decode(c, g), g), g) == decode(c, g)` for any grid whose scale is not zero. All
+/// run on the host and on a GPU: mark them GPTQ_HD and use nothing but arithmetic and the names of
+/// kernel/arithmetic.hpp.
 template <class S>
-concept Scheme = std::copyable<S> && requires(const S scheme, const float x, const scheme::Grid<float> grid, const int which) {
-  { S::bits } -> std::convertible_to<int>;              // stored bits per code, at most 8
-  { S::max_code } -> std::convertible_to<int>;          // largest code
-  { S::variants } -> std::convertible_to<int>;          // grids tried per range by the range search, ≥ 1
-  { S::signed_variants } -> std::convertible_to<bool>;  // variants other than 0 have negative scales
-  { scheme.encode(x, grid) } -> std::same_as<float>;
-  { scheme.decode(x, grid) } -> std::same_as<float>;
-  { scheme.fit(x, x, ScaleType::fp16) } -> std::same_as<scheme::Grid<float>>;   // low ≤ 0 ≤ high, low < high
-  { scheme.variant(grid, which) } -> std::same_as<scheme::Grid<float>>;
+concept Scheme = std::copyable<S> &&
+    requires(const S s, const float x, const scheme::Grid<float> grid, const int which) {
+  // Stored bits per code, at most 8, and the largest code.
+  { S::bits } -> std::convertible_to<int>;
+  { S::max_code } -> std::convertible_to<int>;
+  // The nearest code, as an integer held in a float; and the number that a code stands for.
+  { s.encode(x, grid) } -> std::same_as<float>;
+  { s.decode(x, grid) } -> std::same_as<float>;
+  // The grid that covers [low, high], low ≤ 0 ≤ high, low < high, with a storable scale.
+  { s.fit(x, x, scheme::ScaleRounding{}) } -> std::same_as<scheme::Grid<float>>;
+  // Neighbours of a fitted grid that the range search tries too: variant 0 is the grid itself.
+  { S::variants } -> std::convertible_to<int>;
+  { s.variant(grid, which) } -> std::same_as<scheme::Grid<float>>;
+  // Whether the variants behind 0 have negative scales, which Params::signed_scales can forbid.
+  { S::signed_variants } -> std::convertible_to<bool>;
 };
 
-/// An executor runs f(0) … f(n−1), in any order, at the same time or not, and returns when all are done.
+/// An executor runs f(0) … f(n−1), in any order, at the same time or not, and returns when all are
+/// done.
 ///
-/// The work is cut by the caller, never by the number of threads, so results do not depend on it. If calls throw,
-/// the exception of the smallest i is rethrown. A parallel_for inside f runs on the calling thread.
+/// The work is cut by the caller, never by the number of threads, so results do not depend on it.
+/// If calls throw, the exception of the smallest i is rethrown. f may call parallel_for.
 template <class E>
 concept Executor = std::copyable<E> && requires(const E executor, void (*f)(Index)) {
   executor.parallel_for(Index{}, f);
-  { executor.concurrency() } -> std::convertible_to<int>;  // calls that can run at the same time, ≥ 1
+  // How many calls can run at the same time, at least 1.
+  { executor.concurrency() } -> std::convertible_to<int>;
 };
 
-/// A worker is what solves one panel of rows: a backend's operations on matrices that only one panel sees.
+/// A worker is what solves one panel of rows: a backend's operations on matrices that only one
+/// panel sees.
 ///
-/// Panel matrices are input-major: row j holds column j of the weight, for all rows of the panel (kernel/panel.hpp).
+/// Panel matrices are input-major: row j holds column j of the weight, for all rows of the panel
+/// (kernel/panel.hpp). Positions are places in the solving order (kernel/column_layout.hpp).
 template <class W>
-concept Worker = requires(const W worker, typename W::Panel panel, const typename W::Panel constant, typename W::Matrix matrix,
-                          const typename W::Matrix factor, MatrixView<const float> weight, MatrixView<std::uint8_t> codes,
-                          MatrixView<float> out, const ColumnLayout layout,
-                          const scheme::Int4 scheme, const scheme::RangeSearch search, std::span<const double> per_position,
-                          const Index i) {
-  { worker.load_panel(weight, i, i, layout) } -> std::same_as<typename W::Panel>;  // rows [i, i + i) of a weight [out, in]
-  worker.fit(scheme, search, layout, factor, i, i, i, panel);     // grids of groups [i, i) from columns that start at position i
-  worker.solve(scheme, layout, factor, i, i, panel);              // rounds positions [i, i): codes, residual, loss
-  worker.store_panel(constant, layout, codes, out, out);          // the panel's rows of the whole weight's codes, scales, zeros
-  worker.round(scheme, layout, panel);                            // rounds all without compensation
-  worker.propagate(matrix, i, i, factor, matrix, i, i);           // out[to..] += factor[from.., to..]ᵀ · in[from..]
-  { worker.compensate(factor, constant, i, i) } -> std::same_as<typename W::Matrix>;  // V_b = W_b + T_b·R_bb⁻¹, positions [i, i)
-  { worker.energy(factor, matrix) } -> std::same_as<double>;      // ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ)
-  { worker.weighted_squares(matrix, i, per_position) } -> std::same_as<double>;       // Σ_p weight_p·‖A_p‖² over i rows
+concept Worker = requires(const W w, typename W::Panel panel, const typename W::Panel constant,
+                          typename W::Matrix m, const typename W::Matrix factor,
+                          MatrixView<const float> weight, MatrixView<std::uint8_t> codes,
+                          MatrixView<float> out, const ColumnLayout layout, const scheme::Int4 s,
+                          const scheme::RangeSearch search, std::span<const double> per_position,
+                          const Index first, const Index last, const Index rows,
+                          std::span<const Index> order, const double scale) {
+  // Rows [first, first + rows) of a weight [out, in].
+  { w.load_panel(weight, first, rows, layout) } -> std::same_as<typename W::Panel>;
+  // Grids of groups [first, last), from columns given as rows of m, which starts at position rows.
+  w.fit(s, search, layout, m, rows, first, last, panel);
+  // Rounds positions [first, last) whose corrections are in panel.residual: codes, loss, and in
+  // residual what later positions need, W − Q with R and (Q − V)/U_jj with U = R⁻¹.
+  w.solve(kernel::LeftLooking{}, s, layout, factor, first, last, panel);
+  w.solve(kernel::LazyBatch{}, s, layout, factor, first, last, panel);
+  // V = W + residual for positions [first, last) under U.
+  { w.corrected(constant, first, last) } -> std::same_as<typename W::Matrix>;
+  // residual = W − Q from codes and grids.
+  w.measure_residual(s, layout, panel);
+  // Rounds all positions without compensation.
+  w.round(s, layout, panel);
+  // The panel's rows of the whole weight's codes [out, in], scales and zeros [out, groups].
+  w.store_panel(constant, layout, codes, out, out);
+  // m[first, first + rows) += factor[last, last + rows) x [first, first + rows)ᵀ · m[last, last +
+  // rows)
+  w.propagate(m, first, rows, factor, m, last, rows);
+  // V_b = W_b + T_b·R_bb⁻¹ for positions [first, last).
+  { w.compensate(factor, constant, first, last) } -> std::same_as<typename W::Matrix>;
+  // m ← (R·Rᵀ)⁻¹·m and m ← R·Rᵀ·m
+  w.solve_factor(factor, m);
+  w.multiply_factor(factor, m);
+  // Columns of noise that is the same each time, to start iterations from; m ← scale · m
+  { w.zeros(rows, rows) } -> std::same_as<typename W::Matrix>;
+  w.fill_start(m);
+  w.scale(m, scale);
+  // Row p of the result is row order[p] of the matrix.
+  { w.gather(factor, order) } -> std::same_as<typename W::Matrix>;
+  // out(first + r, order[p]) += scale · factor(p, r), r < rows
+  w.add_rows(factor, scale, order, first, rows, out);
+  // ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ)
+  { w.energy(factor, m) } -> std::same_as<double>;
+  // Σ_p per_position_p·‖A_p‖² over the first rows.
+  { w.weighted_squares(m, rows, per_position) } -> std::same_as<double>;
 };
 
-/// A backend is where matrices live and who multiplies them: a cheap handle whose copies share threads or a stream.
+/// A backend is where matrices live and who multiplies them: a cheap handle whose copies share
+/// threads or a stream.
 ///
-/// `Matrix` is resident and row-major. Symmetric matrices are held in their upper triangle. All operations give the
-/// same bits however many threads run them. backend::Reference is the plainest one and serves as the oracle.
+/// `Matrix` is resident and row-major. Symmetric matrices are held in their upper triangle. All
+/// operations give the same bits however many threads run them. backend::Reference is the plainest
+/// one and serves as the oracle.
 template <class B>
-concept Backend = std::copyable<B> && requires(const B backend, typename B::Matrix matrix, const typename B::Matrix constant,
-                                               MatrixView<const float> view, MatrixView<float> out, const float* token_weights,
-                                               std::span<const Index> order, std::span<const double> added,
-                                               void (*panel)(typename B::Worker&, Index, Index), Index i, double x) {
-  requires std::floating_point<typename B::Scalar>;                         // of a Matrix
+concept Backend = std::copyable<B> &&
+    requires(const B b, typename B::Matrix m, const typename B::Matrix constant,
+             MatrixView<const float> view, MatrixView<float> out, const float* token_weights,
+             MatrixView<const typename B::Scalar> activations,
+             std::span<const Index> order, std::span<const double> added,
+             void (*panel)(typename B::Worker&, Index, Index), void (*job)(Index), const Index rows, const Index cols,
+             const double factor) {
+  requires std::floating_point<typename B::Scalar>;
   requires Worker<typename B::Worker>;
-  { backend.zeros(i, i) } -> std::same_as<typename B::Matrix>;
-  { backend.upload(view) } -> std::same_as<typename B::Matrix>;             // from the host, any strides
-  backend.download(constant, out);                                          // to the host, any strides
-  { backend.find_non_finite(view) } -> std::same_as<Index>;                 // row · cols + col of the first one, or −1
-  backend.accumulate(matrix, view, token_weights);                          // S += Xᵀ·diag(w)·X, upper; w may be null
-  backend.add(matrix, constant);                                            // S += T
-  { backend.diagonal(constant) } -> std::same_as<std::vector<double>>;
-  { backend.arrange(constant, order, x, added) } -> std::same_as<typename B::Matrix>;  // x·S[order, order] + diag(added)
-  { backend.factorize(matrix) } -> std::same_as<Index>;                     // H = R·Rᵀ in place, R upper; the pivot that failed, or −1
-  backend.for_panels(i, panel);                                             // f(worker, first row, rows) over all rows of a weight
+  { b.zeros(rows, cols) } -> std::same_as<typename B::Matrix>;
+  // From the host and to the host, any strides.
+  { b.upload(view) } -> std::same_as<typename B::Matrix>;
+  b.download(constant, out);
+  // row · cols + col of the first element that is not finite, or −1.
+  { b.find_non_finite(view) } -> std::same_as<Index>;
+  // The largest magnitude.
+  { b.largest(view) } -> std::same_as<double>;
+  // m += Xᵀ·diag(w)·X for X [tokens, n]; w may be null.
+  b.accumulate(m, view, token_weights);
+  // m += aᵀ·b for a [tokens, k], b [tokens, n].
+  b.accumulate_cross(m, activations, activations);
+  // m += constant
+  b.add(m, constant);
+  { b.diagonal(constant) } -> std::same_as<std::vector<double>>;
+  // factor · constant[order, order] + diag(added)
+  { b.arrange(constant, order, factor, added) } -> std::same_as<typename B::Matrix>;
+  // m = R·Rᵀ in place, R upper triangular: the position of the pivot that failed, or −1.
+  { b.factorize(m) } -> std::same_as<Index>;
+  // m = R of arrange(…), arranged and factored in double precision whatever Scalar is.
+  { b.factorize_in_double(constant, order, factor, added, m) } -> std::same_as<Index>;
+  // R⁻¹ of an upper triangular R.
+  { b.invert_triangular(constant) } -> std::same_as<typename B::Matrix>;
+  // Order::min_pivot of a symmetric matrix in natural order.
+  { b.pivot_order(constant) } -> std::same_as<std::vector<Index>>;
+  // panel(worker, first row, rows) for panels that make up all rows of a weight: of at most
+  // panel_rows(rows) rows, concurrency() of them at a time.
+  b.for_panels(rows, panel);
+  // job(i) for independent jobs, several at the same time where there is room for them.
+  b.for_each(rows, job);
+  { b.panel_rows(rows) } -> std::same_as<Index>;
+  { b.concurrency() } -> std::convertible_to<int>;
 };
+
+// clang-format on
 
 /// \throws NumericalError  names the first element that is not finite
 template <class B, class T>
@@ -96,7 +170,8 @@ void require_finite(const B& backend, MatrixView<const T> matrix, std::string_vi
   const Index at = backend.find_non_finite(matrix);
   if (at < 0) return;
   const Index row = at / matrix.cols(), col = at % matrix.cols();
-  throw NumericalError(detail::message(name, "(", row, ", ", col, ") = ", to_float(matrix(row, col)), " is not finite"));
+  throw NumericalError(detail::message(name, "(", row, ", ", col,
+                                       ") = ", to_float(matrix(row, col)), " is not finite"));
 }
 
 }  // namespace gptq

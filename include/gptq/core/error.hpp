@@ -20,7 +20,8 @@ class InvalidArgument : public Error {
   using Error::Error;
 };
 
-/// The numbers do not allow it: NaN in the input, a Hessian that cannot be factored, a scale out of range.
+/// The numbers do not allow it: NaN in the input, a Hessian that cannot be factored, a scale out of
+/// range.
 class NumericalError : public Error {
   using Error::Error;
 };

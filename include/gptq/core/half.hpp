@@ -34,8 +34,8 @@ GPTQ_HD constexpr float to_float(bfloat16 x) {
 GPTQ_HD constexpr float to_float(float16 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
-  // The exponent field is 112 too small for a float; one multiplication corrects it and, at the same
-  // time, normalises the subnormal numbers.
+  // The exponent field is 112 too small for a float; one multiplication corrects it and, at the
+  // same time, normalises the subnormal numbers.
   const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
   const std::uint32_t special = x.bits & 0x7c00u;
   const std::uint32_t finite = std::bit_cast<std::uint32_t>(scaled);

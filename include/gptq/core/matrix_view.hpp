@@ -7,7 +7,7 @@
 #include <gptq/config.hpp>
 #include <gptq/core/error.hpp>
 
-#include <cstddef>      // std::ptrdiff_t
+#include <cstddef>  // std::ptrdiff_t
 #include <limits>
 #include <type_traits>  // std::is_const_v
 
@@ -22,16 +22,15 @@ class MatrixView {
   GPTQ_HD constexpr MatrixView() = default;
 
   /// Row-major and dense.
-  GPTQ_HD constexpr MatrixView(T* data, Index rows, Index cols) : MatrixView(data, rows, cols, cols, 1) {}
+  GPTQ_HD constexpr MatrixView(T* data, Index rows, Index cols)
+      : MatrixView(data, rows, cols, cols, 1) {}
 
   /// Element (r, c) is data[r · row_stride + c · col_stride].
   GPTQ_HD constexpr MatrixView(T* data, Index rows, Index cols, Index row_stride, Index col_stride)
       : data_(data), rows_(rows), cols_(cols), row_stride_(row_stride), col_stride_(col_stride) {}
 
   /// A view that may write is also a view that may only read.
-  GPTQ_HD constexpr operator MatrixView<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  GPTQ_HD constexpr operator MatrixView<const T>() const requires(!std::is_const_v<T>) {
     return {data_, rows_, cols_, row_stride_, col_stride_};
   }
 
@@ -74,8 +73,8 @@ namespace detail {
 /// rows · cols, or an error where the product does not fit.
 inline Index checked_size(Index rows, Index cols) {
   require(rows >= 0 && cols >= 0, "a matrix of ", rows, " x ", cols, " has a negative size");
-  require(cols == 0 || rows <= std::numeric_limits<Index>::max() / 16 / cols, "a matrix of ", rows, " x ", cols,
-          " is too large for the address space");
+  require(cols == 0 || rows <= std::numeric_limits<Index>::max() / 16 / cols, "a matrix of ", rows,
+          " x ", cols, " is too large for the address space");
   return rows * cols;
 }
 

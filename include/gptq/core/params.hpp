@@ -13,72 +13,174 @@
 
 namespace gptq {
 
-/// In which order the columns (inputs) of a weight are rounded. The stored matrix keeps its own order.
+/// In which order the columns (inputs) of a weight are rounded. The stored matrix keeps its own
+/// order.
 enum class Order {
   natural,  ///< as they stand
-  act,      ///< largest diagonal of H first: the inputs that matter most are rounded while all others can still make up for it
+  act,  ///< largest diagonal of H first: the inputs that matter most are rounded while all others
+        ///< can still make up for it
+  group_aware,  ///< act order inside each group, groups by their largest diagonal: groups stay
+                ///< together, so that dynamic groups need no group index
+  min_pivot,    ///< from last to first, the input with the smallest pivot of those that are left;
+                ///< n³/3 more operations, in double precision
 };
 
 /// When the grid of a group is chosen.
 enum class Groups {
-  fixed,    ///< before rounding, from the original weight (the papers' "static groups"); needs no group index
-  dynamic,  ///< when the solver reaches the group, from the weight as compensated by then
+  fixed,    ///< before rounding, from the original weight (the papers' "static groups"): groups of
+            ///< neighbouring columns under any order, so readers need no group index
+  dynamic,  ///< when the solver reaches the group, from the weight as compensated by then: groups
+            ///< of columns that follow each other in the order, so act and min_pivot need a group
+            ///< index
 };
 
 /// How scale and zero point of a group are found.
 enum class Range {
-  minmax,    ///< so that the largest weight just fits
+  minmax,  ///< so that the largest weight just fits
+  mse,     ///< the share of that, 100 % down to 21 %, that minimises Σ |w_j − q_j|^2.4 (the
+           ///< papers' "mse")
   weighted,  ///< the range that minimises Σ d_j (w_j − q_j)², d the pivots of the factored Hessian
 };
 
+/// How the columns are walked. Both give the same codes but for rounding.
+enum class Solver {
+  left_looking,  ///< block LDLᵀ: corrections come from the factor R of H; the weight is not touched
+  lazy_batch,  ///< the paper's: errors are spread with R⁻¹, the factor of H⁻¹, inside a block at
+               ///< once and to all later columns after each block; one more in x in matrix
+};
+
+/// What is added to the diagonal of H.
+enum class DampingRule {
+  mean_diagonal,  ///< the same for each input, a fraction of the mean: H + λI
+  own_diagonal,   ///< a fraction of each input's own: indifferent to the scale of single inputs
+};
+
 /// The type that scales are stored in. They are rounded to it before any weight is rounded to them.
-enum class ScaleType { fp16, bf16, fp32 };
+enum class ScaleType {
+  fp16,
+  bf16,
+  fp32,
+  fp8_e4m3,  ///< times one fp32 number per weight, QuantizedMatrix::scale_unit() (NVFP4); no sign
+  power_of_two,  ///< E8M0, an exponent alone (MXFP4); no sign
+};
+
+/// Whether scales of this type can be negative.
+constexpr bool has_sign(ScaleType type) {
+  return type != ScaleType::fp8_e4m3 && type != ScaleType::power_of_two;
+}
 
 /// What happens where the damped Hessian cannot be factored.
 enum class OnFailure {
-  error,             ///< throw NumericalError at once
-  damp,              ///< raise the damping fourfold, up to ten times the mean of the diagonal, then throw
+  error,  ///< throw NumericalError at once
+  damp,   ///< raise the damping fourfold, up to ten times the mean of the diagonal, then throw
   round_to_nearest,  ///< the same, then round to nearest without compensation; the report says so
 };
 
+/// Habits of other implementations, for results that can be compared code by code. Each is off
+/// unless somebody needs it; what a habit costs is said where it is switched on.
+struct Parity {
+  /// H is 2/N·XᵀX, N the number of calls of Hessian::add (sequences), not 1/tokens·XᵀX: changes
+  /// losses, and codes only together with unit_dead_diagonal (GPTQ, GPTQ-for-LLaMa, AutoGPTQ).
+  bool count_sequences = false;
+  /// A dead input has the diagonal 1 before the order and the mean for the damping are taken, not
+  /// the mean of the others and the last place (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel).
+  bool unit_dead_diagonal = false;
+  /// Dynamic groups take their grid from a weight that lacks the corrections of the block it stands
+  /// in, so results depend on block_size (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, msModelSlim).
+  bool stale_group_scales = false;
+  /// A symmetric grid for weights that are nowhere negative uses one half of its codes (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel).
+  bool one_sided_range = false;
+  /// code = round(w/s + z) instead of round(w/s) + z: other codes at ties where z is odd
+  /// (compressed-tensors, llm-compressor, msModelSlim).
+  bool round_with_zero = false;
+};
+
 struct Params {
-  Index group_size = 128;          ///< columns that share a scale; -1: one group per row
-  bool allow_tail_group = false;   ///< accept a group_size that does not divide in_features; the last group is short
+  /// Columns that share a scale; -1: one group per row.
+  Index group_size = 128;
+  /// Accept a group_size that does not divide in_features; the last group is short.
+  bool allow_tail_group = false;
   Order order = Order::act;
   Groups groups = Groups::fixed;
-  double damping = 0.01;           ///< λ as a fraction of the mean of the diagonal of H; > 0
+  /// λ as a fraction of the diagonal of H, of its mean or input by input; > 0.
+  double damping = 0.01;
+  DampingRule damping_rule = DampingRule::mean_diagonal;
+  /// Factor H in double precision, at twice the time and an in x in array of double.
+  bool factor_in_double = false;
+  /// Estimate the condition of the damped H for the report: a few products with the factor.
+  bool estimate_condition = false;
   OnFailure on_failure = OnFailure::damp;
   Range range = Range::weighted;
-  bool signed_scales = true;       ///< let the range search use negative scales on symmetric grids (one more level on the other side)
+  /// Let the range search use negative scales on symmetric grids: the extra level of the grid is
+  /// then on the positive side. Types without a sign never have them.
+  bool signed_scales = true;
   ScaleType scale_type = ScaleType::fp16;
-  Index block_size = 128;          ///< columns rounded between two matrix products; does not change the codes
-  bool measure_baseline = true;    ///< fill the report's relative errors, which costs two more products of the size of the solve
+  Solver solver = Solver::left_looking;
+  /// Columns rounded between two matrix products; changes codes by rounding only.
+  Index block_size = 128;
+  /// Fill the report's relative errors, which takes two more products of the size of the solve.
+  bool measure_baseline = true;
+  Parity parity{};
 
-  /// \throws InvalidArgument  a field is out of range; the message names it, its value and the legal values
+  /// The choices and habits of the paper's own code, from its defaults on.
+  static Params paper() {
+    Params p;
+    p.group_size = -1;
+    p.allow_tail_group = true;
+    p.order = Order::natural;
+    p.groups = Groups::dynamic;
+    p.range = Range::minmax;
+    p.signed_scales = false;
+    p.scale_type = ScaleType::fp32;
+    p.solver = Solver::lazy_batch;
+    p.on_failure = OnFailure::error;
+    p.parity = {.count_sequences = true,
+                .unit_dead_diagonal = true,
+                .stale_group_scales = true,
+                .one_sided_range = true};
+    return p;
+  }
+
+  /// \throws InvalidArgument  a field is out of range; the message names it, its value and the
+  /// legal values
   void validate() const {
     using detail::require;
-    require(group_size == -1 || group_size > 0, "group_size = ", group_size, " must be -1 (one group per row) or positive");
-    require(std::isfinite(damping) && damping > 0, "damping = ", damping, " must be positive and finite (the usual value is 0.01)");
+    require(group_size == -1 || group_size > 0, "group_size = ", group_size,
+            " must be -1 (one group per row) or positive");
+    require(std::isfinite(damping) && damping > 0, "damping = ", damping,
+            " must be positive and finite (the usual value is 0.01)");
     require(block_size > 0, "block_size = ", block_size, " must be positive");
-    require(groups == Groups::fixed || order == Order::natural,
-            "dynamic groups need the natural order (static groups keep groups contiguous under any order)");
+    require(!parity.stale_group_scales || solver == Solver::lazy_batch,
+            "parity.stale_group_scales is a habit of Solver::lazy_batch: left_looking has no "
+            "partly corrected weight");
   }
 };
 
+/// Whether a reader needs to be told which group a column is in: it is not column / group_size.
+inline bool needs_group_index(const Params& params) {
+  return params.groups == Groups::dynamic &&
+         (params.order == Order::act || params.order == Order::min_pivot);
+}
+
 /// Columns per group of a weight with `in_features` columns.
 inline Index effective_group_size(const Params& params, Index in_features) {
-  return params.group_size == -1 || params.group_size > in_features ? in_features : params.group_size;
+  return params.group_size == -1 || params.group_size > in_features ? in_features
+                                                                    : params.group_size;
 }
 
 /// \throws InvalidArgument  the group size leaves a short last group and that was not allowed
 inline void require_divisible(const Params& params, Index in_features, std::string_view name) {
-  if (params.allow_tail_group || params.group_size == -1 || in_features % params.group_size == 0) return;
+  if (params.allow_tail_group || params.group_size == -1 || in_features % params.group_size == 0)
+    return;
   std::string sizes;
   for (Index size = 16; size <= 1024 && size <= in_features; size *= 2)
     if (in_features % size == 0) sizes += std::to_string(size) + ", ";
-  throw InvalidArgument(detail::message("group_size = ", params.group_size, " does not divide in_features = ", in_features,
-                                        " of ", name.empty() ? "the weight" : name, " (sizes that do: ", sizes,
-                                        "or -1 for one group per row; or allow_tail_group for a short last group)"));
+  throw InvalidArgument(detail::message(
+      "group_size = ", params.group_size, " does not divide in_features = ", in_features, " of ",
+      name.empty() ? "the weight" : name, " (sizes that do: ", sizes,
+      "or -1 for one group per row; or allow_tail_group, --allow-tail-group in the program, for a "
+      "short last group)"));
 }
 
 }  // namespace gptq

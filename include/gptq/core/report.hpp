@@ -13,11 +13,18 @@ namespace gptq {
 
 /// What was done to a Hessian so that it can be factored.
 struct Damping {
-  double lambda = 0;          ///< added to the diagonal, in units of H (mean square of an activation)
-  double fraction = 0;        ///< λ over the mean of the diagonal: what was asked for, or more after retries
-  int retries = 0;            ///< factorizations that failed before
-  Index dead_columns = 0;     ///< inputs that were always zero; their weights are stored as zero
-  bool round_to_nearest = false;  ///< no damping helped and the weight was rounded without compensation
+  /// Added to the diagonal, in units of H (mean square of an activation).
+  double lambda = 0;
+  /// λ over the mean of the diagonal: what was asked for, or more after retries.
+  double fraction = 0;
+  /// Factorizations that failed before.
+  int retries = 0;
+  /// Inputs that were always zero; their weights are stored as zero.
+  Index dead_columns = 0;
+  /// λmax/λmin of the damped Hessian, estimated; unknown unless Params::estimate_condition.
+  double condition = std::numeric_limits<double>::quiet_NaN();
+  /// No damping helped, and the weight was rounded without compensation.
+  bool round_to_nearest = false;
 };
 
 /// Wall time per stage of one call of quantize, in seconds.
@@ -32,15 +39,25 @@ struct Timings {
 struct Report {
   static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 
-  double tokens = 0;                     ///< calibration tokens behind the Hessian (the sum of their weights)
+  /// Calibration tokens behind the Hessian (the sum of their weights).
+  double tokens = 0;
   Damping damping;
-  double loss = 0;                       ///< tr(ΔW·XᵀX·ΔWᵀ)/tokens: mean squared output error, summed over outputs
-  double damped_loss = 0;                ///< Σ_j d_j·e_j², equal to tr(ΔW·(H + λI)·ΔWᵀ): what the solver minimises
-  double relative_error = unknown;       ///< loss over tr(W·XᵀX·Wᵀ)/tokens
-  double rtn_relative_error = unknown;   ///< the same for min-max round to nearest on the same kind of grid
-  double clipped = 0;                    ///< share of weights beyond the ends of their grid, 0..1
+  /// tr(ΔW·XᵀX·ΔWᵀ)/tokens: mean squared output error, summed over outputs.
+  double loss = 0;
+  /// Σ_j d_j·e_j², equal to tr(ΔW·(H + λI)·ΔWᵀ): what the solver minimises.
+  double damped_loss = 0;
+  /// The figure that the paper's code prints as "error": half of the damped loss with
+  /// H = 2/N·XᵀX, N the number of calls of Hessian::add.
+  double paper_error = 0;
+  /// loss over tr(W·XᵀX·Wᵀ)/tokens.
+  double relative_error = unknown;
+  /// The same for min-max round to nearest on the same kind of grid.
+  double rtn_relative_error = unknown;
+  /// Share of weights beyond the ends of their grid, 0..1.
+  double clipped = 0;
   Timings seconds;
-  Index peak_bytes = 0;                  ///< memory the call needed beyond its inputs and outputs
+  /// Memory the call needed beyond its inputs.
+  Index peak_bytes = 0;
 
   /// Output signal to quantization noise, in decibels.
   double snr_db() const { return -10 * std::log10(relative_error); }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// TensorSource: the tensors of a model by their Hugging Face names, whatever file they are in. Folder: the sharded
-// safetensors of a model folder.
+// TensorSource: the tensors of a model by their Hugging Face names, whatever file they are in.
+// Folder: the sharded safetensors of a model folder.
 
 #include <gptq/io/output_file.hpp>
 #include <gptq/io/safetensors.hpp>
@@ -40,6 +40,7 @@ class TensorSource {
   virtual DType output_type(const std::string& name) const = 0;
 
   /// Its bytes in that type.
+  /// \throws NumericalError  a number is not finite, or does not fit the type
   virtual std::vector<std::byte> output_bytes(const std::string& name) const = 0;
 
   /// The file it is in, for messages.
@@ -48,20 +49,25 @@ class TensorSource {
 
 /// Checks a shape before anything is read.
 /// \throws FormatError  the tensor is missing or has another shape
-inline void require_shape(const TensorSource& source, const std::string& name, const Shape& expected) {
-  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ", name);
+inline void require_shape(const TensorSource& source, const std::string& name,
+                          const Shape& expected) {
+  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ",
+                                     name);
   const Shape shape = source.shape(name);
-  gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name, " has the shape ", to_string(shape), ", ",
-                                     to_string(expected), " expected");
+  gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name,
+                                     " has the shape ", to_string(shape), ", ", to_string(expected),
+                                     " expected");
 }
 
 /// \throws FormatError  not valid JSON
 template <class Json = nlohmann::json>
 Json read_json(const std::filesystem::path& path) {
   try {
-    return Json::parse(read_file(path));
+    return parse_json<Json>(read_file(path));
   } catch (const nlohmann::json::exception& error) {
     throw FormatError(gptq::detail::message(path.string(), ": not valid JSON: ", error.what()));
+  } catch (const FormatError& error) {
+    throw FormatError(gptq::detail::message(path.string(), ": ", error.what()));
   }
 }
 
@@ -75,10 +81,7 @@ class FolderSource : public TensorSource {
     if (std::filesystem::exists(index)) {
       open_shards(index);
     } else {
-      const auto single = folder / "model.safetensors";
-      if (!std::filesystem::exists(single))
-        throw IoError(gptq::detail::message(folder.string(), ": has neither model.safetensors nor model.safetensors.index.json"));
-      open(single);
+      open(single_file(folder));
     }
   }
 
@@ -89,10 +92,16 @@ class FolderSource : public TensorSource {
   }
   bool contains(const std::string& name) const override { return places_.count(name) > 0; }
   Shape shape(const std::string& name) const override { return tensor(name).shape; }
-  std::string type_name(const std::string& name) const override { return std::string(io::name(tensor(name).dtype)); }
-  std::uint64_t stored_bytes(const std::string& name) const override { return tensor(name).bytes.size(); }
+  std::string type_name(const std::string& name) const override {
+    return std::string(io::name(tensor(name).dtype));
+  }
+  std::uint64_t stored_bytes(const std::string& name) const override {
+    return tensor(name).bytes.size();
+  }
   DType output_type(const std::string& name) const override { return tensor(name).dtype; }
-  std::string where(const std::string& name) const override { return contains(name) ? places_.at(name)->path().string() : folder_.string(); }
+  std::string where(const std::string& name) const override {
+    return contains(name) ? places_.at(name)->path().string() : folder_.string();
+  }
 
   void read(const std::string& name, std::span<float> out) const override {
     const SafeTensor& t = tensor(name);
@@ -105,45 +114,73 @@ class FolderSource : public TensorSource {
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {
-    const auto bytes = tensor(name).bytes;
-    return {bytes.begin(), bytes.end()};
+    const SafeTensor& t = tensor(name);
+    const auto at = find_non_finite(t.dtype, t.bytes);
+    gptq::detail::require<NumericalError>(at < 0, where(name), ": tensor ", name, ": element ", at,
+                                          " of ", to_string(t.shape), " is not finite");
+    return {t.bytes.begin(), t.bytes.end()};
   }
 
   const SafeTensor& tensor(const std::string& name) const {
     const auto found = places_.find(name);
-    gptq::detail::require<FormatError>(found != places_.end(), folder_.string(), ": has no tensor ", name);
+    gptq::detail::require<FormatError>(found != places_.end(), folder_.string(), ": has no tensor ",
+                                       name);
     return found->second->at(name);
   }
 
  private:
+  /// `model.safetensors`; else the only other file of tensors, as AutoGPTQ names its own after bits
+  /// and group size.
+  static std::filesystem::path single_file(const std::filesystem::path& folder) {
+    if (const auto usual = folder / "model.safetensors"; std::filesystem::exists(usual))
+      return usual;
+    std::vector<std::filesystem::path> found;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+      if (entry.path().extension() == ".safetensors") found.push_back(entry.path());
+    if (found.size() != 1)
+      throw IoError(gptq::detail::message(
+          folder.string(), ": has neither model.safetensors nor model.safetensors.index.json, and ",
+          found.size(), " other .safetensors files where one could be taken"));
+    return found.front();
+  }
+
   void open_shards(const std::filesystem::path& index) {
     const nlohmann::json json = read_json(index);
-    gptq::detail::require<FormatError>(json.contains("weight_map") && json["weight_map"].is_object(), index.string(), ": has no weight_map");
+    gptq::detail::require<FormatError>(
+        json.contains("weight_map") && json["weight_map"].is_object(), index.string(),
+        ": has no weight_map");
     std::map<std::string, std::string> files;  // by tensor
     for (const auto& [name, file] : json["weight_map"].items()) {
-      gptq::detail::require<FormatError>(file.is_string(), index.string(), ": the file of ", name, " is ", file.dump());
+      gptq::detail::require<FormatError>(file.is_string(), index.string(), ": the file of ", name,
+                                         " is ", file.dump());
       const auto text = file.get<std::string>();
-      gptq::detail::require<FormatError>(!text.empty() && text.find('/') == std::string::npos && text != "..", index.string(), ": the file of ", name,
-                                         ", \"", text, "\", is not a plain file name");
+      gptq::detail::require<FormatError>(
+          !text.empty() && text.find('/') == std::string::npos && text != "..", index.string(),
+          ": the file of ", name, ", \"", text, "\", is not a plain file name");
       files[name] = text;
     }
     std::map<std::string, bool> opened;
     for (const auto& [name, file] : files)
       if (!opened[file]) {
         if (!std::filesystem::exists(folder_ / file))
-          throw IoError(gptq::detail::message((folder_ / file).string(), ": the shard is missing; ", index.filename().string(), " expects ", name, " in it"));
+          throw IoError(gptq::detail::message((folder_ / file).string(), ": the shard is missing; ",
+                                              index.filename().string(), " expects ", name,
+                                              " in it"));
         open(folder_ / file);
         opened[file] = true;
       }
     for (const auto& [name, file] : files)
-      gptq::detail::require<FormatError>(contains(name) && places_.at(name)->path().filename() == file, index.string(), ": tensor ", name,
-                                         " is not in ", file);
+      gptq::detail::require<FormatError>(
+          contains(name) && places_.at(name)->path().filename() == file, index.string(),
+          ": tensor ", name, " is not in ", file);
   }
 
   void open(const std::filesystem::path& path) {
     files_.push_back(std::make_unique<Safetensors>(path));
     for (const auto& [name, t] : files_.back()->tensors())
-      gptq::detail::require<FormatError>(places_.emplace(name, files_.back().get()).second, path.string(), ": tensor ", name,
+      gptq::detail::require<FormatError>(places_.emplace(name, files_.back().get()).second,
+                                         path.string(), ": tensor ", name,
                                          " is in another shard too");
   }
 

@@ -1,22 +1,44 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// DType: the element types of safetensors files, their names and sizes, and how the floating-point ones are read.
+// DType: the element types of safetensors files, their names and sizes, and how the floating-point
+// ones are read.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 
 #include <array>
-#include <cstring>  // std::memcpy
+#include <cstddef>  // std::ptrdiff_t
 #include <cstdint>
+#include <cstring>  // std::memcpy
 #include <span>
 #include <string_view>
 
 namespace gptq::io {
 
 enum class DType {
-  U64, I64, F64, C64, F32, U32, I32, BF16, F16, U16, I16,
-  F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ, F8_E5M2FNUZ, I8, U8, F6_E2M3, F6_E3M2, F4, BOOL,
+  U64,
+  I64,
+  F64,
+  C64,
+  F32,
+  U32,
+  I32,
+  BF16,
+  F16,
+  U16,
+  I16,
+  F8_E5M2,
+  F8_E4M3,
+  F8_E8M0,
+  F8_E4M3FNUZ,
+  F8_E5M2FNUZ,
+  I8,
+  U8,
+  F6_E2M3,
+  F6_E3M2,
+  F4,
+  BOOL,
 };
 
 struct DTypeInfo {
@@ -24,11 +46,14 @@ struct DTypeInfo {
   int bits;
 };
 
-/// In the order of DType, which is also the order in which the reference writer sorts tensors: widest first.
+/// In the order of DType, which is also the order in which the reference writer sorts tensors:
+/// widest first.
 inline constexpr std::array<DTypeInfo, 22> dtype_table{{
-    {"U64", 64}, {"I64", 64}, {"F64", 64}, {"C64", 64}, {"F32", 32}, {"U32", 32}, {"I32", 32}, {"BF16", 16},
-    {"F16", 16}, {"U16", 16}, {"I16", 16}, {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8},
-    {"I8", 8}, {"U8", 8}, {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"F4", 4}, {"BOOL", 8},
+    {"U64", 64},        {"I64", 64},    {"F64", 64},    {"C64", 64},    {"F32", 32},
+    {"U32", 32},        {"I32", 32},    {"BF16", 16},   {"F16", 16},    {"U16", 16},
+    {"I16", 16},        {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I8", 8},      {"U8", 8},      {"F6_E2M3", 6}, {"F6_E3M2", 6},
+    {"F4", 4},          {"BOOL", 8},
 }};
 
 inline const DTypeInfo& info(DType type) { return dtype_table[static_cast<std::size_t>(type)]; }
@@ -57,14 +82,36 @@ inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<fl
       out[i] = static_cast<float>(to_float(x));
     }
   };
-  gptq::detail::require<FormatError>(bytes.size() * 8 == out.size() * static_cast<std::size_t>(bits(type)), "to_floats: ", bytes.size(),
-                                     " bytes for ", out.size(), " numbers of ", bits(type), " bits");
+  gptq::detail::require<FormatError>(
+      bytes.size() * 8 == out.size() * static_cast<std::size_t>(bits(type)),
+      "to_floats: ", bytes.size(), " bytes for ", out.size(), " numbers of ", bits(type), " bits");
   switch (type) {
     case DType::F32: std::memcpy(out.data(), bytes.data(), bytes.size()); return;
     case DType::F16: return convert(float16{});
     case DType::BF16: return convert(bfloat16{});
     case DType::F64: return convert(double{});
-    default: throw FormatError(gptq::detail::message("dtype ", name(type), " is not a floating-point type of 16, 32 or 64 bits"));
+    default:
+      throw FormatError(gptq::detail::message(
+          "dtype ", name(type), " is not a floating-point type of 16, 32 or 64 bits"));
+  }
+}
+
+/// The first element that is infinite or not a number, or -1; -1 for types that have neither.
+inline std::ptrdiff_t find_non_finite(DType type, std::span<const std::byte> bytes) {
+  const auto find = [&]<class Word>(Word exponent) -> std::ptrdiff_t {
+    for (std::size_t i = 0; i < bytes.size() / sizeof(Word); ++i) {
+      Word word;
+      std::memcpy(&word, bytes.data() + i * sizeof(Word), sizeof(Word));
+      if ((word & exponent) == exponent) return static_cast<std::ptrdiff_t>(i);
+    }
+    return -1;
+  };
+  switch (type) {
+    case DType::F64: return find(std::uint64_t(0x7ff0000000000000u));
+    case DType::F32: return find(std::uint32_t(0x7f800000u));
+    case DType::F16: return find(std::uint16_t(0x7c00u));
+    case DType::BF16: return find(std::uint16_t(0x7f80u));
+    default: return -1;
   }
 }
 

@@ -71,11 +71,13 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Tells the system that these bytes will not be read again soon, so that reading a large model does not fill memory.
+  /// Tells the system that these bytes will not be read again soon, so that reading a large model
+  /// does not fill memory.
   void release(std::span<const std::byte> bytes) const {
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const auto offset = static_cast<std::size_t>(bytes.data() - data_);
-    const std::size_t begin = (offset + page - 1) / page * page, end = (offset + bytes.size()) / page * page;
+    const std::size_t begin = (offset + page - 1) / page * page,
+                      end = (offset + bytes.size()) / page * page;
     if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
   }
 

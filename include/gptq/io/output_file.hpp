@@ -10,11 +10,12 @@
 
 namespace gptq::io {
 
-/// Written under a temporary name beside its own and renamed by `commit`; without it nothing stays behind.
+/// Written under a temporary name beside its own and renamed by `commit`; without it nothing stays
+/// behind.
 class OutputFile {
  public:
-  /// \param size  reserved on disk at once where it is known, so that a full disk is found before the work, not after
-  /// \throws IoError  the file cannot be made, or the disk is full
+  /// \param size  reserved on disk at once where it is known, so that a full disk is found before
+  /// the work, not after \throws IoError  the file cannot be made, or the disk is full
   explicit OutputFile(const std::filesystem::path& path, std::uint64_t size = 0)
       : path_(path), temporary_(path.string() + ".partial-" + std::to_string(::getpid())) {
     file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -42,7 +43,8 @@ class OutputFile {
   /// \throws IoError  the disk is full or failed
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
-      const ssize_t written = ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      const ssize_t written =
+          ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (written < 0 && errno == EINTR) continue;
       if (written <= 0) detail::fail(path_, "cannot write");
       offset += static_cast<std::uint64_t>(written);
@@ -50,12 +52,16 @@ class OutputFile {
     }
   }
 
-  void write_at(std::uint64_t offset, std::string_view text) { write_at(offset, std::as_bytes(std::span(text.data(), text.size()))); }
+  void write_at(std::uint64_t offset, std::string_view text) {
+    write_at(offset, std::as_bytes(std::span(text.data(), text.size())));
+  }
 
   /// Gives the file its name.
   void commit() {
-    if (::fsync(file_) != 0 || ::close(std::exchange(file_, -1)) != 0) detail::fail(path_, "cannot write");
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) detail::fail(path_, "cannot rename the finished file");
+    if (::fsync(file_) != 0 || ::close(std::exchange(file_, -1)) != 0)
+      detail::fail(path_, "cannot write");
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0)
+      detail::fail(path_, "cannot rename the finished file");
     temporary_.clear();
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Reading safetensors: a length, a JSON header, the numbers. Every claim of the header is checked against the file
-// before anything is read through it.
+// Reading safetensors: a length, a JSON header, the numbers. Every claim of the header is checked
+// against the file before anything is read through it.
 
 #include <gptq/io/mapped_file.hpp>
 #include <gptq/io/tensor.hpp>
@@ -26,10 +26,12 @@ struct SafeTensor {
 
 class Safetensors {
  public:
-  static constexpr std::uint64_t max_header = 100'000'000;  ///< bytes; the reference implementation's limit
+  static constexpr std::uint64_t max_header =
+      100'000'000;  ///< bytes; the reference implementation's limit
 
   /// \throws IoError      the file cannot be opened
-  /// \throws FormatError  the file is truncated, or its header lies; the message names file, tensor and value
+  /// \throws FormatError  the file is truncated, or its header lies; the message names file, tensor
+  /// and value
   explicit Safetensors(const std::filesystem::path& path) : file_(path) { parse(); }
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -54,16 +56,21 @@ class Safetensors {
   struct Range {
     std::uint64_t begin, end;
     std::string name;
-    friend bool operator<(const Range& a, const Range& b) { return std::pair(a.begin, a.end) < std::pair(b.begin, b.end); }
+    friend bool operator<(const Range& a, const Range& b) {
+      return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    }
   };
 
   void parse() {
     const auto bytes = file_.bytes();
-    check(bytes.size() >= 8, "truncated: ", bytes.size(), " bytes, a safetensors file has at least 8");
+    check(bytes.size() >= 8, "truncated: ", bytes.size(),
+          " bytes, a safetensors file has at least 8");
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
-    check(length <= max_header, "the header claims ", length, " bytes, more than ", max_header, " (not a safetensors file?)");
-    check(length <= bytes.size() - 8, "truncated: the header claims ", length, " bytes, the file has ", bytes.size() - 8, " after the length");
+    check(length <= max_header, "the header claims ", length, " bytes, more than ", max_header,
+          " (not a safetensors file?)");
+    check(length <= bytes.size() - 8, "truncated: the header claims ", length,
+          " bytes, the file has ", bytes.size() - 8, " after the length");
     const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
     check(length > 0 && *text == '{', "the header does not start with '{'");
 
@@ -71,16 +78,16 @@ class Safetensors {
     std::vector<Range> ranges;
     const nlohmann::json header = parse_header(text, text + length);
     for (const auto& [name, entry] : header.items()) {
-      if (name == "__metadata__")
-        read_metadata(entry);
-      else
-        ranges.push_back(read_entry(name, entry, data));
+      if (name == "__metadata__") read_metadata(entry);
+      else ranges.push_back(read_entry(name, entry, data));
     }
     std::sort(ranges.begin(), ranges.end());
     std::uint64_t end = 0;
     for (const Range& range : ranges) {
-      check(range.begin >= end, "tensor ", range.name, ": its data starts at ", range.begin, " and overlaps the tensor before, which ends at ", end);
-      check(range.begin == end, "tensor ", range.name, ": its data starts at ", range.begin, ", leaving a hole after ", end);
+      check(range.begin >= end, "tensor ", range.name, ": its data starts at ", range.begin,
+            " and overlaps the tensor before, which ends at ", end);
+      check(range.begin == end, "tensor ", range.name, ": its data starts at ", range.begin,
+            ", leaving a hole after ", end);
       end = range.end;
     }
     check(end == data.size(), "the tensors end at ", end, ", the data at ", data.size());
@@ -94,31 +101,41 @@ class Safetensors {
     }
   }
 
-  Range read_entry(const std::string& name, const nlohmann::json& entry, std::span<const std::byte> data) {
-    const auto is_array = [&](const char* key) { return entry.is_object() && entry.contains(key) && entry[key].is_array(); };
-    check(is_array("shape") && is_array("data_offsets") && entry["data_offsets"].size() == 2 && entry.contains("dtype") &&
-              entry["dtype"].is_string(),
-          "tensor ", name, ": the entry needs dtype, shape and data_offsets, it is ", entry.dump().substr(0, 200));
+  Range read_entry(const std::string& name, const nlohmann::json& entry,
+                   std::span<const std::byte> data) {
+    const auto is_array = [&](const char* key) {
+      return entry.is_object() && entry.contains(key) && entry[key].is_array();
+    };
+    check(is_array("shape") && is_array("data_offsets") && entry["data_offsets"].size() == 2 &&
+              entry.contains("dtype") && entry["dtype"].is_string(),
+          "tensor ", name, ": the entry needs dtype, shape and data_offsets, it is ",
+          entry.dump().substr(0, 200));
     const auto size_at = [&](const nlohmann::json& number, const char* what) {
-      check(number.is_number_unsigned() && number.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<Index>::max()), "tensor ", name,
-            ": ", number.dump(), " in ", what, " is not a size");
+      check(number.is_number_unsigned() &&
+                number.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<Index>::max()),
+            "tensor ", name, ": ", number.dump(), " in ", what, " is not a size");
       return number.get<std::uint64_t>();
     };
     SafeTensor tensor;
-    for (const auto& d : entry["shape"]) tensor.shape.push_back(static_cast<Index>(size_at(d, "shape")));
+    for (const auto& d : entry["shape"])
+      tensor.shape.push_back(static_cast<Index>(size_at(d, "shape")));
     std::uint64_t bit_count = 0;
     try {
       tensor.dtype = parse_dtype(entry["dtype"].get<std::string>());
-      bit_count = static_cast<std::uint64_t>(element_count(tensor.shape)) * static_cast<std::uint64_t>(bits(tensor.dtype));
+      bit_count = static_cast<std::uint64_t>(element_count(tensor.shape)) *
+                  static_cast<std::uint64_t>(bits(tensor.dtype));
     } catch (const FormatError& error) {
       check(false, "tensor ", name, ": ", error.what());
     }
-    const Range range{size_at(entry["data_offsets"][0], "data_offsets"), size_at(entry["data_offsets"][1], "data_offsets"), name};
-    check(range.begin <= range.end && range.end <= data.size(), "tensor ", name, ": data_offsets [", range.begin, ", ", range.end,
-          "] lie outside the file's ", data.size(), " bytes of data");
-    check(bit_count % 8 == 0 && bit_count / 8 == range.end - range.begin, "tensor ", name, ": ", gptq::io::name(tensor.dtype), " ",
-          to_string(tensor.shape), " needs ", (bit_count + 7) / 8, " bytes, data_offsets give ", range.end - range.begin);
-    tensor.bytes = data.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.end - range.begin));
+    const Range range{size_at(entry["data_offsets"][0], "data_offsets"),
+                      size_at(entry["data_offsets"][1], "data_offsets"), name};
+    check(range.begin <= range.end && range.end <= data.size(), "tensor ", name, ": data_offsets [",
+          range.begin, ", ", range.end, "] lie outside the file's ", data.size(), " bytes of data");
+    check(bit_count % 8 == 0 && bit_count / 8 == range.end - range.begin, "tensor ", name, ": ",
+          gptq::io::name(tensor.dtype), " ", to_string(tensor.shape), " needs ",
+          (bit_count + 7) / 8, " bytes, data_offsets give ", range.end - range.begin);
+    tensor.bytes = data.subspan(static_cast<std::size_t>(range.begin),
+                                static_cast<std::size_t>(range.end - range.begin));
     tensors_.emplace(name, std::move(tensor));
     return range;
   }
@@ -126,20 +143,28 @@ class Safetensors {
   nlohmann::json parse_header(const char* begin, const char* end) const {
     std::vector<std::set<std::string>> keys;
     std::string duplicate;
-    const auto watch = [&](int /*depth*/, nlohmann::json::parse_event_t event, nlohmann::json& parsed) {
+    const auto watch = [&](nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
       using Event = nlohmann::json::parse_event_t;
       if (event == Event::object_start) keys.emplace_back();
       if (event == Event::object_end) keys.pop_back();
-      if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second) duplicate = parsed.get<std::string>();
+      if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second)
+        duplicate = parsed.get<std::string>();
       return true;
     };
     try {
-      const auto header = nlohmann::json::parse(begin, end, watch);
+      const auto header =
+          parse_json(std::string_view(begin, static_cast<std::size_t>(end - begin)), watch);
       check(duplicate.empty(), "the header has the key \"", duplicate, "\" twice");
       check(header.is_object(), "the header is not an object");
       return header;
     } catch (const nlohmann::json::exception& error) {
-      throw FormatError(gptq::detail::message(file_.path().string(), ": the header is not valid JSON: ", error.what()));
+      throw FormatError(gptq::detail::message(file_.path().string(),
+                                              ": the header is not valid JSON: ", error.what()));
+    } catch (const FormatError& error) {
+      const std::string what = error.what();
+      throw FormatError(what.rfind("JSON", 0) == 0
+                            ? gptq::detail::message(file_.path().string(), ": the header is ", what)
+                            : what);
     }
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Writing safetensors: all tensors are declared first, so the header, the shards and the space on disk are settled
-// before the work that fills them; then they come in any order.
+// Writing safetensors: all tensors are declared first, so the header, the shards and the space on
+// disk are settled before the work that fills them; then they come in any order.
 
 #include <gptq/io/output_file.hpp>
 #include <gptq/io/tensor.hpp>
@@ -24,15 +24,81 @@ struct TensorPlan {
   Shape shape;
   std::string keep_with;  ///< tensors of one module carry its name and stay in one shard
 
-  std::uint64_t bytes() const { return static_cast<std::uint64_t>(element_count(shape)) * static_cast<std::uint64_t>(bits(dtype)) / 8; }
+  std::uint64_t bytes() const {
+    return static_cast<std::uint64_t>(element_count(shape)) *
+           static_cast<std::uint64_t>(bits(dtype)) / 8;
+  }
 };
 
-/// `model.safetensors`, or shards `model-00001-of-0000N.safetensors` with their index, in one folder.
+/// Where everything in a safetensors file goes.
+struct SafetensorsLayout {
+  std::string header;  ///< with the length before it
+  std::map<std::string, std::uint64_t> offsets;
+  std::uint64_t size = 0;
+
+  /// \throws InvalidArgument  a name is there twice
+  explicit SafetensorsLayout(std::vector<TensorPlan> tensors) {
+    // Widest first, then by name, as the reference writer does: every tensor is aligned to its
+    // element.
+    std::stable_sort(tensors.begin(), tensors.end(), [](const TensorPlan& a, const TensorPlan& b) {
+      return std::tie(a.dtype, a.name) < std::tie(b.dtype, b.name);
+    });
+    nlohmann::ordered_json json;
+    json["__metadata__"]["format"] = "pt";  // transformers refuses a file without it
+    std::uint64_t offset = 0;
+    for (const TensorPlan& tensor : tensors) {
+      gptq::detail::require(offsets.emplace(tensor.name, offset).second, "tensor ", tensor.name,
+                            " was announced twice");
+      json[tensor.name] = {{"dtype", io::name(tensor.dtype)},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {offset, offset + tensor.bytes()}}};
+      offset += tensor.bytes();
+    }
+    std::string text = json.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    const std::uint64_t length = text.size();
+    header.assign(reinterpret_cast<const char*>(&length), sizeof(length));
+    header += text;
+    for (auto& [name, at] : offsets) at += header.size();
+    size = header.size() + offset;
+  }
+};
+
+/// A tensor in memory on its way to a file.
+struct TensorBytes {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  std::span<const std::byte> bytes;
+};
+
+/// One file in one go.
+/// \throws InvalidArgument  bytes do not fit a shape
+/// \throws IoError          the file cannot be written
+inline void write_safetensors(const std::filesystem::path& path,
+                              const std::vector<TensorBytes>& tensors) {
+  std::vector<TensorPlan> plan;
+  for (const TensorBytes& t : tensors) {
+    plan.push_back({t.name, t.dtype, t.shape, {}});
+    gptq::detail::require(plan.back().bytes() == t.bytes.size(), "tensor ", t.name, " ",
+                          to_string(t.shape), " has ", t.bytes.size(), " bytes");
+  }
+  const SafetensorsLayout layout(std::move(plan));
+  OutputFile file(path, layout.size);
+  file.write_at(0, layout.header);
+  for (const TensorBytes& t : tensors) file.write_at(layout.offsets.at(t.name), t.bytes);
+  file.commit();
+}
+
+/// `model.safetensors`, or shards `model-00001-of-0000N.safetensors` with their index, in one
+/// folder.
 class SafetensorsWriter {
  public:
-  /// \param max_shard_size  bytes of tensors per file; a module larger than that gets a file of its own
-  /// \throws IoError  a file cannot be made, or the disk has not enough room
-  SafetensorsWriter(const std::filesystem::path& folder, std::vector<TensorPlan> tensors, std::uint64_t max_shard_size) : folder_(folder) {
+  /// \param max_shard_size  bytes of tensors per file; a module larger than that gets a file of its
+  /// own \throws IoError  a file cannot be made, or the disk has not enough room
+  SafetensorsWriter(const std::filesystem::path& folder, std::vector<TensorPlan> tensors,
+                    std::uint64_t max_shard_size)
+      : folder_(folder) {
     const auto shards = cut(std::move(tensors), max_shard_size);
     for (std::size_t i = 0; i < shards.size(); ++i) {
       std::string name = "model.safetensors";
@@ -49,28 +115,32 @@ class SafetensorsWriter {
   void write(const std::string& name, std::span<const std::byte> bytes) {
     const auto found = places_.find(name);
     gptq::detail::require(found != places_.end(), "tensor ", name, " was not announced");
-    gptq::detail::require(bytes.size() == found->second.size, "tensor ", name, " has ", bytes.size(), " bytes, ", found->second.size,
-                          " were announced");
+    gptq::detail::require(bytes.size() == found->second.size, "tensor ", name, " has ",
+                          bytes.size(), " bytes, ", found->second.size, " were announced");
     files_[found->second.file].write_at(found->second.offset, bytes);
     found->second.written = true;
   }
 
-  /// Gives all files their names and writes the index. The files that now make up the model, in order.
-  std::vector<std::string> commit() {
-    for (const auto& [name, place] : places_) gptq::detail::require(place.written, "tensor ", name, " was announced and never written");
+  /// The files that make up the model, in order.
+  std::vector<std::string> file_names() const {
     std::vector<std::string> names;
-    for (OutputFile& file : files_) {
-      file.commit();
-      names.push_back(file.path().filename().string());
-    }
-    if (names.size() > 1) {
+    for (const OutputFile& file : files_) names.push_back(file.path().filename().string());
+    if (names.size() > 1) names.emplace_back(index_name);
+    return names;
+  }
+
+  /// Gives all files their names and writes the index.
+  void commit() {
+    for (const auto& [name, place] : places_)
+      gptq::detail::require(place.written, "tensor ", name, " was announced and never written");
+    for (OutputFile& file : files_) file.commit();
+    if (files_.size() > 1) {
+      const auto names = file_names();
       nlohmann::ordered_json index;
       index["metadata"]["total_size"] = total_bytes_;
       for (const auto& [name, place] : places_) index["weight_map"][name] = names[place.file];
       write_file(folder_ / index_name, index.dump(2) + "\n");
-      names.emplace_back(index_name);
     }
-    return names;
   }
 
   std::uint64_t total_bytes() const { return total_bytes_; }
@@ -85,13 +155,15 @@ class SafetensorsWriter {
   };
 
   /// Modules in the order given, filled into shards one after the other.
-  static std::vector<std::vector<TensorPlan>> cut(std::vector<TensorPlan> tensors, std::uint64_t limit) {
+  static std::vector<std::vector<TensorPlan>> cut(std::vector<TensorPlan> tensors,
+                                                  std::uint64_t limit) {
     std::vector<std::vector<TensorPlan>> shards(1);
     std::uint64_t used = 0;
     for (std::size_t begin = 0; begin < tensors.size();) {
       std::size_t end = begin + 1;
       std::uint64_t size = tensors[begin].bytes();
-      while (end < tensors.size() && !tensors[begin].keep_with.empty() && tensors[end].keep_with == tensors[begin].keep_with)
+      while (end < tensors.size() && !tensors[begin].keep_with.empty() &&
+             tensors[end].keep_with == tensors[begin].keep_with)
         size += tensors[end++].bytes();
       if (used > 0 && used + size > limit) {
         shards.emplace_back();
@@ -104,27 +176,15 @@ class SafetensorsWriter {
   }
 
   void open_shard(const std::string& name, std::vector<TensorPlan> tensors) {
-    // Widest first, then by name, as the reference writer does: every tensor is aligned to its element.
-    std::stable_sort(tensors.begin(), tensors.end(),
-                     [](const TensorPlan& a, const TensorPlan& b) { return std::tie(a.dtype, a.name) < std::tie(b.dtype, b.name); });
-    nlohmann::ordered_json header;
-    header["__metadata__"]["format"] = "pt";  // transformers refuses a file without it
-    std::uint64_t offset = 0;
+    const SafetensorsLayout layout(tensors);
     for (const TensorPlan& tensor : tensors) {
-      const bool fresh = places_.emplace(tensor.name, Place{files_.size(), offset, tensor.bytes()}).second;
-      gptq::detail::require(fresh, "tensor ", tensor.name, " was announced twice");
-      header[tensor.name] = {{"dtype", io::name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.bytes()}}};
-      offset += tensor.bytes();
+      const Place place{files_.size(), layout.offsets.at(tensor.name), tensor.bytes()};
+      gptq::detail::require(places_.emplace(tensor.name, place).second, "tensor ", tensor.name,
+                            " was announced twice");
+      total_bytes_ += tensor.bytes();
     }
-    std::string text = header.dump();
-    text.resize((text.size() + 7) / 8 * 8, ' ');
-    const std::uint64_t length = text.size();
-    for (const TensorPlan& tensor : tensors) places_.at(tensor.name).offset += 8 + length;
-    total_bytes_ += offset;
-
-    OutputFile file(folder_ / name, 8 + length + offset);
-    file.write_at(0, std::as_bytes(std::span(&length, 1)));
-    file.write_at(8, text);
+    OutputFile file(folder_ / name, layout.size);
+    file.write_at(0, layout.header);
     files_.push_back(std::move(file));
   }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The arithmetic that schemes and kernels are written in - comparison, select, min, max, floor, round
-// to even - for one number on the host or on a GPU. lane.hpp adds the same names for a pack of rows.
+// The arithmetic that schemes and kernels are written in - comparison, select, min, max, floor,
+// round to even - for one number on the host or on a GPU. lane.hpp adds the same names for a pack
+// of rows.
 
 #include <gptq/config.hpp>
 #include <gptq/core/half.hpp>
@@ -16,36 +17,35 @@
 namespace gptq::kernel {
 
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr T select(bool condition, T yes, T no) {
+requires std::is_floating_point_v<T> GPTQ_HD constexpr T select(bool condition, T yes, T no) {
   return condition ? yes : no;
 }
 
 /// Returns b where a is not a number.
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr T min(T a, T b) {
-  return a < b ? a : b;
-}
+requires std::is_floating_point_v<T> GPTQ_HD constexpr T min(T a, T b) { return a < b ? a : b; }
 
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr T max(T a, T b) {
-  return a > b ? a : b;
-}
+requires std::is_floating_point_v<T> GPTQ_HD constexpr T max(T a, T b) { return a > b ? a : b; }
 
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr T abs(T x) {
-  return x < 0 ? -x : x;
+requires std::is_floating_point_v<T> GPTQ_HD constexpr T abs(T x) { return x < 0 ? -x : x; }
+
+/// x^exponent for x ≥ 0.
+template <class T>
+requires std::is_floating_point_v<T> GPTQ_HD inline T power(T x, float exponent) {
+  return std::pow(x, static_cast<T>(exponent));
+}
+
+/// f(x) of a function of float, for each row of a lane on its own.
+template <class T, class F>
+requires std::is_floating_point_v<T> GPTQ_HD inline T map(T x, const F& f) {
+  return static_cast<T>(f(static_cast<float>(x)));
 }
 
 /// To the nearest integer, ties to even: what torch.round and numpy do.
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD inline T round_even(T x) {
-  return std::nearbyint(x);
-}
+requires std::is_floating_point_v<T> GPTQ_HD inline T round_even(T x) { return std::nearbyint(x); }
 
 /// x clamped to [low, high]; `low` where x is not a number, so the result can always be stored.
 template <class T>
@@ -53,42 +53,28 @@ GPTQ_HD constexpr T clamp(const T& x, const T& low, const T& high) {
   return min(max(x, low), high);
 }
 
-/// x rounded to the nearest half, ties to even, and back; infinite from 65520 on.
-GPTQ_HD constexpr float round_to_float16(float x) { return to_float(to_float16(x)); }
-GPTQ_HD constexpr double round_to_float16(double x) { return round_to_float16(static_cast<float>(x)); }
-GPTQ_HD constexpr float round_to_bfloat16(float x) { return to_float(to_bfloat16(x)); }
-GPTQ_HD constexpr double round_to_bfloat16(double x) { return round_to_bfloat16(static_cast<float>(x)); }
-
 /// Load and store of one number, where a lane loads and stores one number per row.
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr T load(const T* from, T /*kind*/ = {}) {
+requires std::is_floating_point_v<T> GPTQ_HD constexpr T load(const T* from, T /*kind*/ = {}) {
   return *from;
 }
 
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr void store(T* to, T value) {
-  *to = value;
-}
+requires std::is_floating_point_v<T> GPTQ_HD constexpr void store(T* to, T value) { *to = value; }
 
 /// Codes are small integers held in the arithmetic type until they are stored.
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr void store_codes(std::uint8_t* to, T value) {
+requires std::is_floating_point_v<T> GPTQ_HD constexpr void store_codes(std::uint8_t* to, T value) {
   *to = static_cast<std::uint8_t>(value);
 }
 
 /// Sum over the rows of a lane, and how many of them a comparison selects; here there is one row.
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr double sum(T x, Index /*rows*/) {
-  return x;
-}
+requires std::is_floating_point_v<T> GPTQ_HD constexpr double sum(T x, Index /*rows*/) { return x; }
 
 template <class T>
-  requires std::is_floating_point_v<T>
-GPTQ_HD constexpr Index count(T /*kind*/, bool mask, Index /*rows*/) {
+requires std::is_floating_point_v<T> GPTQ_HD constexpr Index count(T /*kind*/, bool mask,
+                                                                   Index /*rows*/) {
   return mask ? 1 : 0;
 }
 

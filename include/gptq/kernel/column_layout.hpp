@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// ColumnLayout: in which order the columns of a weight are solved, and which group each one belongs to.
+// ColumnLayout: in which order the columns of a weight are solved, and which group each one belongs
+// to.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -12,22 +13,34 @@
 
 namespace gptq {
 
+/// What the columns of a group have in common.
+enum class Grouping {
+  columns,    ///< they neighbour each other in the weight
+  positions,  ///< they follow each other in the order: readers need a group index
+};
+
 /// Positions are places in the solving order, 0 first; columns are places in the weight.
 class ColumnLayout {
  public:
   ColumnLayout() = default;
 
-  /// Groups of `group_size` neighbouring columns of the weight; the last one may be short.
-  ColumnLayout(std::vector<Index> order, Index group_size) : order_(std::move(order)), group_size_(group_size) {
+  /// \param order     order[p] is the column solved at position p
+  /// \param grouping  groups of `group_size` that neighbour each other in the weight or in the
+  ///                  order; the last one may be short
+  ColumnLayout(std::vector<Index> order, Index group_size, Grouping grouping = Grouping::columns)
+      : order_(std::move(order)), group_size_(group_size) {
     const Index n = columns();
     group_.resize(order_.size());
     members_.resize(order_.size());
     for (Index p = 0; p < n; ++p) {
-      group_[std::size_t(p)] = order_[std::size_t(p)] / group_size_;
+      const Index place = grouping == Grouping::columns ? order_[std::size_t(p)] : p;
+      group_[std::size_t(p)] = place / group_size_;
       members_[std::size_t(p)] = p;
     }
-    std::sort(members_.begin(), members_.end(),
-              [this](Index a, Index b) { return order_[std::size_t(a)] < order_[std::size_t(b)]; });
+    std::sort(members_.begin(), members_.end(), [this](Index a, Index b) {
+      const Index of_a = group_[std::size_t(a)], of_b = group_[std::size_t(b)];
+      return of_a != of_b ? of_a < of_b : order_[std::size_t(a)] < order_[std::size_t(b)];
+    });
   }
 
   Index columns() const { return static_cast<Index>(order_.size()); }
@@ -44,7 +57,8 @@ class ColumnLayout {
   /// The positions of a group's columns, in the weight's order.
   std::span<const Index> members(Index group) const {
     const Index begin = group * group_size_;
-    return std::span(members_).subspan(std::size_t(begin), std::size_t((std::min)(group_size_, columns() - begin)));
+    return std::span(members_).subspan(std::size_t(begin),
+                                       std::size_t((std::min)(group_size_, columns() - begin)));
   }
 
   /// Columns that were always zero in calibration: their weights are stored as zero.

@@ -2,7 +2,8 @@
 #pragma once
 
 // A lane: the same column of N neighbouring rows, computed side by side by the CPU's vector units.
-// It answers to the names in arithmetic.hpp, so schemes and kernels do not know how many rows they hold.
+// It answers to the names in arithmetic.hpp, so schemes and kernels do not know how many rows they
+// hold.
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/kernel/arithmetic.hpp>
@@ -22,7 +23,7 @@ struct Lane {
   Vector v;
 
   Lane() = default;
-  Lane(T x) : v(Vector{} + x) {}
+  Lane(T x) : v(x - Vector{}) {}  // a broadcast; 0 + x would be an addition, as -0 tells
   explicit Lane(const Vector& x) : v(x) {}
 
   friend Lane operator+(const Lane& a, const Lane& b) { return Lane(a.v + b.v); }
@@ -47,7 +48,8 @@ struct Lane {
 };
 
 template <class T, int N>
-Lane<T, N> select(const typename Lane<T, N>::Mask& mask, const Lane<T, N>& yes, const Lane<T, N>& no) {
+Lane<T, N> select(const typename Lane<T, N>::Mask& mask, const Lane<T, N>& yes,
+                  const Lane<T, N>& no) {
   return Lane<T, N>(mask.v ? yes.v : no.v);
 }
 
@@ -66,8 +68,23 @@ Lane<T, N> abs(const Lane<T, N>& x) {
   return select(x < Lane<T, N>(0), -x, x);
 }
 
-/// Ties to even. Adding 1.5·2²³ (2⁵² for double) shifts the fraction out of the mantissa, and the adder
-/// rounds it the same way; the clamp keeps larger numbers, which are integers anyway, out of the trick.
+template <class T, int N, class F>
+Lane<T, N> map(const Lane<T, N>& x, const F& f) {
+  Lane<T, N> y;
+  for (int i = 0; i < N; ++i) y.v[i] = static_cast<T>(f(static_cast<float>(x.v[i])));
+  return y;
+}
+
+template <class T, int N>
+Lane<T, N> power(const Lane<T, N>& x, float exponent) {
+  Lane<T, N> y;
+  for (int i = 0; i < N; ++i) y.v[i] = power(x.v[i], exponent);
+  return y;
+}
+
+/// Ties to even. Adding 1.5·2²³ (2⁵² for double) shifts the fraction out of the mantissa, and the
+/// adder rounds it the same way; the clamp keeps larger numbers, which are integers anyway, out of
+/// the trick.
 template <class T, int N>
 Lane<T, N> round_even(const Lane<T, N>& x) {
   constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
@@ -108,20 +125,6 @@ Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index
   Index total = 0;
   for (Index i = 0; i < N && i < rows; ++i) total += mask.v[i] != 0;
   return total;
-}
-
-template <class T, int N>
-Lane<T, N> round_to_float16(const Lane<T, N>& x) {
-  Lane<T, N> y;
-  for (int i = 0; i < N; ++i) y.v[i] = round_to_float16(x.v[i]);
-  return y;
-}
-
-template <class T, int N>
-Lane<T, N> round_to_bfloat16(const Lane<T, N>& x) {
-  Lane<T, N> y;
-  for (int i = 0; i < N; ++i) y.v[i] = round_to_bfloat16(x.v[i]);
-  return y;
 }
 
 }  // namespace gptq::kernel

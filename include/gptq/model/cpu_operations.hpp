@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The operations that a decoder is made of, on the CPU in single precision. Every task works on a tile whose shape
-// depends on the operands alone, so any number of threads gives the same bits.
+// The operations that a decoder is made of, on the CPU in single precision. Every task works on a
+// tile whose shape depends on the operands alone, so any number of threads gives the same bits.
 
+#include <gptq/backend/cpu/products.hpp>
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/core/precision.hpp>
+#include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
 #include <gptq/model/config.hpp>
 #include <gptq/scheme/affine.hpp>
@@ -12,6 +15,8 @@
 #include <Eigen/Core>
 
 #include <cmath>  // std::sqrt
+#include <cstdint>
+#include <limits>
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -20,7 +25,7 @@ namespace gptq::model {
 
 /// cos and sin of position · frequency, for rope().
 struct RopeTable {
-  Index half = 0;  ///< pairs per head
+  Index half = 0;                   ///< pairs per head
   std::vector<float> cosine, sine;  ///< [positions, half]
 
   RopeTable() = default;
@@ -47,7 +52,8 @@ class CpuOperations {
   using View = MatrixView<float>;
   using ConstView = MatrixView<const float>;
 
-  explicit CpuOperations(Executor executor = Executor{}) : executor_(std::move(executor)) {}
+  explicit CpuOperations(Executor executor = Executor{}, Precision precision = Precision::split)
+      : executor_(std::move(executor)), precision_(precision) {}
 
   const Executor& executor() const { return executor_; }
 
@@ -59,7 +65,9 @@ class CpuOperations {
   }
 
   /// y += x·Wᵀ + b
-  void matmul_add(View y, ConstView x, ConstView weight, std::span<const float> bias = {}) const { matmul_into(y, x, weight, bias, true); }
+  void matmul_add(View y, ConstView x, ConstView weight, std::span<const float> bias = {}) const {
+    matmul_into(y, x, weight, bias, true);
+  }
 
   /// x / √(mean x² + ε) · weight, row by row
   Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
@@ -76,7 +84,8 @@ class CpuOperations {
     });
   }
 
-  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a pair.
+  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a
+  /// pair.
   void rope(View x, const RopeTable& table, Index length) const {
     for_rows(x.rows(), [&](Index r) {
       const float* cosine = table.cosine.data() + r % length * table.half;
@@ -94,22 +103,17 @@ class CpuOperations {
   }
 
   /// Causal attention within each sequence of `length` rows: softmax(q·kᵀ/√d)·v, head by head.
-  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape, Index length) const {
+  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape,
+                   Index length) const {
     Tensor out(q.rows(), q.cols());
     const Index sequences = q.rows() / length, group = shape.heads / shape.kv_heads;
     executor_.parallel_for(sequences * shape.heads, [&](Index task) {
-      const Index first = task / shape.heads * length, head = task % shape.heads * shape.head_dim;
-      const Index kv_head = task % shape.heads / group * shape.head_dim;
-      RowMajor scores(query_rows, length);
-      for (Index begin = 0; begin < length; begin += query_rows) {
-        const Index rows = (std::min)(query_rows, length - begin);
-        const Index from = shape.window > 0 ? (std::max)(Index(0), begin - shape.window + 1) : 0, keys = begin + rows - from;
-        auto s = scores.topLeftCorner(rows, keys);
-        s.noalias() = map(q, first + begin, head, rows, shape.head_dim) * map(k, first + from, kv_head, keys, shape.head_dim).transpose();
-        const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-        for (Index r = 0; r < rows; ++r) softmax(scores.row(r).data(), begin + r - from, keys, shape.window, scale);
-        map(out.view(), first + begin, head, rows, shape.head_dim).noalias() = s * map(v, first + from, kv_head, keys, shape.head_dim);
-      }
+      const Index first = task / shape.heads * length, head = task % shape.heads;
+      const auto part = [&](auto matrix, Index which) {
+        return matrix.block(first, which * shape.head_dim, length, shape.head_dim);
+      };
+      attend(part(out.view(), head), part(q, head), part(k, head / group), part(v, head / group),
+             shape.window);
     });
     return out;
   }
@@ -126,12 +130,58 @@ class CpuOperations {
   /// Rows of the table.
   Tensor embedding(ConstView table, std::span<const std::int32_t> ids) const {
     Tensor out(static_cast<Index>(ids.size()), table.cols());
-    for_rows(out.rows(), [&](Index r) { std::copy_n(&table(ids[std::size_t(r)], 0), table.cols(), out.row(r)); });
+    for_rows(out.rows(), [&](Index r) {
+      std::copy_n(&table(ids[std::size_t(r)], 0), table.cols(), out.row(r));
+    });
     return out;
+  }
+
+  /// −log softmax(x·Wᵀ)[target] of each row; rows with a negative target are left out as NaN. Takes
+  /// a strip of the vocabulary at a time, so the logits are never all in memory.
+  std::vector<double> cross_entropy(ConstView x, ConstView weight,
+                                    std::span<const std::int32_t> targets) const {
+    constexpr Index wide = 1024, tall = 256;
+    struct Row {
+      float top = -std::numeric_limits<float>::infinity();
+      double sum = 0;     ///< Σ exp(logit − top) over the strips so far
+      double target = 0;  ///< logit of the target
+    };
+    std::vector<Row> rows(static_cast<std::size_t>(x.rows()));
+    for (Index col = 0; col < weight.rows(); col += wide) {
+      const auto part = weight.middle_rows(col, (std::min)(wide, weight.rows() - col));
+      const backend::cpu::RightSide right(executor_, part, tiles());
+      executor_.parallel_for((x.rows() + tall - 1) / tall, [&](Index i) {
+        const Index first = i * tall, count = (std::min)(tall, x.rows() - first);
+        Tensor logits(count, part.rows());
+        right.multiply(logits.view(), x.middle_rows(first, count), false);
+        for (Index r = 0; r < count; ++r) {
+          const Eigen::Map<const Eigen::ArrayXf> row(logits.row(r), logits.cols());
+          Row& state = rows[std::size_t(first + r)];
+          const float top = (std::max)(state.top, row.maxCoeff());
+          state.sum = state.sum * std::exp(static_cast<double>(state.top - top)) +
+                      static_cast<double>((row - top).exp().sum());
+          state.top = top;
+          const Index target = targets[std::size_t(first + r)] - col;
+          if (target >= 0 && target < part.rows()) state.target = static_cast<double>(row[target]);
+        }
+      });
+    }
+    std::vector<double> losses;
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      if (targets[r] >= 0)
+        losses.push_back(std::log(rows[r].sum) + static_cast<double>(rows[r].top) - rows[r].target);
+    return losses;
   }
 
   void copy(View to, ConstView from) const {
     for_rows(from.rows(), [&](Index r) { std::copy_n(&from(r, 0), from.cols(), &to(r, 0)); });
+  }
+
+  /// to = a − b
+  void subtract(View to, ConstView a, ConstView b) const {
+    for_rows(a.rows(), [&](Index r) {
+      Eigen::Map<Eigen::RowVectorXf>(&to(r, 0), a.cols()) = row(a, r) - row(b, r);
+    });
   }
 
   /// ‖a‖²
@@ -152,24 +202,18 @@ class CpuOperations {
     const auto grid = scheme.fit(-reach, reach, ScaleType::fp32);
     Tensor y(x.rows(), x.cols());
     for_rows(x.rows(), [&](Index r) {
-      for (Index c = 0; c < x.cols(); ++c) y(r, c) = scheme.decode(scheme.encode(x(r, c), grid), grid);
+      for (Index c = 0; c < x.cols(); ++c)
+        y(r, c) = scheme.decode(scheme.encode(x(r, c), grid), grid);
     });
     return y;
   }
 
  private:
-  using RowMajor = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  static constexpr Index query_rows = 128;               // of attention done at once
-  static constexpr Index tile_rows = 512, tile_cols = 1024;  // of a product done as one task
+  bool tiles() const { return backend::cpu::use_tiles<float>(precision_ == Precision::split); }
 
-  static auto map(ConstView x, Index row, Index col, Index rows, Index cols) {
-    return Eigen::Map<const RowMajor, 0, Eigen::OuterStride<>>(&x(row, col), rows, cols, Eigen::OuterStride<>(x.row_stride()));
+  static auto row(ConstView x, Index r) {
+    return Eigen::Map<const Eigen::RowVectorXf>(&x(r, 0), x.cols());
   }
-  static auto map(View x, Index row, Index col, Index rows, Index cols) {
-    return Eigen::Map<RowMajor, 0, Eigen::OuterStride<>>(&x(row, col), rows, cols, Eigen::OuterStride<>(x.row_stride()));
-  }
-
-  static auto row(ConstView x, Index r) { return Eigen::Map<const Eigen::RowVectorXf>(&x(r, 0), x.cols()); }
 
   /// Σ f(row), in an order that does not depend on the threads.
   template <class F>
@@ -189,20 +233,13 @@ class CpuOperations {
     });
   }
 
-  void matmul_into(View y, ConstView x, ConstView weight, std::span<const float> bias, bool add) const {
-    const Index tokens = x.rows(), in = x.cols(), out = weight.rows();
-    const Index across = (out + tile_cols - 1) / tile_cols, down = (tokens + tile_rows - 1) / tile_rows;
-    executor_.parallel_for(across * down, [&](Index task) {
-      const Index row = task / across * tile_rows, col = task % across * tile_cols;
-      const Index rows = (std::min)(tile_rows, tokens - row), cols = (std::min)(tile_cols, out - col);
-      auto to = map(y, row, col, rows, cols);
-      const auto product = map(x, row, 0, rows, in) * map(weight, col, 0, cols, in).transpose();
-      if (add)
-        to.noalias() += product;
-      else
-        to.noalias() = product;
-      if (!bias.empty()) to.rowwise() += Eigen::Map<const Eigen::RowVectorXf>(bias.data() + col, cols);
-    });
+  void matmul_into(View y, ConstView x, ConstView weight, std::span<const float> bias,
+                   bool add) const {
+    namespace cpu = backend::cpu;
+    cpu::multiply_transposed(executor_, y, x, weight, add, tiles());
+    if (bias.empty()) return;
+    const Eigen::Map<const Eigen::RowVectorXf> b(bias.data(), y.cols());
+    for_rows(y.rows(), [&](Index r) { cpu::map(y.middle_rows(r, 1)) += b; });
   }
 
   static void norm_row(const float* x, float* y, std::span<const float> weight, double epsilon) {
@@ -210,6 +247,26 @@ class CpuOperations {
     const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n);
     const float scale = 1.0f / std::sqrt(in.square().mean() + static_cast<float>(epsilon));
     Eigen::Map<Eigen::ArrayXf>(y, n) = in * scale * w;
+  }
+
+  /// One head of one sequence: queries in blocks, scores of one block at a time.
+  void attend(View out, ConstView q, ConstView k, ConstView v, Index window) const {
+    constexpr Index block = 128, granule = 32;
+    const Index length = q.rows();
+    const float scale = 1.0f / std::sqrt(static_cast<float>(q.cols()));
+    const backend::cpu::RightSide keys(exec::Serial{}, k, tiles()),
+        values(exec::Serial{}, v.transposed(), tiles());
+    // Aligned memory: Eigen adds in an order that depends on the alignment.
+    Tensor scores(block, length + granule);
+    for (Index begin = 0; begin < length; begin += block) {
+      const Index rows = (std::min)(block, length - begin);
+      const Index reach = window > 0 ? (std::max)(Index(0), begin - window + 1) : 0;
+      const Index from = reach / granule * granule, count = begin + rows - from;
+      const View s(scores.data(), rows, count);
+      keys.multiply(s, q.middle_rows(begin, rows), false, from);
+      for (Index r = 0; r < rows; ++r) softmax(&s(r, 0), begin + r - from, count, window, scale);
+      values.multiply(out.middle_rows(begin, rows), ConstView(s), false, 0, from);
+    }
   }
 
   /// Turns scaled scores of one query into weights; keys behind it and beyond the window get none.
@@ -223,6 +280,7 @@ class CpuOperations {
   }
 
   Executor executor_;
+  Precision precision_;
 };
 
 }  // namespace gptq::model

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Decoder: the forward pass of a Llama-like model, cut into the pieces between which calibration looks at the inputs
-// of linear modules. It holds no weights: a layer comes in, is used, and can go.
+// Decoder: the forward pass of a Llama-like model, cut into the pieces between which calibration
+// looks at the inputs of linear modules. It holds no weights: a layer comes in, is used, and can
+// go.
 
 #include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/layer_weights.hpp>
@@ -12,7 +13,8 @@
 namespace gptq::model {
 
 /// Rows of all tensors are tokens: whole sequences of `length` tokens, one after the other.
-/// \tparam Operations  matmul, rms_norm, rope, attention, silu_mul, embedding on its own tensors (CpuOperations)
+/// \tparam Operations  matmul, rms_norm, rope, attention, silu_mul, embedding on its own tensors
+/// (CpuOperations)
 template <class Operations>
 class Decoder {
  public:
@@ -22,7 +24,10 @@ class Decoder {
 
   /// \param length  tokens per sequence
   Decoder(ModelConfig config, Index length, Operations operations)
-      : config_(std::move(config)), operations_(std::move(operations)), length_(length), rope_(config_.rope, config_.head_dim, length) {}
+      : config_(std::move(config)),
+        operations_(std::move(operations)),
+        length_(length),
+        rope_(config_.rope, config_.head_dim, length) {}
 
   const ModelConfig& config() const { return config_; }
   const Operations& operations() const { return operations_; }
@@ -43,8 +48,10 @@ class Decoder {
     }
     operations_.rope(q.view(), rope_, length_);
     operations_.rope(k.view(), rope_, length_);
-    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim, config_.window[std::size_t(index)]};
-    return operations_.attention(std::as_const(q).view(), std::as_const(k).view(), v.view(), shape, length_);
+    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim,
+                               config_.window[std::size_t(index)]};
+    return operations_.attention(std::as_const(q).view(), std::as_const(k).view(), v.view(), shape,
+                                 length_);
   }
 
   /// Adds the output of o to the residual stream.
@@ -71,13 +78,18 @@ class Decoder {
 
   /// One whole layer.
   void forward(View hidden, const LayerWeights& layer, Index index) const {
-    add_attention(hidden, attend(attention_input(hidden, layer).view(), layer, index).view(), layer);
+    add_attention(hidden, attend(attention_input(hidden, layer).view(), layer, index).view(),
+                  layer);
     add_mlp(hidden, activate(mlp_input(hidden, layer).view(), layer).view(), layer);
   }
 
  private:
-  Tensor linear(ConstView x, const Linear& module) const { return operations_.matmul(x, module.weight.view(), module.bias); }
-  void add_linear(View y, ConstView x, const Linear& module) const { operations_.matmul_add(y, x, module.weight.view(), module.bias); }
+  Tensor linear(ConstView x, const Linear& module) const {
+    return operations_.matmul(x, module.weight.view(), module.bias);
+  }
+  void add_linear(View y, ConstView x, const Linear& module) const {
+    operations_.matmul_add(y, x, module.weight.view(), module.bias);
+  }
 
   ModelConfig config_;
   Operations operations_;

@@ -27,58 +27,56 @@ struct Head {
 };
 
 inline Head load_head(const ModelFiles& model) {
-  const bool tied = model.config.tied_embeddings || !model.tensors->contains("lm_head.weight");
   Head head;
   head.norm = load_vector(model, "model.norm.weight", model.config.hidden);
-  head.projection = load_linear(model, tied ? "model.embed_tokens" : "lm_head", {model.config.vocabulary, model.config.hidden});
+  head.projection = load_linear(model, has_tied_head(model) ? "model.embed_tokens" : "lm_head",
+                                {model.config.vocabulary, model.config.hidden});
   return head;
 }
 
 /// Hidden states of tokens before the first layer.
 /// \throws InvalidArgument  an id is not in the vocabulary
 template <class Operations>
-typename Operations::Tensor embed(const ModelFiles& model, const Operations& operations, std::span<const TokenId> ids) {
+typename Operations::Tensor embed(const ModelFiles& model, const Operations& operations,
+                                  std::span<const TokenId> ids) {
   for (std::size_t i = 0; i < ids.size(); ++i)
-    gptq::detail::require(ids[i] >= 0 && ids[i] < model.config.vocabulary, "token ", i, " has the id ", ids[i], ", the vocabulary has ",
-                          model.config.vocabulary, " entries");
-  const auto table = load_matrix(model, "model.embed_tokens.weight", model.config.vocabulary, model.config.hidden);
+    gptq::detail::require(ids[i] >= 0 && ids[i] < model.config.vocabulary, "token ", i,
+                          " has the id ", ids[i], ", the vocabulary has ", model.config.vocabulary,
+                          " entries");
+  const auto table =
+      load_matrix(model, "model.embed_tokens.weight", model.config.vocabulary, model.config.hidden);
   return operations.embedding(table.view(), ids);
 }
 
 /// −log p of each token but the first of every sequence, given those before it in the sequence.
 template <class Operations>
-std::vector<double> token_losses(const Operations& operations, const ModelConfig& config, const Head& head,
-                                 typename Operations::ConstView hidden, std::span<const TokenId> ids, Index length) {
-  constexpr Index rows_at_once = 128;  // logits of a large vocabulary take memory
-  std::vector<double> losses;
-  for (Index begin = 0; begin < hidden.rows(); begin += rows_at_once) {
-    const Index rows = (std::min)(rows_at_once, hidden.rows() - begin);
-    const auto normed = operations.rms_norm(hidden.middle_rows(begin, rows), head.norm, config.norm_epsilon);
-    const auto logits = operations.matmul(normed.view(), head.projection.weight.view(), head.projection.bias);
-    std::vector<double> row_losses(static_cast<std::size_t>(rows), -1.0);
-    operations.executor().parallel_for(rows, [&](Index r) {
-      if ((begin + r) % length == length - 1) return;  // the next token belongs to another sequence
-      const Eigen::Map<const Eigen::ArrayXf> row(logits.row(r), logits.cols());
-      const float top = row.maxCoeff();
-      row_losses[std::size_t(r)] = std::log(static_cast<double>((row - top).exp().sum())) + static_cast<double>(top) -
-                                   static_cast<double>(row[ids[std::size_t(begin + r + 1)]]);
-    });
-    for (Index r = 0; r < rows; ++r)
-      if ((begin + r) % length != length - 1) losses.push_back(row_losses[std::size_t(r)]);
-  }
-  return losses;
+std::vector<double> token_losses(const Operations& operations, const ModelConfig& config,
+                                 const Head& head, typename Operations::ConstView hidden,
+                                 std::span<const TokenId> ids, Index length) {
+  const auto normed = operations.rms_norm(hidden, head.norm, config.norm_epsilon);
+  // Each row predicts the next token; the last of a sequence has none to predict.
+  std::vector<TokenId> next(ids.begin() + 1, ids.end());
+  next.push_back(-1);
+  for (std::size_t t = 0; t < next.size(); ++t)
+    if (static_cast<Index>(t) % length == length - 1) next[t] = -1;
+  return operations.cross_entropy(normed.view(), head.projection.weight.view(), next);
 }
 
-/// Perplexity of the first `windows` windows of `length` tokens; the first token of a window is not scored. Layers
-/// are read one at a time, so memory holds one layer and the hidden states of all windows.
+/// Perplexity of the first `windows` windows of `length` tokens; the first token of a window is not
+/// scored. Layers are read one at a time, so memory holds one layer and the hidden states of all
+/// windows.
+///
 /// \throws InvalidArgument  fewer tokens than one window
 /// \throws Cancelled        the callback asked to stop
 template <class Operations>
-Perplexity perplexity(const ModelFiles& model, const Operations& operations, std::span<const TokenId> tokens, Index windows, Index length,
+Perplexity perplexity(const ModelFiles& model, const Operations& operations,
+                      std::span<const TokenId> tokens, Index windows, Index length,
                       const Progress& progress = {}) {
+  require_decoder_tensors(model);
   gptq::detail::require(length >= 2, "a window of ", length, " tokens has nothing to score");
   const Index available = static_cast<Index>(tokens.size()) / length;
-  gptq::detail::require(available > 0, "the text has ", tokens.size(), " tokens, less than one window of ", length);
+  gptq::detail::require(available > 0, "the text has ", tokens.size(),
+                        " tokens, less than one window of ", length);
   const Index count = windows > 0 ? (std::min)(windows, available) : available;
   const auto ids = tokens.first(static_cast<std::size_t>(count * length));
 
@@ -88,17 +86,22 @@ Perplexity perplexity(const ModelFiles& model, const Operations& operations, std
   const auto steps = static_cast<double>(model.config.layers + 1);
   for (Index i = 0; i < model.config.layers; ++i) {
     if (progress && !progress("layer", static_cast<double>(i), steps)) throw Cancelled();
-    const LayerWeights layer = load_layer(model, i);
+    const LayerWeights layer = load_layer(model, i, operations.executor());
     for (Index begin = 0; begin < hidden.rows(); begin += chunk)
-      decoder.forward(hidden.view().middle_rows(begin, (std::min)(chunk, hidden.rows() - begin)), layer, i);
+      decoder.forward(hidden.view().middle_rows(begin, (std::min)(chunk, hidden.rows() - begin)),
+                      layer, i);
   }
   if (progress && !progress("head", steps - 1, steps)) throw Cancelled();
-  const auto losses = token_losses(operations, model.config, load_head(model), std::as_const(hidden).view(), ids, length);
+  const auto losses = token_losses(operations, model.config, load_head(model),
+                                   std::as_const(hidden).view(), ids, length);
 
   Perplexity result;
   for (Index w = 0; w < count; ++w) {
     double sum = 0;
     for (Index t = 0; t < length - 1; ++t) sum += losses[std::size_t(w * (length - 1) + t)];
+    if (!std::isfinite(sum))
+      throw NumericalError(
+          gptq::detail::message("the model's outputs in window ", w, " are not finite"));
     result.window_nll.push_back(sum / static_cast<double>(length - 1));
     result.nll += result.window_nll.back() / static_cast<double>(count);
   }

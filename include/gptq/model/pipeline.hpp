@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Pipeline: a whole model, layer by layer. Calibration text runs through the decoder; each input of linear modules
-// gathers a Hessian; the modules are quantized; what follows sees the quantized ones.
+// Pipeline: a whole model, layer by layer. Calibration text runs through the decoder; each input of
+// linear modules gathers a Hessian; the modules are quantized; what follows sees the quantized
+// ones.
 
+#include <gptq/calibration/target.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/core/stopwatch.hpp>
-#include <gptq/model/decoder.hpp>
 #include <gptq/model/module_quantizer.hpp>
 #include <gptq/model/perplexity.hpp>
+#include <gptq/model/stream.hpp>
 
 #include <functional>
 #include <optional>
@@ -21,17 +23,31 @@ namespace gptq::model {
 
 /// What modules have seen of the quantization before them when they are calibrated.
 enum class Sequential {
-  sublayer,  ///< everything: [q, k, v], [o], [gate, up] and [down] are calibrated one after the other ("true sequential")
+  sublayer,  ///< everything: [q, k, v], [o], [gate, up] and [down] are calibrated one after the
+             ///< other ("true sequential")
   layer,     ///< all earlier layers, but not their own
   none,      ///< nothing: calibration runs through the full-precision model
 };
 
+/// What the output of a quantized module should be like.
+enum class Match {
+  model,  ///< its output in the full-precision model, though its inputs come from quantized layers
+  layer,  ///< the output of its own full-precision weights on the same inputs
+};
+
 struct PipelineOptions {
-  Params params;  ///< group_size comes from `settings`
+  /// group_size comes from `settings`.
+  Params params;
   SettingsTable settings;
   Method method = Method::gptq;
   Sequential sequential = Sequential::sublayer;
-  std::uint64_t cache_bytes = std::uint64_t(1) << 30;  ///< inputs of down are kept up to this size, and computed twice beyond it
+  /// `model` runs the full-precision model beside the quantized one: twice the time, better
+  /// results.
+  Match match = Match::model;
+  /// How far `model` goes: strengths of the mismatch of inputs and of the residual stream, 0 .. 1.
+  double match_inputs = 0.5, match_residual = 0.5;
+  /// Inputs of down are kept up to this size, and computed twice beyond it.
+  std::uint64_t cache_bytes = std::uint64_t(1) << 30;
 };
 
 /// What became of one module.
@@ -39,10 +55,24 @@ struct ModuleReport {
   std::string name;
   ModuleSettings settings;
   Report report;
-  double weight_error = 0;                ///< ‖ΔW‖² / ‖W‖²
-  double snr_full = Report::unknown;      ///< dB, of the output on the last calibration window
-  double snr_quantized = Report::unknown; ///< the same with inputs rounded to 8 bits, one scale for all
-  double seconds = 0;                     ///< factorization (of the first module that reads the input), solve and packing
+  /// ‖ΔW‖² / ‖W‖²
+  double weight_error = 0;
+  /// Output signal to noise on the last calibration window, in dB.
+  double snr_full = Report::unknown;
+  /// The same with inputs rounded to 8 bits, one scale for all.
+  double snr_quantized = Report::unknown;
+  /// Factorization (counted for the first module that reads the input), solve and packing.
+  double seconds = 0;
+};
+
+/// Where the time of a run goes, in seconds.
+struct PipelineTimings {
+  double read = 0;      ///< weights from the model's files
+  double forward = 0;   ///< the decoder on the calibration text
+  double hessian = 0;   ///< accumulating Hessians
+  double quantize = 0;  ///< factorizing, fitting, solving, packing
+  double measure = 0;   ///< signal-to-noise ratios on the last window
+  double write = 0;     ///< handing modules to the sink
 };
 
 /// Where quantized modules go.
@@ -52,157 +82,189 @@ template <class Operations, class B>
 class Pipeline {
  public:
   using Tensor = typename Operations::Tensor;
-  using View = typename Operations::View;
   using ConstView = typename Operations::ConstView;
 
   Pipeline(const ModelFiles& model, PipelineOptions options, Operations operations, B backend)
-      : model_(model), options_(std::move(options)), operations_(std::move(operations)), backend_(std::move(backend)) {}
+      : model_(model),
+        options_(std::move(options)),
+        operations_(std::move(operations)),
+        backend_(std::move(backend)) {}
 
   /// Calibrates on whole windows of `length` tokens and quantizes all layers.
   /// \throws Cancelled  the callback asked to stop
-  std::vector<ModuleReport> run(std::span<const TokenId> tokens, Index length, const ModuleSink& sink, Progress progress = {}) {
-    progress_ = std::move(progress);
-    sink_ = &sink;
-    Tensor hidden = embed(model_, operations_, tokens);
-    const ModelConfig& config = model_.config;
-    attended_ = Tensor(hidden.rows(), config.heads * config.head_dim);
-    if (static_cast<std::uint64_t>(hidden.rows() * config.intermediate) * sizeof(float) <= options_.cache_bytes) activated_ = Tensor(hidden.rows(), config.intermediate);
+  std::vector<ModuleReport> run(std::span<const TokenId> tokens, Index length,
+                                const ModuleSink& sink, Progress progress = {}) {
+    begin(sink, std::move(progress));
     const Decoder<Operations> decoder(model_.config, length, operations_);
+    Tensor embedded = embed(model_, operations_, tokens);
+    if (options_.match == Match::model && options_.sequential != Sequential::none)
+      full_.emplace(decoder, copy(std::as_const(embedded).view()), options_.cache_bytes);
+    Stream<Operations> stream(decoder, std::move(embedded), options_.cache_bytes);
     for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
-      LayerWeights weights = load_layer(model_, layer_);
-      run_layer(decoder, hidden, weights);
+      LayerWeights weights = load_layer(model_, layer_, operations_.executor());
+      if (full_) full_weights_ = load_layer(model_, layer_, operations_.executor());
+      timings_.read += watch_.lap();
+      if (options_.sequential == Sequential::sublayer) run_sublayers(stream, weights, length);
+      else run_whole_layer(stream, weights, length);
+      if (full_) finish(*full_, full_weights_);
     }
+    full_.reset();
     return std::move(reports_);
   }
 
   /// Rounds all layers to nearest; no calibration.
-  std::vector<ModuleReport> run_without_calibration(const ModuleSink& sink, Progress progress = {}) {
-    progress_ = std::move(progress);
-    sink_ = &sink;
+  std::vector<ModuleReport> run_without_calibration(const ModuleSink& sink,
+                                                    Progress progress = {}) {
+    begin(sink, std::move(progress));
     for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
-      LayerWeights weights = load_layer(model_, layer_);
-      for (const auto& stage : stages) quantize_stage(stage, weights, nullptr, {});
+      LayerWeights weights = load_layer(model_, layer_, operations_.executor());
+      timings_.read += watch_.lap();
+      for (const Stage stage : stages) quantize_stage(stage, weights, nullptr);
     }
     return std::move(reports_);
   }
 
- private:
-  /// Modules that read the same input, in the order of the forward pass.
-  struct Stage {
-    const char* name;
-    std::vector<Module> modules;
-  };
-  inline static const Stage stages[] = {{"q, k, v", {Module::q, Module::k, Module::v}}, {"o", {Module::o}}, {"gate, up", {Module::gate, Module::up}}, {"down", {Module::down}}};
+  const PipelineTimings& timings() const { return timings_; }
 
+ private:
   /// What calibration keeps of one input.
   struct Observation {
-    std::optional<Hessian<B>> hessian;
-    Tensor sample;  ///< the last window
+    Hessian<B> hessian;
+    Tensor sample;                         ///< the last window
+    std::optional<CrossMoment<B>> inputs;  ///< (X − X̃)ᵀX̃
+    std::optional<CrossMoment<B>>
+        residual;  ///< (r − r̃)ᵀX̃, where the output joins the residual stream
   };
 
-  void run_layer(const Decoder<Operations>& decoder, Tensor& hidden, LayerWeights& weights) {
-    if (options_.sequential == Sequential::sublayer) {
-      pass(decoder, hidden, weights, [&](const Stage& stage, Observation& seen) { quantize_stage(stage, weights, &*seen.hessian, seen.sample.view()); });
-      return;
+  /// Each stage is quantized before the next one is calibrated.
+  void run_sublayers(Stream<Operations>& stream, LayerWeights& weights, Index length) {
+    for (const Stage stage : stages) {
+      const Observation seen = observe(stream, stage, weights, length);
+      quantize_stage(stage, weights, &seen);
     }
-    // All inputs come from the full-precision layer; the quantized one runs again unless nothing may see it.
+    finish(stream, weights);
+  }
+
+  /// All inputs come from the full-precision layer; the quantized one runs again unless nothing
+  /// may see it.
+  void run_whole_layer(Stream<Operations>& stream, LayerWeights& weights, Index length) {
     const bool rerun = options_.sequential == Sequential::layer;
     Tensor before;
-    if (rerun) before = copy(std::as_const(hidden).view());
-    std::vector<Observation> observations;
-    pass(decoder, hidden, weights, [&](const Stage&, Observation& seen) { observations.push_back(std::move(seen)); });
-    for (std::size_t i = 0; i < observations.size(); ++i)
-      quantize_stage(stages[i], weights, &*observations[i].hessian, observations[i].sample.view());
-    if (rerun) {
-      hidden = std::move(before);
-      for_chunks(decoder, hidden, [&](Index begin, Index rows) { decoder.forward(hidden.view().middle_rows(begin, rows), weights, layer_); });
-    }
+    if (rerun) before = copy(std::as_const(stream.hidden()).view());
+    std::vector<Observation> seen;
+    for (const Stage stage : stages) seen.push_back(observe(stream, stage, weights, length));
+    if (!rerun) finish(stream, weights);
+    for (const Stage stage : stages)
+      quantize_stage(stage, weights, &seen[static_cast<std::size_t>(stage)]);
+    if (!rerun) return;
+    stream.hidden() = std::move(before);
+    for (const Stage stage : stages)
+      stream.for_chunks(
+          [&](Index first, Index rows) { stream.input(stage, weights, layer_, first, rows); });
+    finish(stream, weights);
   }
 
-  /// One forward pass of a layer over all windows, stage by stage; `done` is called when a stage's input is fully known.
-  template <class Done>
-  void pass(const Decoder<Operations>& decoder, Tensor& hidden, const LayerWeights& weights, const Done& done) {
+  /// Runs all windows to a stage and gathers its input.
+  Observation observe(Stream<Operations>& stream, Stage stage, const LayerWeights& weights,
+                      Index length) {
     const ModelConfig& config = model_.config;
-    const bool keep = activated_.rows() > 0;
-    const auto part = [&](Tensor& tensor, Index begin, Index rows) { return tensor.view().middle_rows(begin, rows); };
-
-    observe(decoder, stages[0], hidden, config.hidden, done, [&](Index begin, Index rows, auto& add) {
-      add(decoder.attention_input(part(hidden, begin, rows), weights));
+    const Index width = stage_width(config, stage);
+    Observation seen{Hessian<B>(width, backend_), {}, {}, {}};
+    if (full_) {
+      seen.inputs.emplace(width, width, backend_);
+      if (stage == Stage::output || stage == Stage::down)
+        seen.residual.emplace(config.hidden, width, backend_);
+    }
+    stream.for_chunks([&](Index first, Index rows) {
+      report_progress(stage, static_cast<double>(first) / static_cast<double>(stream.tokens()));
+      const Tensor x = stream.input(stage, weights, layer_, first, rows);
+      timings_.forward += watch_.lap();
+      try {
+        seen.hessian.add(x.view());
+      } catch (const NumericalError& error) {
+        throw NumericalError(
+            gptq::detail::message("input of ", full_name(layer_, stage_modules(stage)[0]),
+                                  ", calibration tokens from ", first, ": ", error.what()));
+      }
+      if (first + rows == stream.tokens())
+        seen.sample = copy(x.view().middle_rows(rows - length, length));
+      timings_.hessian += watch_.lap();
+      if (full_) observe_mismatch(stream, stage, x, first, rows, seen);
     });
-    observe(decoder, stages[1], hidden, attended_.cols(), done, [&](Index begin, Index rows, auto& add) {
-      Tensor x = decoder.attend(decoder.attention_input(part(hidden, begin, rows), weights).view(), weights, layer_);
-      operations_.copy(part(attended_, begin, rows), std::as_const(x).view());
-      add(std::move(x));
-    });
-    observe(decoder, stages[2], hidden, config.hidden, done, [&](Index begin, Index rows, auto& add) {
-      decoder.add_attention(part(hidden, begin, rows), part(attended_, begin, rows), weights);
-      add(decoder.mlp_input(part(hidden, begin, rows), weights));
-    });
-    const auto activate = [&](Index begin, Index rows) { return decoder.activate(decoder.mlp_input(part(hidden, begin, rows), weights).view(), weights); };
-    observe(decoder, stages[3], hidden, config.intermediate, done, [&](Index begin, Index rows, auto& add) {
-      Tensor x = activate(begin, rows);
-      if (keep) operations_.copy(part(activated_, begin, rows), std::as_const(x).view());
-      add(std::move(x));
-    });
-    for_chunks(decoder, hidden, [&](Index begin, Index rows) {
-      if (keep)
-        decoder.add_mlp(part(hidden, begin, rows), part(activated_, begin, rows), weights);
-      else
-        decoder.add_mlp(part(hidden, begin, rows), activate(begin, rows).view(), weights);
-    });
+    return seen;
   }
 
-  /// Runs `input` over all chunks and gathers what it hands to its `add`.
-  template <class Done, class Input>
-  void observe(const Decoder<Operations>& decoder, const Stage& stage, Tensor& hidden, Index in_features, const Done& done, const Input& input) {
-    Observation seen;
-    seen.hessian.emplace(in_features, backend_);
-    for_chunks(decoder, hidden, [&](Index begin, Index rows) {
-      report_progress(stage, static_cast<double>(begin) / static_cast<double>(hidden.rows()));
-      const auto add = [&](Tensor x) {
-        try {
-          seen.hessian->add(std::as_const(x).view());
-        } catch (const NumericalError& error) {
-          throw NumericalError(gptq::detail::message("input of ", full_name(layer_, stage.modules[0]), ", token ", begin, " and on: ", error.what()));
-        }
-        if (begin + rows == hidden.rows()) seen.sample = copy(std::as_const(x).view().middle_rows(rows - decoder.length(), decoder.length()));
+  /// How the quantized stream differs from the full-precision one at a stage.
+  void observe_mismatch(Stream<Operations>& stream, Stage stage, const Tensor& x, Index first,
+                        Index rows, Observation& seen) {
+    const auto difference = [&](ConstView full, ConstView quantized) {
+      Tensor d(full.rows(), full.cols());
+      operations_.subtract(d.view(), full, quantized);
+      return d;
+    };
+    const Tensor full = full_->input(stage, full_weights_, layer_, first, rows);
+    timings_.forward += watch_.lap();
+    const Tensor dx = difference(full.view(), x.view());
+    seen.inputs->add(dx.view(), x.view());
+    if (seen.residual) {
+      const auto part = [&](Stream<Operations>& s) {
+        return std::as_const(s.hidden()).view().middle_rows(first, rows);
       };
-      input(begin, rows, add);
-    });
-    done(stage, seen);
+      const Tensor dr = difference(part(*full_), part(stream));
+      seen.residual->add(dr.view(), x.view());
+    }
+    timings_.hessian += watch_.lap();
   }
 
-  template <class F>
-  void for_chunks(const Decoder<Operations>& decoder, const Tensor& hidden, const F& f) {
-    const Index chunk = (std::max)(Index(1), 4096 / decoder.length()) * decoder.length();
-    for (Index begin = 0; begin < hidden.rows(); begin += chunk) f(begin, (std::min)(chunk, hidden.rows() - begin));
+  void finish(Stream<Operations>& stream, const LayerWeights& weights) {
+    stream.for_chunks([&](Index first, Index rows) { stream.finish(weights, first, rows); });
+    timings_.forward += watch_.lap();
   }
 
-  void quantize_stage(const Stage& stage, LayerWeights& weights, const Hessian<B>* hessian, ConstView sample) {
-    ModuleQuantizer<B> quantizer(options_.params, options_.method, gptq_format(options_.settings.base.symmetric), backend_, hessian);
-    for (const Module module : stage.modules) {
+  /// \param seen  the input's calibration; nullptr: round to nearest
+  void quantize_stage(Stage stage, LayerWeights& weights, const Observation* seen) {
+    ModuleQuantizer<B> quantizer(options_.params, options_.method,
+                                 gptq_format(options_.settings.base.symmetric), backend_,
+                                 seen ? &seen->hessian : nullptr);
+    for (const Module module : stage_modules(stage)) {
       const std::string name = full_name(layer_, module);
       const auto settings = options_.settings.find(name);
       if (!settings) continue;
       report_progress(stage, 1);
       Linear& linear = weights[module];
       const Tensor original = copy(std::as_const(linear.weight).view());
-      Stopwatch watch;
-      QuantizedModule quantized = quantizer.quantize(linear.weight.view(), *settings, name);
-      ModuleReport report{.name = name, .settings = *settings, .report = quantized.report, .seconds = watch.lap()};
+      watch_.lap();
+      if (seen && seen->inputs)
+        aim_at_full_precision(
+            linear.weight.view(), quantizer.factor(settings->group_size),
+            Mismatch<B>{&*seen->inputs, options_.match_inputs,
+                        seen->residual ? &*seen->residual : nullptr, options_.match_residual});
+      const QuantizedModule quantized = quantizer.quantize(linear.weight.view(), *settings, name);
+      const double seconds = watch_.lap();
+      timings_.quantize += seconds;
+      ModuleReport report{
+          .name = name, .settings = *settings, .report = quantized.report, .seconds = seconds};
       const ConstView after = std::as_const(linear.weight).view();
-      report.weight_error = operations_.squared_distance(original.view(), after) / (std::max)(operations_.squared_norm(original.view()), 1e-300);
-      if (hessian) measure_output(sample, original.view(), after, report);
+      report.weight_error = operations_.squared_distance(original.view(), after) /
+                            (std::max)(operations_.squared_norm(original.view()), 1e-300);
+      if (seen) measure_output(seen->sample.view(), original.view(), after, report);
+      timings_.measure += watch_.lap();
       (*sink_)(name, quantized);
+      timings_.write += watch_.lap();
       reports_.push_back(std::move(report));
     }
   }
 
-  /// Signal to noise of the module's output on one window, with the inputs as they are and rounded to 8 bits.
-  void measure_output(ConstView sample, ConstView original, ConstView quantized, ModuleReport& report) {
+  /// Signal to noise of the module's output on one window, with the inputs as they are and rounded
+  /// to 8 bits.
+  void measure_output(ConstView sample, ConstView original, ConstView quantized,
+                      ModuleReport& report) {
     const Tensor target = operations_.matmul(sample, original);
     const double energy = operations_.squared_norm(target.view());
-    const auto snr = [&](ConstView x) { return -10 * std::log10(operations_.squared_distance(target.view(), operations_.matmul(x, quantized).view()) / energy); };
+    const auto snr = [&](ConstView x) {
+      const Tensor output = operations_.matmul(x, quantized);
+      return -10 * std::log10(operations_.squared_distance(target.view(), output.view()) / energy);
+    };
     report.snr_full = snr(sample);
     report.snr_quantized = snr(operations_.round_to_int8(sample).view());
   }
@@ -213,11 +275,22 @@ class Pipeline {
     return to;
   }
 
-  void report_progress(const Stage& stage, double fraction) {
+  void begin(const ModuleSink& sink, Progress progress) {
+    progress_ = std::move(progress);
+    sink_ = &sink;
+    timings_ = {};
+    watch_.lap();
+  }
+
+  void report_progress(Stage stage, double fraction) {
     if (!progress_) return;
-    const double done = static_cast<double>(layer_) + (static_cast<double>(&stage - stages) + fraction) / 4;
-    const std::string text = gptq::detail::message("layer ", layer_ + 1, "/", model_.config.layers, " ", stage.name);
-    if (!progress_(text, done, static_cast<double>(model_.config.layers))) throw Cancelled();
+    static constexpr const char* names[] = {"q, k, v", "o", "gate, up", "down"};
+    const double done =
+        static_cast<double>(layer_) + (static_cast<double>(static_cast<int>(stage)) + fraction) / 4;
+    const auto layers = model_.config.layers;
+    const std::string text = gptq::detail::message("layer ", layer_ + 1, "/", layers, " ",
+                                                   names[static_cast<int>(stage)]);
+    if (!progress_(text, done, static_cast<double>(layers))) throw Cancelled();
   }
 
   const ModelFiles& model_;
@@ -227,8 +300,10 @@ class Pipeline {
   Progress progress_;
   const ModuleSink* sink_ = nullptr;
   Index layer_ = 0;
-  Tensor attended_;   ///< inputs of o, all windows
-  Tensor activated_;  ///< inputs of down, or empty where they are computed twice
+  Stopwatch watch_;
+  PipelineTimings timings_;
+  std::optional<Stream<Operations>> full_;  // the full-precision model, where it runs beside
+  LayerWeights full_weights_;               // of the current layer
   std::vector<ModuleReport> reports_;
 };
 

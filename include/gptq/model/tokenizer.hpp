@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Tokenizer: text to token ids as a Hugging Face tokenizer.json describes it, for byte-pair encodings - byte-level
-// (GPT-2, Llama 3, Qwen, SmolLM) and with word-boundary marks and byte fallback (Llama 2, Mistral).
+// Tokenizer: text to token ids as a Hugging Face tokenizer.json describes it, for byte-pair
+// encodings - byte-level (GPT-2, Llama 3, Qwen, SmolLM) and with word-boundary marks and byte
+// fallback (Llama 2, Mistral).
 
 #include <gptq/model/tokenizer/added_tokens.hpp>
 #include <gptq/model/tokenizer/bpe.hpp>
@@ -25,15 +26,17 @@ class Tokenizer {
         bpe_(config.at("model")) {
     for (const auto& token : config.value("added_tokens", nlohmann::json::array())) {
       AddedToken added{.content = token.at("content").get<std::string>(),
-                       .id = token.at("id").get<TokenId>(),
+                       .id = token_id(token.at("id"), token.at("content").dump()),
                        .single_word = token.value("single_word", false),
                        .lstrip = token.value("lstrip", false),
                        .rstrip = token.value("rstrip", false)};
       const bool normalized = token.value("normalized", false);
       if (normalized) added.content = normalizer_(added.content);
+      size_ = (std::max)(size_, added.id + 1);
       (normalized ? normalized_tokens_ : raw_tokens_).add(std::move(added));
     }
     add_post_processor(config.value("post_processor", nlohmann::json{}));
+    size_ = (std::max)(size_, bpe_.size());
   } catch (const nlohmann::json::exception& error) {
     throw FormatError(gptq::detail::message("tokenizer.json is not as expected: ", error.what()));
   }
@@ -54,7 +57,8 @@ class Tokenizer {
           if (section.id >= 0) {
             ids.push_back(section.id);
           } else {
-            for (const std::string& word : pre_tokenizer_(std::string(section.text), at_start)) encode_word(word, seen, ids);
+            for (const std::string& word : pre_tokenizer_(std::string(section.text), at_start))
+              encode_word(word, seen, ids);
           }
           at_start = false;
         }
@@ -65,8 +69,13 @@ class Tokenizer {
     return ids;
   }
 
+  /// One more than the largest id.
+  TokenId size() const { return size_; }
+
  private:
-  void encode_word(const std::string& word, std::unordered_map<std::string, std::vector<TokenId>>& seen, std::vector<TokenId>& ids) const {
+  void encode_word(const std::string& word,
+                   std::unordered_map<std::string, std::vector<TokenId>>& seen,
+                   std::vector<TokenId>& ids) const {
     if (word.size() > 256) return bpe_.encode(word, ids);
     const auto [entry, fresh] = seen.try_emplace(word);
     if (fresh) bpe_.encode(word, entry->second);
@@ -87,7 +96,8 @@ class Tokenizer {
           continue;
         }
         const auto name = piece.at("SpecialToken").at("id").get<std::string>();
-        for (const auto& id : config.at("special_tokens").at(name).at("ids")) (before ? prefix_ : suffix_).push_back(id.get<TokenId>());
+        for (const auto& id : config.at("special_tokens").at(name).at("ids"))
+          (before ? prefix_ : suffix_).push_back(token_id(id, name));
       }
     } else if (type != "ByteLevel") {
       unsupported_component("the post-processor " + type);
@@ -100,6 +110,7 @@ class Tokenizer {
   AddedTokens raw_tokens_;         // found in the text as it is
   AddedTokens normalized_tokens_;  // found after normalization
   std::vector<TokenId> prefix_, suffix_;
+  TokenId size_ = 0;
 };
 
 }  // namespace gptq::model

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Dense little-endian bit streams: code i of a stream stands at bit bits·i. The layout of GPTQ words (3-bit codes that
-// cross word boundaries included) and of compressed-tensors.
+// Dense little-endian bit streams: code i of a stream stands at bit bits·i. The layout of GPTQ
+// words (3-bit codes that cross word boundaries included) and of compressed-tensors.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -13,9 +13,9 @@ namespace gptq::pack {
 /// 32-bit words that hold `count` codes.
 constexpr Index word_count(Index count, int bits) { return (count * bits + 31) / 32; }
 
-/// Packs codes down the rows: column c of `words` [word_count(rows), cols] is the stream of column c of `codes` [rows, cols].
-/// Both are walked row by row, so rows should be contiguous.
-/// \param code  code(row, col), only its lowest `bits` bits
+/// Packs codes down the rows: column c of `words` [word_count(rows), cols] is the stream of column
+/// c of `codes` [rows, cols]. Both are walked row by row, so rows should be contiguous. \param code
+/// code(row, col), only its lowest `bits` bits
 template <class Code>
 void pack_rows(const Code& code, Index rows, int bits, MatrixView<std::uint32_t> words) {
   for (Index w = 0; w < words.rows(); ++w)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The quantized blocks of GGUF files and how each one is turned back into numbers. A block holds 32 or 256 neighbouring
-// inputs of one row; d, m and dmin are its half-precision scale and offsets, c_j the code of element j.
+// The quantized blocks of GGUF files and how each one is turned back into numbers. A block holds 32
+// or 256 neighbouring inputs of one row; d, m and dmin are its half-precision scale and offsets,
+// c_j the code of element j.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
@@ -18,7 +19,19 @@ namespace gptq::pack {
 
 /// ggml_type numbers of the types that are read.
 enum class GgmlType : std::uint32_t {
-  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14, BF16 = 30,
+  F32 = 0,
+  F16 = 1,
+  Q4_0 = 2,
+  Q4_1 = 3,
+  Q5_0 = 6,
+  Q5_1 = 7,
+  Q8_0 = 8,
+  Q2_K = 10,
+  Q3_K = 11,
+  Q4_K = 12,
+  Q5_K = 13,
+  Q6_K = 14,
+  BF16 = 30,
 };
 
 struct GgmlTypeInfo {
@@ -29,10 +42,12 @@ struct GgmlTypeInfo {
 };
 
 inline constexpr GgmlTypeInfo ggml_types[] = {
-    {GgmlType::F32, "F32", 1, 4},      {GgmlType::F16, "F16", 1, 2},      {GgmlType::BF16, "BF16", 1, 2},
-    {GgmlType::Q4_0, "Q4_0", 32, 18},  {GgmlType::Q4_1, "Q4_1", 32, 20},  {GgmlType::Q5_0, "Q5_0", 32, 22},
-    {GgmlType::Q5_1, "Q5_1", 32, 24},  {GgmlType::Q8_0, "Q8_0", 32, 34},  {GgmlType::Q2_K, "Q2_K", 256, 84},
-    {GgmlType::Q3_K, "Q3_K", 256, 110}, {GgmlType::Q4_K, "Q4_K", 256, 144}, {GgmlType::Q5_K, "Q5_K", 256, 176},
+    {GgmlType::F32, "F32", 1, 4},       {GgmlType::F16, "F16", 1, 2},
+    {GgmlType::BF16, "BF16", 1, 2},     {GgmlType::Q4_0, "Q4_0", 32, 18},
+    {GgmlType::Q4_1, "Q4_1", 32, 20},   {GgmlType::Q5_0, "Q5_0", 32, 22},
+    {GgmlType::Q5_1, "Q5_1", 32, 24},   {GgmlType::Q8_0, "Q8_0", 32, 34},
+    {GgmlType::Q2_K, "Q2_K", 256, 84},  {GgmlType::Q3_K, "Q3_K", 256, 110},
+    {GgmlType::Q4_K, "Q4_K", 256, 144}, {GgmlType::Q5_K, "Q5_K", 256, 176},
     {GgmlType::Q6_K, "Q6_K", 256, 210},
 };
 
@@ -49,7 +64,8 @@ inline float half_at(const std::uint8_t* p) {
   return to_float(float16{static_cast<std::uint16_t>(p[0] | p[1] << 8)});
 }
 
-/// Q4_0, Q4_1, Q5_0, Q5_1: nibbles of elements j and j + 16 share a byte; the 5-bit types keep the fifth bits apart.
+/// Q4_0, Q4_1, Q5_0, Q5_1: nibbles of elements j and j + 16 share a byte; the 5-bit types keep the
+/// fifth bits apart.
 inline void legacy_block(GgmlType type, const std::uint8_t* p, float* out) {
   const bool five = type == GgmlType::Q5_0 || type == GgmlType::Q5_1;
   const bool offset = type == GgmlType::Q4_1 || type == GgmlType::Q5_1;
@@ -99,7 +115,8 @@ inline void q3_k_block(const std::uint8_t* p, float* out) {
     const int n = j / 128, r = j % 128, i = j / 16;
     const int low = codes[32 * n + r % 32] >> (2 * (r / 32)) & 3;
     const int code = low | (high[j % 32] >> (j / 32) & 1) << 2;
-    const int scale = (scales[i % 8] >> (i < 8 ? 0 : 4) & 15) | (scales[8 + i % 4] >> (2 * (i / 4)) & 3) << 4;
+    const int scale =
+        (scales[i % 8] >> (i < 8 ? 0 : 4) & 15) | (scales[8 + i % 4] >> (2 * (i / 4)) & 3) << 4;
     out[j] = d * static_cast<float>((scale - 32) * (code - 4));
   }
 }
@@ -146,22 +163,29 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
 
 /// Numbers of `out.size()` elements, whole blocks.
 /// \throws FormatError  the sizes do not fit
-inline void dequantize_ggml(const GgmlTypeInfo& type, std::span<const std::byte> bytes, std::span<float> out) {
+inline void dequantize_ggml(const GgmlTypeInfo& type, std::span<const std::byte> bytes,
+                            std::span<float> out) {
   const auto count = static_cast<Index>(out.size());
-  gptq::detail::require<FormatError>(count % type.elements == 0 && static_cast<Index>(bytes.size()) == count / type.elements * type.bytes,
-                                     bytes.size(), " bytes of ", type.name, " for ", count, " elements");
+  gptq::detail::require<FormatError>(
+      count % type.elements == 0 &&
+          static_cast<Index>(bytes.size()) == count / type.elements * type.bytes,
+      bytes.size(), " bytes of ", type.name, " for ", count, " elements");
   const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
   float* to = out.data();
-  for (Index i = 0; i < count / type.elements; ++i, p += type.bytes, to += type.elements) switch (type.type) {
+  for (Index i = 0; i < count / type.elements; ++i, p += type.bytes, to += type.elements)
+    switch (type.type) {
       case GgmlType::F32: std::memcpy(to, p, 4); break;
       case GgmlType::F16: *to = detail::half_at(p); break;
-      case GgmlType::BF16: *to = to_float(bfloat16{static_cast<std::uint16_t>(p[0] | p[1] << 8)}); break;
+      case GgmlType::BF16:
+        *to = to_float(bfloat16{static_cast<std::uint16_t>(p[0] | p[1] << 8)});
+        break;
       case GgmlType::Q4_0:
       case GgmlType::Q4_1:
       case GgmlType::Q5_0:
       case GgmlType::Q5_1: detail::legacy_block(type.type, p, to); break;
       case GgmlType::Q8_0:
-        for (int j = 0; j < 32; ++j) to[j] = detail::half_at(p) * static_cast<float>(static_cast<std::int8_t>(p[2 + j]));
+        for (int j = 0; j < 32; ++j)
+          to[j] = detail::half_at(p) * static_cast<float>(static_cast<std::int8_t>(p[2 + j]));
         break;
       case GgmlType::Q2_K: detail::q2_k_block(p, to); break;
       case GgmlType::Q3_K: detail::q3_k_block(p, to); break;

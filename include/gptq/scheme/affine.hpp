@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Affine grids: weight = scale · (code − zero), with 2 to 8 bits per code. The grids of the GPTQ, AWQ and
-// compressed-tensors formats and of most of GGUF.
+// Affine grids: weight = scale · (code − zero), with 2 to 8 bits per code. The grids of the GPTQ,
+// AWQ and compressed-tensors formats and of most of GGUF.
 
 #include <gptq/scheme/grid.hpp>
 
@@ -21,10 +21,22 @@ struct Affine {
   static constexpr int max_code = (1 << Bits) - 1;
   static constexpr bool symmetric = Kind == Symmetry::symmetric;
 
+  /// Habits of other implementations; see Parity.
+  bool one_sided_range = false, round_with_zero = false;
+
+  constexpr Affine with(const Parity& parity) const {
+    Affine scheme = *this;
+    scheme.one_sided_range = parity.one_sided_range;
+    scheme.round_with_zero = parity.round_with_zero;
+    return scheme;
+  }
+
   /// Nearest code, ties to even; x beyond the grid is clamped to its ends.
   template <class T>
   GPTQ_HD T encode(const T& x, const Grid<T>& grid) const {
-    return clamp<T>(round_even(x / grid.scale) + grid.zero, T(0), T(max_code));
+    const T level = x / grid.scale;
+    return clamp<T>(round_with_zero ? round_even(level + grid.zero) : round_even(level) + grid.zero,
+                    T(0), T(max_code));
   }
 
   template <class T>
@@ -34,20 +46,23 @@ struct Affine {
 
   /// The grid that covers [low, high], low ≤ 0 ≤ high, low < high (GPTQ's own formulas).
   template <class T>
-  GPTQ_HD Grid<T> fit(const T& low, const T& high, ScaleType type) const {
+  GPTQ_HD Grid<T> fit(const T& low, const T& high, const ScaleRounding& rounding) const {
     if constexpr (symmetric) {
       const T reach = max(-low, high);
-      return {round_scale(reach * T(2.0f / max_code), type), T(1 << (Bits - 1))};
+      const T span = one_sided_range ? select(low < T(0), reach + reach, high) : reach + reach;
+      return {round_scale(span / T(max_code), rounding), T(1 << (Bits - 1))};
     } else {
-      const T scale = round_scale((high - low) / T(max_code), type);
+      const T scale = round_scale((high - low) / T(max_code), rounding);
       return {scale, clamp<T>(round_even(-low / scale), T(0), T(max_code))};
     }
   }
 
-  /// The neighbours of a fitted grid that the range search tries too. Symmetric: the mirrored grid, which has
-  /// its extra level on the positive side. Asymmetric: the zero point one lower and one higher.
+  /// The neighbours of a fitted grid that the range search tries too. Symmetric: the mirrored grid,
+  /// which has its extra level on the positive side. Asymmetric: the zero point one lower and one
+  /// higher.
   static constexpr int variants = symmetric ? 2 : 3;
-  static constexpr bool signed_variants = symmetric;  ///< variants other than 0 have negative scales
+  /// Variants other than 0 have negative scales.
+  static constexpr bool signed_variants = symmetric;
 
   template <class T>
   GPTQ_HD Grid<T> variant(const Grid<T>& grid, int which) const {

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Grid: the scale and zero point shared by one row's weights in one group, and the rounding of scales
-// to the type they are stored in.
+// Grid: the scale and zero point shared by one row's weights in one group, and the rounding of
+// scales to the type they are stored in.
 
+#include <gptq/core/half.hpp>
+#include <gptq/core/minifloat.hpp>
 #include <gptq/core/params.hpp>
 #include <gptq/kernel/arithmetic.hpp>
 
+#include <bit>     // std::bit_cast
 #include <cfloat>  // FLT_MIN
+#include <cstdint>
 
 namespace gptq::scheme {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
-using kernel::abs, kernel::clamp, kernel::max, kernel::min, kernel::round_even, kernel::select;
-using kernel::round_to_bfloat16, kernel::round_to_float16;
+using kernel::abs, kernel::clamp, kernel::map, kernel::max, kernel::min, kernel::power,
+    kernel::round_even, kernel::select;
 
 /// What a scheme needs to turn a code into a weight. T is a number, or a lane of them.
 template <class T>
@@ -22,20 +26,46 @@ struct Grid {
   T zero;
 };
 
-/// A non-zero scale, rounded to the type it is stored in. One that would vanish becomes the smallest
-/// number of the type instead, so that a grid never divides by zero.
-template <class T>
-GPTQ_HD T round_scale(const T& scale, ScaleType type) {
-  T rounded = scale;
-  float smallest = FLT_MIN;
-  if (type == ScaleType::fp16) {
-    rounded = round_to_float16(scale);
-    smallest = 0x1p-24f;
-  } else if (type == ScaleType::bf16) {
-    rounded = round_to_bfloat16(scale);
+/// How scales are rounded to what is stored of them.
+struct ScaleRounding {
+  GPTQ_HD constexpr ScaleRounding(ScaleType t = ScaleType::fp16, float u = 1) : type(t), unit(u) {}
+
+  ScaleType type;
+  float unit;  ///< ScaleType::fp8_e4m3: one number per weight that all its scales are shares of
+};
+
+namespace detail {
+
+/// A positive scale in the type it is stored in, at least the smallest one there is.
+GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
+  const auto at_least = [](float x, float least) { return x < least ? least : x; };
+  switch (rounding.type) {
+    case ScaleType::fp16: return at_least(to_float(to_float16(scale)), 0x1p-24f);
+    case ScaleType::bf16: return at_least(to_float(to_bfloat16(scale)), FLT_MIN);
+    case ScaleType::fp8_e4m3: {
+      const int ordinal = Float8E4M3::ordinal(scale / rounding.unit);
+      return Float8E4M3::value(ordinal < 1 ? 1 : ordinal) * rounding.unit;
+    }
+    case ScaleType::power_of_two: {
+      // To the nearer exponent: 1.5 times a power of two is halfway.
+      const std::uint32_t bits = std::bit_cast<std::uint32_t>(at_least(scale, FLT_MIN));
+      return std::bit_cast<float>((bits + 0x400000u) & 0x7f800000u);
+    }
+    case ScaleType::fp32: break;
   }
-  const T floor(smallest);
-  return select(abs(rounded) < floor, select(scale < T(0), -floor, floor), rounded);
+  return at_least(scale, FLT_MIN);
+}
+
+}  // namespace detail
+
+/// A non-zero scale, rounded to the type it is stored in. One that would vanish becomes the
+/// smallest number of the type instead, so that a grid never divides by zero.
+template <class T>
+GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
+  return map(scale, [&rounding](float x) {
+    const float size = detail::storable(x < 0 ? -x : x, rounding);
+    return x < 0 ? -size : size;
+  });
 }
 
 }  // namespace gptq::scheme

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Range search: the grid of one group of one row, or of a lane of rows. At a fixed file format this choice
-// matters more than any refinement of the rounding itself.
+// Range search: the grid of one group of one row, or of a lane of rows. At a fixed file format this
+// choice matters more than any refinement of the rounding itself.
 
 #include <gptq/scheme/grid.hpp>
 
@@ -12,14 +12,22 @@ namespace gptq::scheme {
 struct RangeSearch {
   Range range = Range::weighted;
   bool signed_scales = true;
-  ScaleType scale_type = ScaleType::fp16;
+  ScaleRounding rounding{};
 };
+
+/// \param unit  see ScaleRounding
+inline RangeSearch range_search(const Params& params, float unit) {
+  return {
+      params.range, params.signed_scales && has_sign(params.scale_type), {params.scale_type, unit}};
+}
 
 namespace detail {
 
-/// Σ_j d_j (w_j − q_j)², the loss that the solver would see if these columns were rounded to `grid`.
+/// Σ_j d_j (w_j − q_j)², the loss that the solver would see if these columns were rounded to
+/// `grid`.
 template <class S, class T, class Column, class Weight>
-GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column, const Weight& weight, Index count) {
+GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column,
+                    const Weight& weight, Index count) {
   T loss(0);
   for (Index j = 0; j < count; ++j) {
     const T x = column(j);
@@ -29,10 +37,11 @@ GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column, 
   return loss;
 }
 
-/// The scale that is best for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes decoded with scale 1.
+/// The scale that is best for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes
+/// decoded with scale 1.
 template <class S, class T, class Column, class Weight>
-GPTQ_HD Grid<T> refit_scale(const S& scheme, const Grid<T>& grid, const Column& column, const Weight& weight, Index count,
-                            ScaleType type) {
+GPTQ_HD Grid<T> refit_scale(const S& scheme, const Grid<T>& grid, const Column& column,
+                            const Weight& weight, Index count, const ScaleRounding& rounding) {
   const Grid<T> unit{T(1), grid.zero};
   T cross(0), energy(0);
   for (Index j = 0; j < count; ++j) {
@@ -43,7 +52,7 @@ GPTQ_HD Grid<T> refit_scale(const S& scheme, const Grid<T>& grid, const Column& 
     energy += weighted * level;
   }
   const T scale = cross / select(energy > T(0), energy, T(1));
-  return {select(energy > T(0), round_scale(scale, type), grid.scale), grid.zero};
+  return {select(energy > T(0), round_scale(scale, rounding), grid.scale), grid.zero};
 }
 
 /// Keeps, per row, the grid with the smaller loss; the first one wins a tie.
@@ -57,12 +66,35 @@ GPTQ_HD void keep_better(Grid<T>& best, T& best_loss, const Grid<T>& grid, const
 
 }  // namespace detail
 
+/// The share of the range, 1.00 down to 0.21, with the smallest Σ |w − q|^2.4; the largest share
+/// wins a tie (the range search of the paper's code).
+template <class T, class S, class Column>
+GPTQ_HD Grid<T> fit_grid_mse(const S& scheme, const Column& column, Index count, const T& low,
+                             const T& high, const ScaleRounding& rounding) {
+  Grid<T> best{};
+  T best_loss(0);
+  for (int step = 0; step < 80; ++step) {
+    const T share(1.0f - 0.01f * static_cast<float>(step));
+    const Grid<T> grid = scheme.fit(low * share, high * share, rounding);
+    T loss(0);
+    for (Index j = 0; j < count; ++j) {
+      const T x = column(j);
+      loss += power(abs(x - scheme.decode(scheme.encode(x, grid), grid)), 2.4f);
+    }
+    if (step == 0) best = grid, best_loss = loss;
+    else detail::keep_better(best, best_loss, grid, loss);
+  }
+  return best;
+}
+
 /// Scale and zero point for `count` weights of one group.
 ///
 /// \param column  column(j): weight j of the group, one number or a lane
-/// \param weight  weight(j) ≥ 0: what a squared error of that weight costs; the solver's pivots d_j = R_jj²
+/// \param weight  weight(j) ≥ 0: what a squared error of that weight costs; the solver's pivots d_j
+/// = R_jj²
 template <class T, class S, class Column, class Weight>
-GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& weight, Index count, const RangeSearch& search) {
+GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& weight, Index count,
+                         const RangeSearch& search) {
   T low(0), high(0);
   for (Index j = 0; j < count; ++j) {
     low = min(low, column(j));
@@ -72,22 +104,29 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
   low = select(empty, T(-1), low);
   high = select(empty, T(1), high);
 
-  Grid<T> best = scheme.fit(low, high, search.scale_type);
+  if (search.range == Range::mse)
+    return fit_grid_mse(scheme, column, count, low, high, search.rounding);
+  Grid<T> best = scheme.fit(low, high, search.rounding);
   if (search.range == Range::minmax) return best;
 
-  const auto loss_of = [&](const Grid<T>& grid) { return detail::grid_loss(scheme, grid, column, weight, count); };
+  const auto loss_of = [&](const Grid<T>& grid) {
+    return detail::grid_loss(scheme, grid, column, weight, count);
+  };
   const int variants = S::signed_variants && !search.signed_scales ? 1 : S::variants;
   T best_loss = loss_of(best);
   T best_factor(1);
   const auto consider = [&](const T& factor, int variant) {
-    const Grid<T> grid = scheme.variant(scheme.fit(low * factor, high * factor, search.scale_type), variant);
+    const Grid<T> grid =
+        scheme.variant(scheme.fit(low * factor, high * factor, search.rounding), variant);
     const T loss = loss_of(grid);
     best_factor = select(loss < best_loss, factor, best_factor);
     detail::keep_better(best, best_loss, grid, loss);
   };
-  // Coarse: how much of the range to give up. A little more than all of it can pay when the levels then fall better.
+  // Coarse: how much of the range to give up. A little more than all of it can pay when the levels
+  // then fall better.
   for (int variant = 0; variant < variants; ++variant)
-    for (int step = 0; step < 17; ++step) consider(T(1.1f - 0.05f * static_cast<float>(step)), variant);
+    for (int step = 0; step < 17; ++step)
+      consider(T(1.1f - 0.05f * static_cast<float>(step)), variant);
   // Fine: around each row's best factor.
   const T centre = best_factor;
   for (int variant = 0; variant < variants; ++variant)
@@ -95,7 +134,7 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
       if (step != 0) consider(centre + T(0.01f * static_cast<float>(step)), variant);
   // Two rounds of: codes for this scale, then the best scale for these codes.
   for (int round = 0; round < 2; ++round) {
-    const Grid<T> grid = detail::refit_scale(scheme, best, column, weight, count, search.scale_type);
+    const Grid<T> grid = detail::refit_scale(scheme, best, column, weight, count, search.rounding);
     detail::keep_better(best, best_loss, grid, loss_of(grid));
   }
   return best;

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// One panel of rows from weight to codes: fit the grids, round with compensation, and measure what it cost.
+// One panel of rows from weight to codes: fit the grids, round with compensation, and measure what
+// it cost.
 
 #include <gptq/calibration/damping.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
+#include <gptq/scheme/range.hpp>
+#include <gptq/solver/lazy_batch.hpp>
 #include <gptq/solver/left_looking.hpp>
 
+#include <algorithm>  // std::lower_bound
 #include <vector>
 
 namespace gptq::solver {
@@ -16,49 +20,71 @@ namespace gptq::solver {
 struct PanelReport {
   std::vector<double> column_loss;  ///< by position
   Index clipped = 0;
-  double penalty = 0;               ///< Σ λ·‖D‖²: the damping's share of the loss
-  double output_energy = 0;         ///< tr(W·H·Wᵀ)
-  double rtn_loss = 0;              ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
+  double penalty = 0;        ///< Σ λ·‖D‖²: the damping's share of the loss
+  double output_energy = 0;  ///< tr(W·H·Wᵀ)
+  double rtn_loss = 0;       ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
   Timings seconds;
 };
 
 /// Rounds the panel: codes, scales, zeros and residual come out.
 template <class S, class B, class Panel>
-void solve_panel(const typename B::Worker& worker, const S& scheme, const DampedFactor<B>& factor, const Params& params, Panel& panel,
+void solve_panel(const typename B::Worker& worker, const S& scheme, const DampedFactor<B>& factor,
+                 const Params& params, const scheme::RangeSearch& search, Panel& panel,
                  Timings& seconds) {
   const ColumnLayout& layout = factor.layout;
   const Index n = layout.columns();
-  const Index group_size = effective_group_size(params, n);
-  const scheme::RangeSearch search{params.range, params.signed_scales, params.scale_type};
-  const auto solve = [&](Index first, Index last) { worker.solve(scheme, layout, factor.r, first, last, panel); };
-
+  const bool on_the_way = params.groups == Groups::dynamic && layout.groups() > 1;
   Stopwatch watch;
-  if (params.groups == Groups::fixed || group_size == n) {
-    worker.fit(scheme, search, layout, panel.weight, 0, 0, layout.groups(), panel);
+  const auto fit = [&](const auto& source, Index base, Index first, Index last) {
+    seconds.solve += watch.lap();
+    worker.fit(scheme, search, layout, source, base, first, last, panel);
     seconds.fit += watch.lap();
-    left_looking(worker, factor.r, panel, 0, n, params.block_size, solve);
+  };
+  const auto fit_group_at = [&](const auto& source, Index first) {
+    const Index group = layout.group()[std::size_t(first)];
+    fit(source, first, group, group + 1);
+  };
+  if (!on_the_way) fit(panel.weight, 0, 0, layout.groups());
+  const Cuts groups = on_the_way ? group_cuts(layout) : Cuts{0, n};
+
+  if (params.solver == Solver::lazy_batch) {
+    Cuts cuts = block_cuts(0, n, params.block_size);
+    if (!params.parity.stale_group_scales) cuts = merge(cuts, groups);
+    const auto prepare = [&](Index first, Index last) {
+      if (!on_the_way) return;
+      for (auto at = std::lower_bound(groups.begin(), groups.end(), first);
+           at + 1 < groups.end() && *at < last; ++at)
+        fit_group_at(worker.corrected(panel, *at, at[1]), *at);
+    };
+    lazy_batch(worker, factor.inverse, panel, cuts, prepare, [&](Index first, Index last) {
+      worker.solve(kernel::LazyBatch{}, scheme, layout, factor.inverse, first, last, panel);
+    });
+    worker.measure_residual(scheme, layout, panel);
   } else {
-    left_looking(worker, factor.r, panel, 0, n, group_size, [&](Index first, Index last) {
-      seconds.solve += watch.lap();
-      const auto compensated = worker.compensate(factor.r, panel, first, last);
-      worker.fit(scheme, search, layout, compensated, first, first / group_size, first / group_size + 1, panel);
-      seconds.fit += watch.lap();
-      left_looking(worker, factor.r, panel, first, last, params.block_size, solve);
+    const auto solve = [&](Index first, Index last) {
+      worker.solve(kernel::LeftLooking{}, scheme, layout, factor.r, first, last, panel);
+    };
+    left_looking(worker, factor.r, panel, groups, [&](Index first, Index last) {
+      if (on_the_way) fit_group_at(worker.compensate(factor.r, panel, first, last), first);
+      left_looking(worker, factor.r, panel, block_cuts(first, last, params.block_size), solve);
     });
   }
   seconds.solve += watch.lap();
 }
 
-/// Measures the panel's weight and its round-to-nearest baseline; overwrites grids, codes and residual.
+/// Measures the panel's weight and its round-to-nearest baseline; overwrites grids, codes and
+/// residual.
 template <class S, class B, class Panel>
-void measure_baseline(const typename B::Worker& worker, const S& scheme, const DampedFactor<B>& factor, const Params& params, Panel& panel,
-                      PanelReport& report) {
+void measure_baseline(const typename B::Worker& worker, const S& scheme,
+                      const DampedFactor<B>& factor, const scheme::ScaleRounding& rounding,
+                      Panel& panel, PanelReport& report) {
   Stopwatch watch;
   const auto undamped = [&](const auto& a) {
     return worker.energy(factor.r, a) - worker.weighted_squares(a, panel.rows, factor.added);
   };
   report.output_energy = undamped(panel.weight);
-  worker.fit(scheme, {Range::minmax, false, params.scale_type}, factor.layout, panel.weight, 0, 0, factor.layout.groups(), panel);
+  worker.fit(scheme, {Range::minmax, false, rounding}, factor.layout, panel.weight, 0, 0,
+             factor.layout.groups(), panel);
   worker.round(scheme, factor.layout, panel);
   report.rtn_loss = undamped(panel.residual);
   report.seconds.measure += watch.lap();

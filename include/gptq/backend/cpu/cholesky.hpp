@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Reversed Cholesky factorization, H = R·Rᵀ with R upper triangular, recursive on top of Eigen's matrix product.
-// The one factorization that GPTQ needs: R⁻¹ is exactly the factor of the inverse that the paper uses.
+// Reversed Cholesky factorization, H = R·Rᵀ with R upper triangular, recursive on top of Eigen's
+// matrix product. The one factorization that GPTQ needs: R⁻¹ is exactly the factor of the inverse
+// that the paper uses.
 
+#include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
 #include <gptq/backend/host_matrix.hpp>
 
@@ -15,24 +17,11 @@
 
 namespace gptq::backend::cpu {
 
-template <class Scalar>
-using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-/// A block of a row-major matrix as Eigen sees it.
-template <class Scalar>
-auto block(HostMatrix<Scalar>& matrix, Index row, Index col, Index rows, Index cols) {
-  return Eigen::Map<RowMajor<Scalar>, 0, Eigen::OuterStride<>>(matrix.row(row) + col, rows, cols, Eigen::OuterStride<>(matrix.cols()));
-}
-template <class Scalar>
-auto block(const HostMatrix<Scalar>& matrix, Index row, Index col, Index rows, Index cols) {
-  return Eigen::Map<const RowMajor<Scalar>, 0, Eigen::OuterStride<>>(matrix.row(row) + col, rows, cols,
-                                                                     Eigen::OuterStride<>(matrix.cols()));
-}
-
 template <class Scalar, class Executor>
 class ReversedCholesky {
  public:
-  /// Factors the upper triangle of `h` in place; what is below the diagonal is neither read nor kept.
+  /// Factors the upper triangle of `h` in place; what is below the diagonal is neither read nor
+  /// kept.
   ReversedCholesky(const Executor& executor, HostMatrix<Scalar>& h) : executor_(executor), h_(h) {}
 
   /// The position of the pivot that was not positive, or -1.
@@ -47,7 +36,8 @@ class ReversedCholesky {
   static constexpr Index leaf = 64;    // columns factored without a matrix product
   static constexpr Index strip = 128;  // rows of a triangular solve done as one task
 
-  /// Factors the diagonal block [begin, end): the trailing half first, then what it leaves of the leading half.
+  /// Factors the diagonal block [begin, end): the trailing half first, then what it leaves of the
+  /// leading half.
   Index factor(Index begin, Index end) {
     if (end - begin <= leaf) return factor_leaf(begin, end);
     const Index middle = begin + ((end - begin) / 2 + leaf - 1) / leaf * leaf;
@@ -63,12 +53,14 @@ class ReversedCholesky {
     executor_.parallel_for(static_cast<Index>(tiles.size()), [&](Index i) {
       const Tile& t = tiles[std::size_t(i)];
       block(h_, begin + t.row, begin + t.col, t.rows, t.cols).noalias() -=
-          block(h_, begin + t.row, middle, t.rows, cols) * block(h_, begin + t.col, middle, t.cols, cols).transpose();
+          block(h_, begin + t.row, middle, t.rows, cols) *
+          block(h_, begin + t.col, middle, t.cols, cols).transpose();
     });
     return factor(begin, middle);
   }
 
-  /// X·R₂₂ᵀ = X in place for `rows` rows of columns [begin, end), R₂₂ the factor of that diagonal block.
+  /// X·R₂₂ᵀ = X in place for `rows` rows of columns [begin, end), R₂₂ the factor of that diagonal
+  /// block.
   void solve(Index row, Index rows, Index begin, Index end) {
     if (end - begin <= leaf) {
       auto x = block(h_, row, begin, rows, end - begin);
@@ -81,7 +73,8 @@ class ReversedCholesky {
     const Index middle = begin + ((end - begin) / 2 + leaf - 1) / leaf * leaf;
     solve(row, rows, middle, end);
     block(h_, row, begin, rows, middle - begin).noalias() -=
-        block(h_, row, middle, rows, end - middle) * block(h_, begin, middle, middle - begin, end - middle).transpose();
+        block(h_, row, middle, rows, end - middle) *
+        block(h_, begin, middle, middle - begin, end - middle).transpose();
     solve(row, rows, begin, middle);
   }
 
@@ -89,7 +82,9 @@ class ReversedCholesky {
     Scalar column[leaf];
     for (Index k = end - 1; k >= begin; --k) {
       const Scalar pivot = h_(k, k);
-      if (!(pivot > std::numeric_limits<Scalar>::epsilon() * diagonal_[std::size_t(k)]) || !std::isfinite(pivot)) return k;
+      if (!(pivot > std::numeric_limits<Scalar>::epsilon() * diagonal_[std::size_t(k)]) ||
+          !std::isfinite(pivot))
+        return k;
       const Scalar root = std::sqrt(pivot);
       h_(k, k) = root;
       for (Index i = begin; i < k; ++i) column[i - begin] = h_(i, k) /= root;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Tiles: how the upper triangle of a symmetric matrix is cut into rectangles that threads compute on their own.
-// The cut depends on the size alone, never on the number of threads.
+// Tiles: how the upper triangle of a symmetric matrix is cut into rectangles that threads compute
+// on their own. The cut depends on the size alone, never on the number of threads.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -30,14 +30,16 @@ inline void cut_diagonal(std::vector<Tile>& tiles, Index begin, Index end, Index
 
 }  // namespace detail
 
-/// Tiles of at most `size`² that cover the upper triangle of an n x n matrix, large ones first. What they compute
-/// below the diagonal is waste, so tiles on the diagonal are cut down further, to at most 128².
+/// Tiles of at most `size`² that cover the upper triangle of an n x n matrix, large ones first.
+/// What they compute below the diagonal is waste, so tiles on the diagonal are cut down further, to
+/// at most 128².
 inline std::vector<Tile> upper_tiles(Index n, Index size) {
   std::vector<Tile> tiles;
   for (Index row = 0; row < n; row += size)
     for (Index col = row + size; col < n; col += size)
       tiles.push_back({row, col, (std::min)(size, n - row), (std::min)(size, n - col)});
-  for (Index begin = 0; begin < n; begin += size) detail::cut_diagonal(tiles, begin, (std::min)(n, begin + size), 128);
+  for (Index begin = 0; begin < n; begin += size)
+    detail::cut_diagonal(tiles, begin, (std::min)(n, begin + size), 128);
   return tiles;
 }
 

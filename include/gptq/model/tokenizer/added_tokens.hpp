@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Added tokens: strings that are tokens as a whole, wherever they stand in the text ("<|im_start|>").
+// Added tokens: strings that are tokens as a whole, wherever they stand in the text
+// ("<|im_start|>").
 
 #include <gptq/model/tokenizer/bpe.hpp>
 
@@ -32,9 +33,12 @@ class AddedTokens {
     if (token.content.empty()) return;
     tokens_.push_back(std::move(token));
     // Longest first: where several start at the same place, the longest wins.
-    std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) { return a.content.size() > b.content.size(); });
+    std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) {
+      return a.content.size() > b.content.size();
+    });
     starts_[static_cast<unsigned char>(tokens_.front().content.front())] = true;
-    for (const AddedToken& t : tokens_) starts_[static_cast<unsigned char>(t.content.front())] = true;
+    for (const AddedToken& t : tokens_)
+      starts_[static_cast<unsigned char>(t.content.front())] = true;
   }
 
   bool empty() const { return tokens_.empty(); }
@@ -44,7 +48,8 @@ class AddedTokens {
     std::vector<Section> sections;
     std::size_t done = 0;
     for (std::size_t at = 0; at < text.size();) {
-      const AddedToken* token = starts_[static_cast<unsigned char>(text[at])] ? match(text, at) : nullptr;
+      const AddedToken* token =
+          starts_[static_cast<unsigned char>(text[at])] ? match(text, at) : nullptr;
       if (!token) {
         ++at;
         continue;
@@ -62,13 +67,18 @@ class AddedTokens {
 
  private:
   static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-  static bool is_word(char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || (c & 0x80); }
+  static bool is_word(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' ||
+           (c & 0x80);
+  }
 
   const AddedToken* match(std::string_view text, std::size_t at) const {
     for (const AddedToken& token : tokens_) {
       const std::size_t end = at + token.content.size();
       if (text.substr(at, token.content.size()) != token.content) continue;
-      if (token.single_word && ((at > 0 && is_word(text[at - 1])) || (end < text.size() && is_word(text[end])))) continue;
+      if (token.single_word &&
+          ((at > 0 && is_word(text[at - 1])) || (end < text.size() && is_word(text[end]))))
+        continue;
       return &token;
     }
     return nullptr;

@@ -18,7 +18,8 @@ namespace gptq::model {
 /// A component that this library does not implement, with the way round it.
 [[noreturn]] inline void unsupported_component(const std::string& what) {
   throw FormatError(gptq::detail::message("the tokenizer uses ", what,
-                                          ", which is not supported; tokenize with another program and pass the ids with --tokens FILE"));
+                                          ", which is not supported; tokenize with another program "
+                                          "and pass the ids with --tokens FILE"));
 }
 
 class Normalizer {
@@ -41,10 +42,17 @@ class Normalizer {
       for (const auto& part : config.at("normalizers")) add(part);
     } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
       using unicode::Form;
-      const Form form = type == "NFC" ? Form::nfc : type == "NFD" ? Form::nfd : type == "NFKC" ? Form::nfkc : Form::nfkd;
-      steps_.emplace_back([form](const std::string& text) { return unicode::normalize(text, form); });
+      const Form form = type == "NFC"    ? Form::nfc
+                        : type == "NFD"  ? Form::nfd
+                        : type == "NFKC" ? Form::nfkc
+                                         : Form::nfkd;
+      steps_.emplace_back(
+          [form](const std::string& text) { return unicode::normalize(text, form); });
     } else if (type == "Prepend") {
-      steps_.emplace_back([prefix = config.at("prepend").get<std::string>()](const std::string& text) { return text.empty() ? text : prefix + text; });
+      steps_.emplace_back(
+          [prefix = config.at("prepend").get<std::string>()](const std::string& text) {
+            return text.empty() ? text : prefix + text;
+          });
     } else if (type == "Replace") {
       add_replace(config);
     } else {
@@ -58,6 +66,7 @@ class Normalizer {
     std::optional<Regex> regex;
     if (pattern.contains("Regex")) regex.emplace(pattern["Regex"].get<std::string>());
     const std::string literal = regex ? "" : pattern.at("String").get<std::string>();
+    if (!regex && literal.empty()) unsupported_component("the normalizer Replace of an empty text");
     steps_.emplace_back([=](const std::string& text) {
       std::string out;
       std::size_t done = 0;
@@ -68,7 +77,9 @@ class Normalizer {
       if (regex)
         for (const auto& [begin, end] : regex->find_all(text)) replace(begin, end);
       else
-        for (std::size_t at = text.find(literal); at != std::string::npos; at = text.find(literal, done)) replace(at, at + literal.size());
+        for (std::size_t at = text.find(literal); at != std::string::npos;
+             at = text.find(literal, done))
+          replace(at, at + literal.size());
       return out.append(text, done);
     });
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What tokenizers need of Unicode: UTF-8 by code points, normal forms (utf8proc) and the printable alphabet in which
-// byte-level vocabularies write their bytes.
+// What tokenizers need of Unicode: UTF-8 by code points, normal forms (utf8proc) and the printable
+// alphabet in which byte-level vocabularies write their bytes.
 
 #include <gptq/core/error.hpp>
 
@@ -22,8 +22,8 @@ namespace gptq::model::unicode {
 /// \throws FormatError  not valid UTF-8
 inline std::size_t code_point_length(std::string_view text) {
   utf8proc_int32_t code_point = 0;
-  const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()),
-                                       &code_point);
+  const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                       static_cast<utf8proc_ssize_t>(text.size()), &code_point);
   gptq::detail::require<FormatError>(length > 0, "the text is not valid UTF-8");
   return static_cast<std::size_t>(length);
 }
@@ -36,9 +36,11 @@ inline void require_utf8(std::string_view text) {
       continue;
     }
     utf8proc_int32_t code_point = 0;
-    const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
-                                         static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
-    gptq::detail::require<FormatError>(length > 0, "the text is not valid UTF-8: byte ", at, " is 0x", std::hex,
+    const auto length =
+        utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()) + at,
+                         static_cast<utf8proc_ssize_t>(text.size() - at), &code_point);
+    gptq::detail::require<FormatError>(length > 0, "the text is not valid UTF-8: byte ", at,
+                                       " is 0x", std::hex,
                                        int(static_cast<unsigned char>(text[at])));
     at += static_cast<std::size_t>(length);
   }
@@ -66,15 +68,17 @@ inline std::string normalize(std::string_view text, Form form) {
   options |= form == Form::nfc || form == Form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (form == Form::nfkc || form == Form::nfkd) options |= UTF8PROC_COMPAT;
   utf8proc_uint8_t* out = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &out,
+  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
+                                   static_cast<utf8proc_ssize_t>(text.size()), &out,
                                    static_cast<utf8proc_option_t>(options));
-  gptq::detail::require<FormatError>(length >= 0, "cannot normalize the text: ", utf8proc_errmsg(length));
+  gptq::detail::require<FormatError>(length >= 0,
+                                     "cannot normalize the text: ", utf8proc_errmsg(length));
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(out, std::free);
   return {reinterpret_cast<const char*>(out), static_cast<std::size_t>(length)};
 }
 
-/// The character that stands for each byte in a byte-level vocabulary (GPT-2): printable Latin-1 characters stand for
-/// themselves, the others for 256, 257, ... in order.
+/// The character that stands for each byte in a byte-level vocabulary (GPT-2): printable Latin-1
+/// characters stand for themselves, the others for 256, 257, ... in order.
 inline const std::array<std::string, 256>& byte_alphabet() {
   static const auto alphabet = [] {
     std::array<std::string, 256> table;

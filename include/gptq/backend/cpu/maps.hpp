@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Blocks of row-major matrices as Eigen sees them.
+
+#include <gptq/backend/host_matrix.hpp>
+
+#include <Eigen/Core>
+
+namespace gptq::backend::cpu {
+
+template <class Scalar>
+using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+
+template <class Scalar>
+using Map = Eigen::Map<RowMajor<Scalar>, 0, Eigen::OuterStride<>>;
+template <class Scalar>
+using ConstMap = Eigen::Map<const RowMajor<Scalar>, 0, Eigen::OuterStride<>>;
+
+/// Rows of the view must be contiguous.
+template <class Scalar>
+Map<Scalar> map(MatrixView<Scalar> view) {
+  return {view.data(), view.rows(), view.cols(), Eigen::OuterStride<>(view.row_stride())};
+}
+template <class Scalar>
+ConstMap<Scalar> map(MatrixView<const Scalar> view) {
+  return {view.data(), view.rows(), view.cols(), Eigen::OuterStride<>(view.row_stride())};
+}
+
+template <class Scalar>
+Map<Scalar> block(HostMatrix<Scalar>& matrix, Index row, Index col, Index rows, Index cols) {
+  return map(matrix.view().block(row, col, rows, cols));
+}
+template <class Scalar>
+ConstMap<Scalar> block(const HostMatrix<Scalar>& matrix, Index row, Index col, Index rows,
+                       Index cols) {
+  return map(matrix.view().block(row, col, rows, cols));
+}
+
+}  // namespace gptq::backend::cpu

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Order::min_pivot: which column to round last, last but one, and so on. A pivoted Cholesky
+// factorization that picks the smallest pivot, blocked, in double precision because that is the
+// unstable direction.
+
+#include <gptq/backend/cpu/maps.hpp>
+#include <gptq/backend/host_matrix.hpp>
+
+#include <Eigen/Core>
+
+#include <algorithm>  // std::reverse
+#include <cmath>      // std::sqrt
+#include <vector>
+
+namespace gptq::backend::cpu {
+
+/// \param h  symmetric, upper triangle; overwritten
+template <class Executor>
+std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>& h) {
+  constexpr Index width = 64, strip = 128;
+  const Index n = h.rows();
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < i; ++j) h(i, j) = h(j, i);
+  std::vector<double> pivot(static_cast<std::size_t>(n));
+  for (Index i = 0; i < n; ++i) pivot[std::size_t(i)] = h(i, i);
+  std::vector<bool> picked(static_cast<std::size_t>(n), false);
+  std::vector<Index> order;
+  HostMatrix<double> factor(width, n);  // rows of Lᵀ that h does not know of yet
+  for (Index done = 0; done < n; done += width) {
+    const Index count = (std::min)(width, n - done);
+    for (Index k = 0; k < count; ++k) {
+      Index best = -1;
+      for (Index j = 0; j < n; ++j)
+        if (!picked[std::size_t(j)] &&
+            (best < 0 || pivot[std::size_t(j)] < pivot[std::size_t(best)]))
+          best = j;
+      picked[std::size_t(best)] = true;
+      order.push_back(best);
+      // l = (H − earlier columns)_best / √pivot; a pivot that rounding has eaten carries nothing
+      // on.
+      const double p = pivot[std::size_t(best)], root = p > 0 ? 1 / std::sqrt(p) : 0;
+      double* row = factor.row(k);
+      std::copy_n(h.row(best), n, row);
+      for (Index i = 0; i < k; ++i) {
+        const double* earlier = factor.row(i);
+        const double at_best = earlier[best];
+        for (Index j = 0; j < n; ++j) row[j] -= at_best * earlier[j];
+      }
+      for (Index j = 0; j < n; ++j)
+        row[j] = picked[std::size_t(j)] && j != best ? 0 : row[j] * root;
+      for (Index j = 0; j < n; ++j) pivot[std::size_t(j)] -= row[j] * row[j];
+    }
+    executor.parallel_for((n + strip - 1) / strip, [&](Index i) {
+      const Index first = i * strip, rows = (std::min)(strip, n - first);
+      block(h, first, 0, rows, n).noalias() -=
+          block(factor, 0, first, count, rows).transpose() * block(factor, 0, 0, count, n);
+    });
+  }
+  std::reverse(order.begin(), order.end());
+  return order;
+}
+
+}  // namespace gptq::backend::cpu

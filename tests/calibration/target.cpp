@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT
+
+#include <gptq/calibration/target.hpp>
+
+#include "../support/catch.hpp"
+#include "../support/layer.hpp"
+#include "../support/paper.hpp"
+
+using gptq::CrossMoment;
+using gptq::Index;
+using gptq::Mismatch;
+using test::Layer;
+using test::Matrix;
+using Cpu = gptq::backend::Cpu;
+using Reference = gptq::backend::Reference;
+
+namespace {
+
+/// A layer, its full-precision inputs X and inputs X̃ that quantization before it disturbed.
+struct Disturbed {
+  Layer layer;  // activations are X̃
+  Matrix full;  // X
+  std::vector<float> difference;
+
+  explicit Disturbed(double noise, Index tokens = 400) {
+    layer = test::random_layer({.out = 12, .in = 40, .tokens = tokens});
+    full = layer.activations;
+    std::mt19937 random(5);
+    std::normal_distribution<double> normal;
+    for (Index t = 0; t < tokens; ++t)
+      for (Index j = 0; j < 40; ++j)  // correlated with the input, as quantization noise is
+        layer.activations(t, j) = (1 - 0.3 * noise) * full(t, j) + noise * full(t, (j + 1) % 40) +
+                                  0.1 * noise * normal(random);
+    test::round_to_float(layer);
+    for (std::size_t i = 0; i < full.data.size(); ++i)
+      difference.push_back(static_cast<float>(full.data[i]) - layer.activations_f[i]);
+  }
+  gptq::MatrixView<const float> dx() const { return {difference.data(), full.rows, full.cols}; }
+};
+
+/// ‖X·Wᵀ − X̃·Qᵀ‖²
+double output_error(const Disturbed& d, const Matrix& weight, const Matrix& quantized) {
+  double total = 0;
+  for (Index t = 0; t < d.full.rows; ++t)
+    for (Index r = 0; r < weight.rows; ++r) {
+      double e = 0;
+      for (Index j = 0; j < weight.cols; ++j)
+        e += d.full(t, j) * weight(r, j) - d.layer.activations(t, j) * quantized(r, j);
+      total += e * e;
+    }
+  return total;
+}
+
+template <class B>
+Matrix target(const Disturbed& d, double strength, double damping = 1e-9) {
+  const auto hessian = test::calibrate<B>(d.layer);
+  CrossMoment<B> cross(40, 40);
+  cross.add(d.dx(), d.layer.x());
+  auto weight = d.layer.weight_f;
+  const auto factor = gptq::damped_factor(hessian, {.group_size = -1, .damping = damping});
+  gptq::aim_at_full_precision(gptq::MatrixView<float>(weight.data(), 12, 40), factor,
+                              Mismatch<B>{.inputs = &cross, .input_strength = strength});
+  Matrix out(12, 40);
+  out.data.assign(weight.begin(), weight.end());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("the target is the least-squares weight for the disturbed inputs", "[target]") {
+  const Disturbed d(0.3);
+  const Matrix best = target<Reference>(d, 1);
+  // The gradient of ‖X·Wᵀ − X̃·W*ᵀ‖² vanishes: X̃ᵀ(X·Wᵀ − X̃·W*ᵀ) = 0.
+  double gradient = 0, size = 0;
+  for (Index r = 0; r < 12; ++r)
+    for (Index k = 0; k < 40; ++k) {
+      double g = 0, s = 0;
+      for (Index t = 0; t < d.full.rows; ++t) {
+        double full = 0, now = 0;
+        for (Index j = 0; j < 40; ++j) {
+          full += d.full(t, j) * d.layer.weight(r, j);
+          now += d.layer.activations(t, j) * best(r, j);
+        }
+        g += d.layer.activations(t, k) * (full - now), s += d.layer.activations(t, k) * full;
+      }
+      gradient += g * g, size += s * s;
+    }
+  CHECK(std::sqrt(gradient / size) < 1e-5);
+}
+
+TEST_CASE("the error splits into the target's and that of rounding to it", "[target][identity]") {
+  const Disturbed d(0.3);
+  const Matrix best = target<Reference>(d, 1);
+  Matrix quantized = best;
+  for (double& w : quantized.data) w = std::round(w * 50) / 50;
+  Matrix difference = best;
+  for (std::size_t i = 0; i < difference.data.size(); ++i) difference.data[i] -= quantized.data[i];
+  const double rounding = test::quadratic_form(difference, test::hessian_of(d.layer)) *
+                          static_cast<double>(d.full.rows);
+  CHECK(output_error(d, d.layer.weight, quantized) ==
+        Approx(output_error(d, d.layer.weight, best) + rounding).epsilon(1e-4));
+}
+
+TEST_CASE("the same inputs, or no strength, leave the weight as it is", "[target]") {
+  const Disturbed same(0.0), other(0.3);
+  for (std::size_t i = 0; i < same.layer.weight.data.size(); ++i)
+    CHECK(target<Cpu>(same, 1, 0.01).data[i] == Approx(same.layer.weight.data[i]).margin(1e-6));
+  CHECK(target<Cpu>(other, 0).data == other.layer.weight.data);
+}
+
+TEST_CASE("backends agree on the target", "[target]") {
+  const Disturbed d(0.2);
+  const Matrix a = target<Cpu>(d, 0.5, 0.01), b = target<Reference>(d, 0.5, 0.01);
+  for (std::size_t i = 0; i < a.data.size(); ++i)
+    CHECK(a.data[i] == Approx(b.data[i]).margin(1e-5));
+}
+
+TEST_CASE("quantizing towards the target beats quantizing the weight", "[target]") {
+  const Disturbed d(0.2);
+  const auto quantize = [&](const Matrix& weight) {
+    std::vector<float> w(weight.data.begin(), weight.data.end());
+    const auto q = gptq::Quantizer<gptq::scheme::Int4, Cpu>({.group_size = 20})
+                       .quantize(gptq::MatrixView<const float>(w.data(), 12, 40),
+                                 test::calibrate<Cpu>(d.layer));
+    Matrix out(12, 40);
+    for (Index r = 0; r < 12; ++r)
+      for (Index c = 0; c < 40; ++c) out(r, c) = static_cast<double>(q(r, c));
+    return output_error(d, d.layer.weight, out);
+  };
+  CHECK(quantize(target<Cpu>(d, 1, 0.01)) < 0.5 * quantize(d.layer.weight));
+}
+
+TEST_CASE("the residual's mismatch is repaired by the layer that adds to it", "[target]") {
+  // Output joins a stream that is off by a linear function of the input: the layer can undo it.
+  const Layer layer = test::random_layer({.out = 6, .in = 24, .tokens = 300});
+  std::vector<float> residual(static_cast<std::size_t>(300 * 6));
+  for (Index t = 0; t < 300; ++t)
+    for (Index r = 0; r < 6; ++r)
+      residual[static_cast<std::size_t>(t * 6 + r)] = 0.5f * layer.x()(t, r);
+  const auto hessian = test::calibrate<Cpu>(layer);
+  CrossMoment<Cpu> cross(6, 24);
+  cross.add(gptq::MatrixView<const float>(residual.data(), 300, 6), layer.x());
+  auto weight = layer.weight_f;
+  const auto factor = gptq::damped_factor(hessian, {.group_size = -1, .damping = 1e-6});
+  gptq::aim_at_full_precision(gptq::MatrixView<float>(weight.data(), 6, 24), factor,
+                              Mismatch<Cpu>{.residual = &cross, .residual_strength = 1});
+  for (Index r = 0; r < 6; ++r)
+    for (Index c = 0; c < 24; ++c)
+      CHECK(weight[static_cast<std::size_t>(r * 24 + c)] ==
+            Approx(layer.w()(r, c) + (r == c ? 0.5f : 0.0f)).margin(2e-3));
+}
+
+TEST_CASE("cross moments refuse what does not fit", "[target]") {
+  CrossMoment<Cpu> cross(3, 4);
+  const std::vector<float> numbers(40);
+  CHECK_THAT(error_of<gptq::InvalidArgument>([&] {
+               cross.add(gptq::MatrixView<const float>(numbers.data(), 5, 3),
+                         gptq::MatrixView<const float>(numbers.data(), 6, 4));
+             }),
+             ContainsSubstring("a cross moment of 3 x 4 cannot add 5 x 3 and 6 x 4"));
+}

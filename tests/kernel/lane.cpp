@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+
+#include <gptq/kernel/lane.hpp>
+
+#include "../support/catch.hpp"
+
+#include <cmath>
+#include <limits>
+#include <random>
+#include <vector>
+
+namespace kernel = gptq::kernel;
+
+TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]", float, double) {
+  using T = TestType;
+  using Lane = kernel::Lane<T, 64 / sizeof(T)>;
+  std::mt19937 random(3);
+  std::normal_distribution<T> normal(0, 10);
+  for (int round = 0; round < 200; ++round) {
+    T x[Lane::size], y[Lane::size], out[Lane::size];
+    for (int i = 0; i < Lane::size; ++i) x[i] = normal(random), y[i] = normal(random);
+    if (round % 3 == 0)
+      x[0] = T(0.5), x[1] = T(1.5), x[2] = T(-2.5), x[3] = T(1e12), x[4] = T(-1e12);
+    const Lane a = kernel::load(x, Lane{}), b = kernel::load(y, Lane{});
+    const auto same = [&](const Lane& lane, auto&& scalar) {
+      kernel::store(out, lane);
+      for (int i = 0; i < Lane::size; ++i) CHECK(out[i] == scalar(x[i], y[i]));
+    };
+    same(a + b, [](T p, T q) { return p + q; });
+    same(a / b, [](T p, T q) { return p / q; });
+    same(-a, [](T p, T) { return -p; });
+    same(min(a, b), [](T p, T q) { return kernel::min(p, q); });
+    same(max(a, b), [](T p, T q) { return kernel::max(p, q); });
+    same(abs(a), [](T p, T) { return std::abs(p); });
+    same(round_even(a), [](T p, T) { return std::nearbyint(p); });
+    same(kernel::clamp<Lane>(a, Lane(-3), Lane(4)),
+         [](T p, T) { return kernel::clamp<T>(p, -3, 4); });
+    same(select(a < b, a, b), [](T p, T q) { return p < q ? p : q; });
+    same(power(abs(a), 2.4f),
+         [](T p, T) { return static_cast<T>(std::pow(std::abs(p), static_cast<T>(2.4f))); });
+    same(map(a, [](float p) { return p < 0 ? 1.0f : p; }),
+         [](T p, T) { return p < 0 ? T(1) : static_cast<T>(static_cast<float>(p)); });
+    double sum = 0;
+    int below = 0;
+    for (int i = 0; i < 5; ++i) sum += static_cast<double>(x[i]), below += x[i] < y[i];
+    CHECK(kernel::sum(a, 5) == sum);
+    CHECK(kernel::count(a, a < b, 5) == below);
+  }
+}
+
+TEST_CASE("rounding takes ties to even, in lanes as in numbers", "[lane]") {
+  using Lane = kernel::Lane<float, 16>;
+  const float ties[16] = {0.5f, 1.5f, 2.5f, 3.5f,  -0.5f, -1.5f,       -2.5f,      -3.5f,
+                          6.5f, 7.5f, 8.5f, 14.5f, 15.5f, 0.49999997f, 4194303.5f, -4194303.5f};
+  const float expected[16] = {0, 2, 2, 4, 0, -2, -2, -4, 6, 8, 8, 14, 16, 0, 4194304, -4194304};
+  float out[16];
+  kernel::store(out, round_even(kernel::load(ties, Lane{})));
+  for (int i = 0; i < 16; ++i) {
+    CHECK(out[i] == expected[i]);
+    CHECK(kernel::round_even(ties[i]) == expected[i]);
+  }
+}
+
+TEST_CASE("clamping gives a storable number even for NaN", "[lane]") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(kernel::clamp<float>(nan, 0, 15) == 0.0f);
+  float out[16], in[16] = {};
+  in[3] = nan;
+  kernel::store(out, kernel::clamp<kernel::Lane<float, 16>>(
+                         kernel::load(in, kernel::Lane<float, 16>{}), 1.0f, 15.0f));
+  CHECK(out[3] == 1.0f);
+}

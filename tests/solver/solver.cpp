@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+
+// The identities that tie the fast solver to the paper.
+
+#include "../support/catch.hpp"
+#include "../support/layer.hpp"
+#include "../support/paper.hpp"
+
+#include <map>
+
+using gptq::Groups;
+using gptq::Index;
+using gptq::Order;
+using gptq::Params;
+using gptq::Range;
+using gptq::ScaleType;
+using gptq::scheme::Affine;
+using gptq::scheme::Asymmetric;
+using gptq::scheme::Int4;
+using test::Layer;
+using test::LayerOptions;
+using test::Matrix;
+using test::quantize;
+using test::random_layer;
+using Cpu = gptq::backend::Cpu;
+using Reference = gptq::backend::Reference;
+
+namespace {
+
+Matrix damped_hessian(const Layer& layer, const Params& params) {
+  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  Matrix h = test::hessian_of(layer);
+  for (Index p = 0; p < h.rows; ++p)
+    h(factor.layout.column(p), factor.layout.column(p)) +=
+        factor.added[static_cast<std::size_t>(p)];
+  return h;
+}
+
+/// The oracle's weights on the grids that the library chose.
+template <class S>
+Matrix paper_weights(const Layer& layer, const Params& params, const gptq::QuantizedMatrix<S>& q) {
+  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto order = factor.layout.order();
+  return test::paper_gptq(
+      layer.weight, damped_hessian(layer, params), {order.begin(), order.end()},
+      [&](Index r, Index c, double x) {
+        const auto g = static_cast<Index>(q.group_index()[static_cast<std::size_t>(c)]);
+        const gptq::scheme::Grid<double> grid{static_cast<double>(q.scales()(r, g)),
+                                              static_cast<double>(q.zeros()(r, g))};
+        return q.scheme().decode(q.scheme().encode(x, grid), grid);
+      });
+}
+
+template <class S>
+void require_same_as_paper(const LayerOptions& options, const Params& params) {
+  const Layer layer = random_layer(options);
+  const auto q = quantize<S, Reference>(layer, params);
+  const Matrix expected = paper_weights(layer, params, q);
+  Index different = 0;
+  for (Index r = 0; r < expected.rows; ++r)
+    for (Index c = 0; c < expected.cols; ++c)
+      different += std::abs(expected(r, c) - static_cast<double>(q(r, c))) > 1e-6;
+  CHECK(different == 0);
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE(
+    "the solver rounds as the paper does: OBQ in a fixed order with an explicit inverse",
+    "[solver][oracle]", Affine<2>, Affine<3>, Affine<4>, Asymmetric<2>, Asymmetric<4>, Affine<8>) {
+  for (const Order order : {Order::natural, Order::act})
+    for (const Range range : {Range::minmax, Range::weighted})
+      for (const Index block : {1, 3, 8, 32}) {
+        require_same_as_paper<TestType>(
+            {.out = 6, .in = 32, .tokens = 80, .seed = 11},
+            {.group_size = 16, .order = order, .range = range, .block_size = block});
+        require_same_as_paper<TestType>({.out = 3, .in = 23, .tokens = 12, .seed = 5},
+                                        {.group_size = 8,
+                                         .allow_tail_group = true,
+                                         .order = order,
+                                         .range = range,
+                                         .block_size = block});
+      }
+}
+
+TEST_CASE("the loss that columns report adds up to the loss of the layer", "[solver][identity]") {
+  for (const Order order : {Order::natural, Order::act}) {
+    const Params params{.group_size = 32, .order = order};
+    const Layer layer = random_layer();
+    const auto q = quantize<Int4, Reference>(layer, params);
+    double sum = 0;
+    for (const double loss : q.column_loss()) sum += loss;
+    const Matrix d = test::error_of_weight(layer, q);
+    CHECK(sum == Approx(test::quadratic_form(d, damped_hessian(layer, params))).epsilon(1e-9));
+    CHECK(q.report().damped_loss == Approx(sum));
+    CHECK(q.report().loss ==
+          Approx(test::quadratic_form(d, test::hessian_of(layer))).epsilon(1e-9));
+  }
+}
+
+TEST_CASE("the report's errors are those of the outputs", "[solver][report]") {
+  const Layer layer = random_layer({.out = 40, .in = 128, .tokens = 300});
+  const auto q = quantize<Int4, Cpu>(layer, {.group_size = 32});
+  const Matrix h = test::hessian_of(layer);
+  const double energy = test::quadratic_form(layer.weight, h);
+  CHECK(q.report().relative_error ==
+        Approx(test::quadratic_form(test::error_of_weight(layer, q), h) / energy).epsilon(1e-4));
+  const auto rtn = gptq::baseline::round_to_nearest<Int4>(
+      layer.w(), {.group_size = 32, .range = Range::minmax}, Cpu{});
+  CHECK(q.report().rtn_relative_error ==
+        Approx(test::quadratic_form(test::error_of_weight(layer, rtn), h) / energy).epsilon(1e-4));
+  CHECK(q.report().snr_db() == Approx(-10 * std::log10(q.report().relative_error)));
+  CHECK(q.report().tokens == 300);
+  CHECK(q.report().seconds.total > 0);
+}
+
+TEST_CASE("GPTQ beats round to nearest, and the search beats min-max", "[solver]") {
+  const Layer layer = random_layer({.out = 64, .in = 256, .tokens = 1000, .correlation = 0.8});
+  const auto minmax =
+      quantize<Int4, Cpu>(layer, {.group_size = 64, .range = Range::minmax}).report();
+  const auto weighted = quantize<Int4, Cpu>(layer, {.group_size = 64}).report();
+  CHECK(minmax.relative_error < 0.7 * minmax.rtn_relative_error);
+  CHECK(weighted.relative_error < 0.8 * minmax.relative_error);
+}
+
+TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest, exactly",
+          "[solver][identity]") {
+  const Index n = 64;
+  Layer layer = random_layer({.out = 16, .in = n, .tokens = n});
+  for (Index t = 0; t < n; ++t)
+    for (Index j = 0; j < n; ++j) layer.activations(t, j) = t == j ? 3.0 : 0.0;
+  test::round_to_float(layer);
+  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+    const Params params{
+        .group_size = 16, .order = Order::natural, .groups = groups, .range = Range::minmax};
+    const auto rtn = gptq::baseline::round_to_nearest<Int4>(layer.w(), params, Cpu{});
+    CHECK(test::code_differences(quantize<Int4, Cpu>(layer, params), rtn) == 0);
+    CHECK(test::code_differences(quantize<Int4, Reference>(layer, params), rtn) == 0);
+  }
+}
+
+TEST_CASE("the block size does not change the codes", "[solver][identity]") {
+  const Layer layer = random_layer({.out = 20, .in = 160, .tokens = 400});
+  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+    const auto with = [&](Index block) {
+      return quantize<Int4, Reference>(
+          layer,
+          {.group_size = 32, .order = Order::natural, .groups = groups, .block_size = block});
+    };
+    const auto expected = with(160);
+    for (const Index block : {1, 5, 16, 32, 64, 1000})
+      CHECK(test::code_differences(with(block), expected) == 0);
+  }
+}
+
+TEST_CASE("single precision on the CPU agrees with double precision loops but for a few ties",
+          "[solver]") {
+  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+    const Layer layer = random_layer({.out = 70, .in = 320, .tokens = 900});
+    const Params params{.group_size = 64,
+                        .order = groups == Groups::fixed ? Order::act : Order::natural,
+                        .groups = groups};
+    const auto cpu = quantize<Int4, Cpu>(layer, params);
+    const auto reference = quantize<Int4, Reference>(layer, params);
+    CHECK(test::code_differences(cpu, reference) < 70 * 320 / 200);
+    CHECK(cpu.report().loss == Approx(reference.report().loss).epsilon(5e-3));
+    CHECK(cpu.report().rtn_relative_error ==
+          Approx(reference.report().rtn_relative_error).epsilon(1e-3));
+  }
+}
+
+TEST_CASE("codes have the same bits for any number of threads", "[solver][determinism]") {
+  const Layer layer = random_layer({.out = 300, .in = 192, .tokens = 500});
+  const auto with = [&](int threads) {
+    return quantize<Int4, Cpu>(layer, {.group_size = 64}, Cpu(gptq::exec::Threads(threads)));
+  };
+  const auto expected = with(1);
+  for (const int threads : {2, 3, 8}) {
+    const auto q = with(threads);
+    CHECK(test::code_differences(q, expected) == 0);
+    CHECK(q.report().loss == expected.report().loss);
+    CHECK(q.report().relative_error == expected.report().relative_error);
+    for (Index r = 0; r < q.rows(); ++r) CHECK(q.scales()(r, 1) == expected.scales()(r, 1));
+  }
+}
+
+TEST_CASE("dead inputs have weights of exactly zero and cost nothing", "[solver]") {
+  Layer layer = random_layer({.out = 10, .in = 64, .tokens = 100});
+  for (Index t = 0; t < 100; ++t) layer.activations(t, 9) = 0;
+  test::round_to_float(layer);
+  const auto q = quantize<Int4, Cpu>(layer, {.group_size = 32});
+  CHECK(q.report().damping.dead_columns == 1);
+  for (Index r = 0; r < 10; ++r) CHECK(q(r, 9) == 0.0f);
+  CHECK(q.column_loss()[9] == 0);
+}
+
+TEST_CASE("shapes at the edges work: one row, one column, tails, one group per row",
+          "[solver][shapes]") {
+  struct Case {
+    Index out, in, tokens, group;
+  };
+  for (const auto& [out, in, tokens, group] :
+       {Case{1, 64, 100, 32}, Case{5, 1, 20, -1}, Case{17, 33, 50, 32}, Case{3, 100, 7, -1},
+        Case{257, 48, 64, 1000}, Case{2, 130, 10, 128}}) {
+    const Layer layer = random_layer({.out = out, .in = in, .tokens = tokens});
+    const Params params{.group_size = group, .allow_tail_group = true};
+    const auto cpu = quantize<Int4, Cpu>(layer, params);
+    CHECK(cpu.groups() == (group == -1 || group >= in ? 1 : (in + group - 1) / group));
+    CHECK(std::isfinite(cpu.report().loss));
+    CHECK(cpu.report().loss <= cpu.report().damped_loss);
+    CHECK(test::code_differences(cpu, quantize<Int4, Reference>(layer, params)) <= out * in / 50);
+  }
+}
+
+TEST_CASE("random layers of all kinds keep the invariants", "[solver][property]") {
+  std::mt19937 random(17);
+  for (int round = 0; round < 60; ++round) {
+    const auto pick = [&](Index low, Index high) {
+      return low + static_cast<Index>(random() % static_cast<unsigned>(high - low + 1));
+    };
+    LayerOptions o{.out = pick(1, 40),
+                   .in = pick(1, 150),
+                   .tokens = pick(1, 300),
+                   .seed = static_cast<std::uint32_t>(round),
+                   .correlation = 0.1 * static_cast<double>(pick(0, 9)),
+                   .outlier = std::pow(10.0, pick(0, 4))};
+    Layer layer = random_layer(o);
+    const double scale = std::pow(10.0, pick(-6, 6));
+    for (double& w : layer.weight.data) w *= round % 4 == 0 ? scale : 1;
+    if (round % 5 == 0)
+      for (Index r = 0; r < o.out; ++r)
+        for (Index c = 0; c < o.in; ++c) layer.weight(r, c) = layer.weight(0, 0);  // all equal
+    if (round % 7 == 0 && o.in > 3)
+      for (Index t = 0; t < o.tokens; ++t)
+        layer.activations(t, 2) = layer.activations(t, 0);  // duplicates
+    test::round_to_float(layer);
+    const Index sizes[] = {-1, 1, 16, 32, 100};
+    const Params params{.group_size = sizes[round % 5],
+                        .allow_tail_group = true,
+                        .order = round % 2 ? Order::act : Order::natural,
+                        .groups = round % 6 == 0 ? Groups::dynamic : Groups::fixed,
+                        .scale_type = ScaleType::fp32};
+    INFO("round " << round << ": " << o.out << " x " << o.in << ", " << o.tokens
+                  << " tokens, group " << params.group_size);
+    const auto check = [&](const auto& q) {
+      const Matrix h = test::hessian_of(layer), d = test::error_of_weight(layer, q);
+      const double loss = test::quadratic_form(d, h),
+                   energy = test::quadratic_form(layer.weight, h);
+      CHECK(std::isfinite(q.report().loss));
+      CHECK(q.report().loss == Approx(loss).epsilon(1e-2).margin(1e-5 * energy));
+      for (Index r = 0; r < q.rows(); ++r)
+        for (Index c = 0; c < q.cols(); ++c) REQUIRE(q.codes()(r, c) <= 15);
+    };
+    check(quantize<Int4, Cpu>(layer, params));
+    check(quantize<Asymmetric<4>, Cpu>(layer, params));
+  }
+}
