@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Makes the fixtures in this folder with other people's code, so that the tests compare with something independent:
+small random models and their logits (transformers), tokenizers and their ids (tokenizers), GGUF blocks (gguf).
+
+    pip install torch transformers tokenizers safetensors gguf
+    python3 make_fixtures.py
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import torch
+
+HERE = pathlib.Path(__file__).parent
+
+
+def make_models():
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+    common = dict(vocab_size=80, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                  max_position_embeddings=64, rms_norm_eps=1e-5, attn_implementation="eager")
+    cases = {
+        "llama": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=False), torch.bfloat16),
+        "llama3_rope": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=True, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 16}), torch.float32),
+        "llama_linear": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, rope_parameters={
+            "rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}), torch.float16),
+        "mistral": (MistralForCausalLM, MistralConfig(**common, head_dim=8, sliding_window=8, tie_word_embeddings=False), torch.float16),
+        "qwen2": (Qwen2ForCausalLM, Qwen2Config(**common, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True), torch.bfloat16),
+        "qwen3": (Qwen3ForCausalLM, Qwen3Config(**common, head_dim=16, tie_word_embeddings=False), torch.bfloat16),
+    }
+    for name, (cls, config, dtype) in cases.items():
+        torch.manual_seed(len(name))
+        model = cls(config).eval()
+        with torch.no_grad():
+            for key, p in model.named_parameters():
+                if "norm" in key:
+                    p.copy_(1 + 0.2 * torch.randn_like(p))
+                elif key.endswith("bias"):
+                    p.copy_(0.3 * torch.randn_like(p))
+                else:
+                    p.copy_(torch.randn_like(p) * (1.5 / p.shape[1] ** 0.5))
+        model.to(dtype)
+        folder = HERE / "models" / name
+        model.save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        # Read again: converting the model in place would have rounded the rope frequencies too.
+        model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+        ids = torch.randint(0, config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(7))
+        with torch.no_grad():
+            logits = model(ids).logits
+        nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(2, -1)
+        expected = {"ids": ids.flatten().tolist(), "length": 24, "token_nll": [round(x, 6) for x in nll.flatten().tolist()]}
+        (folder / "expected.json").write_text(json.dumps(expected))
+    # The same model as transformers 4 wrote it.
+    folder = HERE / "models" / "llama3_rope"
+    config = json.loads((folder / "config.json").read_text())
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    config["rope_scaling"] = parameters
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+
+STRINGS = [
+    "Hello world", "  two leading spaces", "tabs\tand\nnewlines\n\n\nthree", "don't can't I'LL we've", "1234567890 3.14159 12,345",
+    "na\u00efve caf\u00e9 \u00fcber", "e\u0301 decomposed A\u030a", "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8", "\U0001f642 emoji \U0001f469\u200d\U0001f469",
+    "def f(x):\n    return x**2  # comment", "<|end|>in front<|end|> and  <|end|>", "ALLCAPS mixedCase snake_case", "trailing space ", "", " ",
+    "aaaaaaaaaaaaaaaaaaaa", "price: $5.00 (50% off!)", "a  5 b   17", "\u041f\u0440\u0438\u0432\u0435\u0442, \u043c\u0438\u0440!", "the lamp was in the garden\r\n\r\nand so on",
+    "x" * 300, "keep<mask> this <mask>  too",
+]
+
+
+def make_tokenizers():
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    text = subprocess.run([sys.executable, HERE / "../../examples/demo_model/generate_text.py", "--seed", "9", "--bytes", "60000"],
+                          capture_output=True, text=True, check=True).stdout
+    text += "\u65e5\u672c\u8a9e caf\u00e9 na\u00efve \u00fcber\n" * 5
+
+    llama3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    qwen = llama3.replace(r"\p{N}{1,3}", r"\p{N}")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    raw_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = lambda pattern: pre_tokenizers.Split(Regex(pattern), "isolated")
+    mark = "\u2581"
+    kinds = {
+        "gpt2": dict(pre=byte_level),
+        "smollm": dict(pre=pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])),
+        "llama3": dict(pre=pre_tokenizers.Sequence([split(llama3), raw_bytes]), ignore_merges=True, bos=True),
+        "qwen": dict(pre=pre_tokenizers.Sequence([split(qwen), raw_bytes]), normalizer=normalizers.NFC()),
+        "llama2": dict(pre=None, normalizer=normalizers.Sequence([normalizers.Prepend(mark), normalizers.Replace(" ", mark)]), fallback=True, bos=True),
+        "mistral": dict(pre=pre_tokenizers.Metaspace(replacement=mark, prepend_scheme="first", split=True), fallback=True, bos=True),
+    }
+    folder = HERE / "tokenizers"
+    folder.mkdir(exist_ok=True)
+    for name, kind in kinds.items():
+        fallback = kind.get("fallback", False)
+        bytes_ = [f"<0x{b:02X}>" for b in range(256)] if fallback else []
+        model = models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True) if fallback else models.BPE(ignore_merges=kind.get("ignore_merges", False))
+        tokenizer = Tokenizer(model)
+        if kind.get("normalizer"):
+            tokenizer.normalizer = kind["normalizer"]
+        if kind["pre"] is not None:
+            tokenizer.pre_tokenizer = kind["pre"]
+        special = (["<unk>", "<s>"] if fallback else ["<s>"]) + ["<|end|>"] + bytes_
+        trainer = trainers.BpeTrainer(vocab_size=700 if fallback else 600, special_tokens=special,
+                                      initial_alphabet=[] if fallback else pre_tokenizers.ByteLevel.alphabet(), max_token_length=12)
+        tokenizer.train_from_iterator(text.split("\n") if fallback else [text], trainer)
+        if fallback:  # byte tokens are not special
+            data = json.loads(tokenizer.to_str())
+            data["added_tokens"] = [t for t in data["added_tokens"] if not t["content"].startswith("<0x")]
+            data["model"]["ignore_merges"] = False
+            tokenizer = Tokenizer.from_str(json.dumps(data))
+        tokenizer.add_tokens([AddedToken("<mask>", lstrip=True, rstrip=(name == "qwen"), normalized=(name == "gpt2"))])
+        if kind.get("bos"):
+            tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))])
+        if name == "gpt2":
+            tokenizer.post_processor = processors.ByteLevel()
+        tokenizer.save(str(folder / f"{name}.json"), pretty=False)
+        cases = [{"text": s, "ids": tokenizer.encode(s).ids} for s in STRINGS]
+        (folder / f"{name}.expected.json").write_text(json.dumps(cases))
+
+
+def make_blocks():
+    import gguf
+    from gguf import GGMLQuantizationType as T
+    from gguf.quants import dequantize
+    from safetensors.numpy import save_file
+
+    rng = np.random.default_rng(5)
+    tensors = {}
+    for kind in [T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0, T.Q2_K, T.Q3_K, T.Q4_K, T.Q5_K, T.Q6_K]:
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = 8
+        raw = rng.integers(0, 256, (blocks, size), dtype=np.uint8)
+        # the half-precision scales must be ordinary numbers
+        places = {T.Q4_0: [0], T.Q4_1: [0, 2], T.Q5_0: [0], T.Q5_1: [0, 2], T.Q8_0: [0], T.Q2_K: [80, 82], T.Q3_K: [108], T.Q4_K: [0, 2], T.Q5_K: [0, 2], T.Q6_K: [208]}
+        for at in places[kind]:
+            raw[:, at:at + 2] = rng.normal(size=blocks).astype(np.float16).view(np.uint8).reshape(blocks, 2)
+        tensors[f"{kind.name}.raw"] = raw.reshape(-1)
+        tensors[f"{kind.name}.values"] = dequantize(raw, kind).astype(np.float32).reshape(-1)
+    save_file(tensors, HERE / "ggml_blocks.safetensors")
+
+
+if __name__ == "__main__":
+    os.chdir(HERE)
+    make_models()
+    make_tokenizers()
+    make_blocks()

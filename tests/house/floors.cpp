@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+
+// The house stands as docs/developing.md draws it: headers include only lower floors, and every
+// header is listed.
+
+#include "../support/catch.hpp"
+#include "../support/files.hpp"
+
+#include <map>
+#include <regex>
+#include <set>
+
+namespace {
+
+const std::filesystem::path root = GPTQ_SOURCE_DIR;
+
+/// Floors from the ground up; B: backends and executors, which see floors 0-2; X: what builds on
+/// the core.
+int floor_of(const std::string& header) {
+  static const std::pair<const char*, int> floors[] = {
+      {"gptq.hpp", 100}, {"version.hpp", 0},   {"config.hpp", 0}, {"core/concepts.hpp", 2},
+      {"core/", 1},      {"kernel/", 2},       {"scheme/", 2},    {"exec/", 20},
+      {"backend/", 20},  {"calibration/", 3},  {"solver/", 3},    {"quantized_matrix.hpp", 3},
+      {"baseline/", 4},  {"quantizer.hpp", 4}, {"pack/", 30},     {"io/", 31},
+      {"model/", 32},    {"eigen.hpp", 30}};
+  for (const auto& [prefix, floor] : floors)
+    if (header.rfind(prefix, 0) == 0) return floor;
+  FAIL("no floor is known for " << header);
+  return -1;
+}
+
+bool may_include(const std::string& from, const std::string& to) {
+  const int a = floor_of(from), b = floor_of(to);
+  if (a == 100) return true;  // the umbrella
+  if (b == 100) return false;
+  if (a == 20) return b <= 2 || b == 20;  // backends and executors
+  if (a >= 30) return b <= a;             // extensions: the core and extensions below them
+  return b <= a && b != 20;               // the core never names a backend
+}
+
+std::map<std::string, std::set<std::string>> includes() {
+  std::map<std::string, std::set<std::string>> all;
+  const std::regex pattern("#include <gptq/([^>]+)>");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root / "include/gptq")) {
+    if (entry.path().extension() != ".hpp") continue;
+    const std::string text = gptq::io::read_file(entry.path());
+    auto& list = all[std::filesystem::relative(entry.path(), root / "include/gptq").string()];
+    for (std::sregex_iterator i(text.begin(), text.end(), pattern), end; i != end; ++i)
+      list.insert((*i)[1]);
+  }
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("headers include only floors below them", "[house]") {
+  const auto all = includes();
+  CHECK(all.size() > 50);
+  for (const auto& [header, list] : all)
+    for (const std::string& included : list) {
+      INFO(header << " includes " << included);
+      CHECK(all.count(included) == 1);
+      CHECK(may_include(header, included));
+    }
+}
+
+TEST_CASE("no header includes itself, however far around", "[house]") {
+  const auto all = includes();
+  for (const auto& [start, list] : all) {
+    std::set<std::string> seen;
+    std::vector<std::string> open(list.begin(), list.end());
+    while (!open.empty()) {
+      const std::string header = open.back();
+      open.pop_back();
+      if (!seen.insert(header).second) continue;
+      open.insert(open.end(), all.at(header).begin(), all.at(header).end());
+    }
+    INFO(start);
+    CHECK(seen.count(start) == 0);
+  }
+}
+
+TEST_CASE("the core needs no JSON, no tokenizer and no program library", "[house]") {
+  for (const auto& [header, list] : includes()) {
+    if (floor_of(header) >= 31) continue;
+    const std::string text = gptq::io::read_file(root / "include/gptq" / header);
+    INFO(header);
+    for (const char* foreign : {"nlohmann", "pcre2", "utf8proc", "fmt/", "CLI/"})
+      CHECK(text.find(std::string("#include <") + foreign) == std::string::npos);
+  }
+}
+
+TEST_CASE("every header is in CMake's lists and nothing else is", "[house]") {
+  const std::string lists = gptq::io::read_file(root / "cmake/gptqHeaders.cmake");
+  std::set<std::string> listed;
+  const std::regex pattern("include/gptq/(\\S+\\.hpp)");
+  for (std::sregex_iterator i(lists.begin(), lists.end(), pattern), end; i != end; ++i)
+    listed.insert((*i)[1]);
+  std::set<std::string> present;
+  for (const auto& [header, list] : includes()) present.insert(header);
+  CHECK(listed == present);
+}
+
+TEST_CASE("every test file is compiled", "[house]") {
+  const std::string lists = gptq::io::read_file(root / "tests/CMakeLists.txt");
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root / "tests")) {
+    const auto name = std::filesystem::relative(entry.path(), root / "tests").string();
+    if (entry.path().extension() != ".cpp" || name.rfind("package/", 0) == 0) continue;
+    INFO(name);
+    CHECK(lists.find(name) != std::string::npos);
+  }
+}
+
+TEST_CASE("headers start with the licence, say what they are for, and stay short", "[house]") {
+  for (const auto& [header, list] : includes()) {
+    const std::string text = gptq::io::read_file(root / "include/gptq" / header);
+    INFO(header);
+    CHECK(text.rfind("// SPDX-License-Identifier: MIT\n#pragma once\n\n// ", 0) == 0);
+    CHECK(std::count(text.begin(), text.end(), '\n') <= 400);
+  }
+}

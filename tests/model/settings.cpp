@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+
+#include <gptq/model/module_settings.hpp>
+#include <gptq/model/quantized_folder.hpp>
+
+#include "../support/catch.hpp"
+
+using gptq::InvalidArgument;
+using gptq::model::NamePattern;
+using gptq::model::Override;
+using gptq::model::SettingsTable;
+
+namespace {
+
+gptq::model::ModelConfig config(gptq::Index hidden = 128, gptq::Index intermediate = 256) {
+  gptq::model::ModelConfig c;
+  c.layers = 2, c.hidden = hidden, c.intermediate = intermediate, c.heads = 4, c.kv_heads = 4,
+  c.head_dim = hidden / 4;
+  return c;
+}
+
+}  // namespace
+
+TEST_CASE("patterns are full names or expressions from the name's start", "[settings]") {
+  CHECK(NamePattern("model.layers.1.mlp.up_proj").matches("model.layers.1.mlp.up_proj"));
+  CHECK_FALSE(NamePattern("model.layers.1.mlp.up_proj").matches("model.layers.1.mlp.up_proj2"));
+  CHECK_FALSE(NamePattern("model.layers.1.mlp.up_proj").matches("modelxlayers.1.mlp.up_proj"));
+  CHECK(NamePattern("re:.*up_proj").matches("model.layers.1.mlp.up_proj"));
+  CHECK_FALSE(NamePattern("re:up_proj").matches("model.layers.1.mlp.up_proj"));
+  CHECK_THROWS_AS(NamePattern("re:("), InvalidArgument);
+}
+
+TEST_CASE("the first override that matches wins and skips win over all", "[settings]") {
+  SettingsTable table{
+      {4, true, 128},
+      {Override::parse("re:.*down_proj=bits:8,group-size:64"), Override::parse("re:.*proj=bits:3")},
+      {NamePattern("re:model\\.layers\\.0\\.")}};
+  CHECK_FALSE(table.find("model.layers.0.mlp.down_proj").has_value());
+  const auto down = table.find("model.layers.1.mlp.down_proj"),
+             up = table.find("model.layers.1.mlp.up_proj");
+  CHECK(down->bits == 8);
+  CHECK(down->group_size == 64);
+  CHECK(down->symmetric);
+  CHECK(up->bits == 3);
+  CHECK(up->group_size == 128);
+}
+
+TEST_CASE("overrides that cannot be read are refused with the part that is wrong", "[settings]") {
+  const auto refusal = [](const std::string& text) {
+    return error_of<InvalidArgument>([&] { Override::parse(text); });
+  };
+  CHECK_THAT(refusal("down_proj"), ContainsSubstring("\"down_proj\" is not PATTERN=KEY:VALUE"));
+  CHECK_THAT(refusal("a=bits"), ContainsSubstring("\"bits\" is not KEY:VALUE"));
+  CHECK_THAT(refusal("a=bits:four"), ContainsSubstring("\"bits:four\" is none of"));
+  CHECK_THAT(refusal("a=sym:maybe"), ContainsSubstring("\"sym:maybe\""));
+}
+
+TEST_CASE("rules of the format refuse before any work", "[settings]") {
+  const gptq::Params params;
+  CHECK_NOTHROW(gptq::model::require_quantizable(config(), {{4, true, 128}, {}, {}}, params));
+  CHECK_THAT(error_of<InvalidArgument>([&] {
+               gptq::model::require_quantizable(config(128, 208), {{4, true, -1}, {}, {}}, params);
+             }),
+             ContainsSubstring("out_features = 208 of model.layers.0.mlp.gate_proj"));
+  CHECK_THAT(
+      error_of<InvalidArgument>([&] {
+        gptq::model::require_quantizable(config(128, 320), {{4, true, 128}, {}, {}}, params);
+      }),
+      ContainsSubstring(
+          "group_size = 128 does not divide in_features = 320 of model.layers.0.mlp.down_proj"));
+  CHECK_THAT(error_of<InvalidArgument>([&] {
+               gptq::model::require_quantizable(
+                   config(), {{4, true, 128}, {Override::parse("re:.*=bits:5")}, {}}, params);
+             }),
+             ContainsSubstring("bits = 5"));
+  CHECK_THAT(error_of<InvalidArgument>([&] {
+               gptq::model::require_quantizable(
+                   config(), {{4, true, 128}, {}, {NamePattern("re:.*")}}, params);
+             }),
+             ContainsSubstring("every module is skipped"));
+}
+
+TEST_CASE("notes say which readers will refuse", "[settings]") {
+  const auto notes = [](SettingsTable table, gptq::Index hidden = 128) {
+    std::string all;
+    for (const auto& note : gptq::model::reader_notes(config(hidden), table)) all += note + "\n";
+    return all;
+  };
+  CHECK(notes({{4, true, 128}, {}, {}}).empty());
+  CHECK_THAT(notes({{3, true, 128}, {}, {}}),
+             ContainsSubstring("3 bits will not load in recent vLLM"));
+  CHECK_THAT(notes({{4, false, 128}, {}, {}}), ContainsSubstring("asymmetric grids will not load"));
+  CHECK_THAT(notes({{4, true, 16}, {}, {}}),
+             ContainsSubstring("groups of 16 will not load in vLLM"));
+  CHECK_THAT(notes({{4, true, 32}, {}, {}}, 96),
+             ContainsSubstring("96 x 96") || ContainsSubstring("not a multiple of 64 x 128"));
+  CHECK_THAT(notes({{4, true, 128}, {Override::parse("re:.*q_proj=bits:8")}, {}}),
+             ContainsSubstring("q, k and v differ"));
+}
+
+TEST_CASE("the configuration has the keys that readers look for", "[settings]") {
+  const SettingsTable table{{4, false, 64},
+                            {Override::parse("re:.*down_proj=bits:8")},
+                            {NamePattern("model.layers.0.mlp.up_proj")}};
+  const auto json = gptq::model::quantization_config(table, {.damping = 0.02}, true);
+  CHECK(json["bits"] == 4);
+  CHECK(json["group_size"] == 64);
+  CHECK(json["sym"] == false);
+  CHECK(json["desc_act"] == false);
+  CHECK(json["quant_method"] == "gptq");
+  CHECK(json["checkpoint_format"] == "gptq_v2");
+  CHECK(json["format"] == "gptq_v2");
+  CHECK(json["damp_percent"] == 0.02);
+  CHECK(json["dynamic"]["+:.*down_proj"]["bits"] == 8);
+  CHECK(json["dynamic"]["-:^model\\.layers\\.0\\.mlp\\.up_proj$"].empty());
+  CHECK(gptq::model::quantization_config({{4, true, 128}, {}, {}}, {}, true)["checkpoint_format"] ==
+        "gptq");
+}

@@ -1,0 +1,20 @@
+# Builds and runs the consumer project the way its users would. KIND: install or subdirectory.
+
+function(run)
+  execute_process(COMMAND ${ARGV} RESULT_VARIABLE code)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "failed (${code}): ${ARGV}")
+  endif()
+endfunction()
+
+file(REMOVE_RECURSE ${WORK})
+set(options -G ${GENERATOR} -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_BUILD_TYPE=Release -DKIND=${KIND} -DSOURCE=${SOURCE})
+if(KIND STREQUAL "install")
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/first)
+  file(RENAME ${WORK}/first ${WORK}/moved)
+  list(APPEND options -DCMAKE_PREFIX_PATH=${WORK}/moved)
+endif()
+run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR} -B ${WORK}/build ${options})
+run(${CMAKE_COMMAND} --build ${WORK}/build)
+run(${WORK}/build/core)
+run(${WORK}/build/toolkit)

