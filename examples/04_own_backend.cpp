@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+
+// A backend of your own: where matrices live and who multiplies them. Here the CPU's, run by an
+// executor that belongs to the program, which also counts what it was asked to do.
+
+#include <gptq/gptq.hpp>
+
+#include <atomic>
+#include <iostream>
+#include <thread>
+#include <vector>
+
+/// An engine's own way to run things at the same time. Copies share what they count.
+struct EngineThreads {
+  std::shared_ptr<std::atomic<long>> calls = std::make_shared<std::atomic<long>>(0);
+
+  int concurrency() const { return 2; }
+
+  template <class F>
+  void parallel_for(gptq::Index n, F&& f) const {
+    *calls += n;
+    if (n < 2) {
+      for (gptq::Index i = 0; i < n; ++i) f(i);
+      return;
+    }
+    // Two halves; the first exception of the smaller one wins, as the contract says.
+    std::exception_ptr error;
+    std::thread other([&] {
+      try {
+        for (gptq::Index i = n / 2; i < n; ++i) f(i);
+      } catch (...) {
+        error = std::current_exception();
+      }
+    });
+    try {
+      for (gptq::Index i = 0; i < n / 2; ++i) f(i);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    other.join();
+    if (error) std::rethrow_exception(error);
+  }
+};
+static_assert(gptq::Executor<EngineThreads>);
+
+using EngineBackend = gptq::backend::BasicCpu<EngineThreads>;
+static_assert(gptq::Backend<EngineBackend>);
+
+int main() {
+  const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(128, 192);
+  const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(1000, 192);
+  const gptq::Params params{.group_size = 64};
+
+  const EngineThreads threads;
+  gptq::Hessian<EngineBackend> mine(192, EngineBackend(threads));
+  mine.add(gptq::view(activations));
+  const auto a =
+      gptq::Quantizer<gptq::scheme::Int4, EngineBackend>(params).quantize(gptq::view(weight), mine);
+
+  gptq::Hessian<gptq::backend::Cpu> theirs(192);
+  theirs.add(gptq::view(activations));
+  const auto b = gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(
+      gptq::view(weight), theirs);
+
+  std::cout << "pieces of work: " << *threads.calls << '\n';
+  // Whoever runs the pieces, the bits are the same.
+  for (gptq::Index r = 0; r < a.rows(); ++r)
+    for (gptq::Index c = 0; c < a.cols(); ++c)
+      if (a.codes()(r, c) != b.codes()(r, c)) return 1;
+  return *threads.calls > 0 ? 0 : 1;
+}

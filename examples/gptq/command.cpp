@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+
+#include "command.hpp"
+
+#include <gptq/core/stopwatch.hpp>
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include <sys/resource.h>  // getrusage
+#include <unistd.h>        // isatty
+
+namespace gptq::program {
+
+namespace {
+
+volatile std::sig_atomic_t interrupt_seen = 0;
+
+/// The first signal asks for an end, the second one takes it.
+extern "C" void on_interrupt(int signal) {
+  if (interrupt_seen) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+  }
+  interrupt_seen = 1;
+}
+
+/// Draws on standard error, so that standard output stays for results.
+class Display {
+ public:
+  explicit Display(bool terminal) : terminal_(terminal) {}
+
+  ~Display() {
+    if (terminal_ && drawn_) std::fputs("\r\033[K", stderr);
+  }
+
+  void show(std::string_view stage, double done, double total) {
+    const double share = total > 0 ? done / total : 0;
+    const double elapsed =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    const std::string left = share > 0.01 ? duration_text(elapsed / share * (1 - share)) : "-:--";
+    if (terminal_) {
+      constexpr int width = 30;
+      const int full = static_cast<int>(share * width);
+      fmt::print(stderr, "\r\033[K[{}{}] {:3.0f} %  {}  left {}",
+                 std::string(static_cast<std::size_t>(full), '#'),
+                 std::string(static_cast<std::size_t>(width - full), '.'), 100 * share, stage,
+                 left);
+      std::fflush(stderr);
+      drawn_ = true;
+    } else if (static_cast<int>(done) > last_) {  // once per whole step
+      last_ = static_cast<int>(done);
+      fmt::print(stderr, "{} ({:.0f} %, {} elapsed)\n", stage, 100 * share, duration_text(elapsed));
+    }
+  }
+
+ private:
+  bool terminal_, drawn_ = false;
+  int last_ = -1;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
+
+std::string bytes_text(std::uint64_t bytes) {
+  const auto value = static_cast<double>(bytes);
+  if (value >= 1e9) return fmt::format("{:.2f} GB", value / 1e9);
+  if (value >= 1e6) return fmt::format("{:.1f} MB", value / 1e6);
+  if (value >= 1e3) return fmt::format("{:.1f} kB", value / 1e3);
+  return fmt::format("{} bytes", bytes);
+}
+
+std::string duration_text(double seconds) {
+  const auto whole = static_cast<long long>(seconds + 0.5);
+  if (whole >= 3600)
+    return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+std::uint64_t peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  // A closed pipe and a file size limit are errors of a write, which are reported and cleaned up.
+  for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
+}
+
+bool interrupted() { return interrupt_seen != 0; }
+
+Progress progress_display(bool quiet) {
+  const auto display = quiet ? nullptr : std::make_shared<Display>(isatty(STDERR_FILENO) != 0);
+  return [display](std::string_view stage, double done, double total) {
+    if (display) display->show(stage, done, total);
+    return !interrupted();
+  };
+}
+
+void ComputeOptions::declare(CLI::App& command) {
+  command
+      .add_option("--precision", precision,
+                  "Large products: floats split in two bfloat16 parts where the processor has "
+                  "matrix tiles, or single precision")
+      ->check(CLI::IsMember({"split", "single"}))
+      ->capture_default_str();
+  command.add_option("--threads", threads, "Threads; 0: one per processor")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  command.add_flag("--quiet", quiet, "Print the outcome only");
+}
+
+void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
+  if (config.context <= 0 || sequence_length <= config.context) return;
+  fmt::print("note: the model's context is {} tokens: --sequence-length {} is cut to that\n",
+             config.context, sequence_length);
+  sequence_length = config.context;
+}
+
+std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
+                                        const std::string& text_file,
+                                        const std::string& token_file) {
+  if (!token_file.empty()) return model::read_token_ids(token_file);
+  return model::tokenize_file(model::load_tokenizer(model), text_file);
+}
+
+std::string stored_types(const io::TensorSource& source) {
+  std::map<std::string, int> counts;
+  for (const std::string& name : source.names()) ++counts[source.type_name(name)];
+  return counts_text(counts);
+}
+
+std::string counts_text(const std::map<std::string, int>& counts) {
+  std::string text;
+  for (const auto& [type, count] : counts)
+    text += fmt::format("{}{} x {}", text.empty() ? "" : ", ", type, count);
+  return text;
+}
+
+}  // namespace gptq::program

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What the commands of the program share: their declarations, units for people, progress, Ctrl-C.
+
+#include <gptq/core/precision.hpp>
+#include <gptq/core/progress.hpp>
+#include <gptq/exec/threads.hpp>
+#include <gptq/model/calibration_text.hpp>
+#include <gptq/model/model_files.hpp>
+
+#include <CLI/CLI.hpp>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace gptq::program {
+
+/// Each adds its subcommand; its callback does the work and throws what goes wrong.
+void add_quantize(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_layer(CLI::App& app);
+
+/// "98.3 MB", powers of 1000 as on the shop shelf.
+std::string bytes_text(std::uint64_t bytes);
+
+/// "1:02:03" or "2:03".
+std::string duration_text(double seconds);
+
+/// The largest memory this process has had, in bytes.
+std::uint64_t peak_memory();
+
+/// Makes Ctrl-C and SIGTERM ask for an end instead of ending at once.
+void catch_interrupts();
+bool interrupted();
+
+/// A bar with the time left on a terminal, a line per step in a pipe, nothing when quiet; stops on
+/// Ctrl-C.
+Progress progress_display(bool quiet);
+
+/// How the work is done, the same options for every command that computes.
+struct ComputeOptions {
+  std::string precision = "split";
+  int threads = 0;
+  bool quiet = false;
+
+  /// Declares --precision, --threads and --quiet; `this` must live as long as the command.
+  void declare(CLI::App& command);
+  Precision products() const { return precision == "split" ? Precision::split : Precision::single; }
+};
+
+/// Shortens a window to the model's context, and says so.
+void cut_to_context(Index& sequence_length, const model::ModelConfig& config);
+
+/// Ids of a text file, or of a file of ids where that is given.
+std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
+                                        const std::string& text_file,
+                                        const std::string& token_file);
+
+/// "Q4_1 x 210, F32 x 61": how the tensors of a model are stored.
+std::string stored_types(const io::TensorSource& source);
+std::string counts_text(const std::map<std::string, int>& counts);
+
+}  // namespace gptq::program

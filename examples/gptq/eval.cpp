@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+
+// gptq eval: perplexity of a model, quantized or not, on a text.
+
+#include "command.hpp"
+
+#include <gptq/core/stopwatch.hpp>
+#include <gptq/model/perplexity.hpp>
+
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace gptq::program {
+
+namespace {
+
+struct EvalOptions {
+  std::string model, text, tokens;
+  Index windows = 0, sequence_length = 2048;
+  ComputeOptions compute;
+};
+
+void eval(EvalOptions o) {
+  Stopwatch watch;
+  detail::require(!o.text.empty() || !o.tokens.empty(),
+                  "--text FILE or --tokens FILE (ids) is needed");
+  detail::require(o.text.empty() || o.tokens.empty(), "--text and --tokens exclude each other");
+  const model::ModelFiles model = model::open_model(o.model);
+  model::require_decoder_tensors(model);
+  cut_to_context(o.sequence_length, model.config);
+  const auto ids = load_tokens(model, o.text, o.tokens);
+  detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
+                  o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
+                  " tokens, less than one window of ", o.sequence_length,
+                  " (--sequence-length makes windows shorter)");
+  const exec::Threads threads(o.compute.threads);
+  const auto result = [&] {
+    const Progress progress = progress_display(o.compute.quiet);
+    return model::perplexity(model, model::CpuOperations<>(threads, o.compute.products()), ids,
+                             o.windows, o.sequence_length, progress);
+  }();
+  const auto windows = static_cast<Index>(result.window_nll.size());
+  if (o.windows > windows)
+    fmt::print("note: the text has {} windows of {} tokens, {} were asked for\n", windows,
+               o.sequence_length, o.windows);
+  fmt::print("{} windows of {} tokens, {} on {} threads, peak memory {}\n", windows,
+             o.sequence_length, duration_text(watch.lap()), threads.concurrency(),
+             bytes_text(peak_memory()));
+  fmt::print("mean negative log-likelihood: {:.6f}\n", result.nll);
+  fmt::print("perplexity: {:.4f}\n", result.perplexity());
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app) {
+  auto o = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand(
+      "eval",
+      "Perplexity of a model on a text: consecutive windows, the first token of each not scored");
+  command->add_option("MODEL", o->model, "Folder (full precision or GPTQ) or .gguf file")
+      ->required();
+  command->add_option("--text", o->text, "Text: plain, or JSON lines with a \"text\" field");
+  command->add_option("--tokens", o->tokens,
+                      "Token ids instead: numbers between spaces, commas or lines");
+  command->add_option("--windows", o->windows, "Windows to score; 0: as many as the text has")
+      ->check(CLI::Range(Index(0), Index(1) << 40))
+      ->capture_default_str();
+  command->add_option("--sequence-length", o->sequence_length, "Tokens per window")
+      ->check(CLI::Range(Index(2), Index(1) << 24))
+      ->capture_default_str();
+  o->compute.declare(*command);
+  command->footer(
+      "Example:\n  gptq eval Qwen3-8B-int4 --text test.txt --windows 40 --sequence-length 1024");
+  command->callback([o] { eval(*o); });
+}
+
+}  // namespace gptq::program

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT
+
+// gptq layer: one matrix from a file to a file, so that any language can use the core.
+
+#include "command.hpp"
+#include "report.hpp"
+
+#include <gptq/backend/cpu.hpp>
+#include <gptq/io/safetensors.hpp>
+#include <gptq/io/safetensors_writer.hpp>
+#include <gptq/quantizer.hpp>
+
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace gptq::program {
+
+namespace {
+
+struct LayerOptions {
+  std::string input, output, order, groups, range, solver, parity;
+  int bits = 4;
+  Index group_size = 128, block_size = 128, sequences = 1;
+  bool asymmetric = false, overwrite = false;
+  double damping = 0.01;
+  ComputeOptions compute;
+};
+
+/// What the flags say, on top of our defaults or of the paper's.
+Params layer_params(const LayerOptions& o) {
+  const bool paper = o.parity == "paper";
+  Params params = paper ? Params::paper() : Params{};
+  params.allow_tail_group = true;
+  params.group_size = o.group_size;
+  params.block_size = o.block_size;
+  params.damping = o.damping;
+  const auto choose = [](auto& field, const std::string& text, auto names) {
+    for (const auto& [name, value] : names)
+      if (text == name) field = value;
+  };
+  using Orders = std::initializer_list<std::pair<const char*, Order>>;
+  choose(params.order, o.order,
+         Orders{{"natural", Order::natural},
+                {"act", Order::act},
+                {"group-aware", Order::group_aware},
+                {"min-pivot", Order::min_pivot}});
+  choose(params.groups, o.groups,
+         std::initializer_list<std::pair<const char*, Groups>>{{"dynamic", Groups::dynamic},
+                                                               {"static", Groups::fixed}});
+  choose(params.range, o.range,
+         std::initializer_list<std::pair<const char*, Range>>{
+             {"minmax", Range::minmax}, {"mse", Range::mse}, {"weighted", Range::weighted}});
+  choose(params.solver, o.solver,
+         std::initializer_list<std::pair<const char*, Solver>>{
+             {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
+  if (params.solver != Solver::lazy_batch) params.parity.stale_group_scales = false;
+  params.validate();
+  return params;
+}
+
+struct Input {
+  std::vector<float> weight;
+  Index out = 0, in = 0;
+  Hessian<backend::Cpu> hessian;
+};
+
+Input read_input(const LayerOptions& o, const backend::Cpu& backend) {
+  const io::Safetensors file(o.input);
+  const auto matrix = [&](const char* name, Index rows, Index cols) {
+    const io::SafeTensor& t = file.at(name);
+    const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 &&
+                      (rows < 0 || t.shape[0] == rows) && (cols < 0 || t.shape[1] == cols) &&
+                      t.shape[0] > 0 && t.shape[1] > 0;
+    detail::require<FormatError>(fits, o.input, ": tensor ", name, " is ", io::name(t.dtype), " ",
+                                 io::to_string(t.shape), ", F32 [",
+                                 rows < 0 ? "n" : std::to_string(rows), ", ",
+                                 cols < 0 ? "n" : std::to_string(cols), "] expected");
+    std::vector<float> numbers(static_cast<std::size_t>(io::element_count(t.shape)));
+    io::to_floats(t.dtype, t.bytes, numbers);
+    return numbers;
+  };
+  const auto shape_of = [&](const char* name) { return file.at(name).shape; };
+  auto weight = matrix("W", -1, -1);
+  const Index out = shape_of("W")[0], in = shape_of("W")[1];
+  const bool has_activations = file.tensors().count("X") > 0;
+  detail::require<FormatError>(has_activations || file.tensors().count("H") > 0, o.input,
+                               ": has neither X, activations [tokens, in], nor H, [in, in]");
+  if (!has_activations) {
+    const auto sum = matrix("H", in, in);
+    const MatrixView<const float> h(sum.data(), in, in);
+    for (Index i = 0; i < in; ++i)
+      for (Index j = 0; j < i; ++j)
+        detail::require<FormatError>(
+            std::abs(h(i, j) - h(j, i)) <= 1e-3f * std::sqrt(std::abs(h(i, i) * h(j, j))), o.input,
+            ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
+            ") = ", h(j, i));
+    // Two sequences, so that H stands as it is whether sequences or tokens are counted.
+    return {std::move(weight), out, in, Hessian<backend::Cpu>::from_sum(h, 1, 2, backend)};
+  }
+  const auto x = matrix("X", -1, in);
+  const Index tokens = shape_of("X")[0];
+  detail::require(tokens % o.sequences == 0, "--sequences ", o.sequences, " does not divide the ",
+                  tokens, " tokens of X");
+  Hessian<backend::Cpu> hessian(in, backend);
+  const Index length = tokens / o.sequences;
+  for (Index s = 0; s < o.sequences; ++s)
+    hessian.add(MatrixView<const float>(x.data() + s * length * in, length, in));
+  return {std::move(weight), out, in, std::move(hessian)};
+}
+
+template <class T>
+std::span<const std::byte> bytes_of(const std::vector<T>& numbers) {
+  return std::as_bytes(std::span(numbers));
+}
+
+template <class S>
+void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
+  const Index out = q.rows(), in = q.cols(), groups = q.groups();
+  std::vector<std::uint8_t> codes(static_cast<std::size_t>(out * in));
+  std::vector<float> scales(static_cast<std::size_t>(out * groups)), zeros(scales.size()),
+      weights(codes.size());
+  const auto copy = [](auto from, auto& to) {
+    for (Index r = 0; r < from.rows(); ++r)
+      for (Index c = 0; c < from.cols(); ++c)
+        to[static_cast<std::size_t>(r * from.cols() + c)] = from(r, c);
+  };
+  copy(q.codes(), codes);
+  copy(q.scales(), scales);
+  copy(q.zeros(), zeros);
+  q.dequantize({weights.data(), out, in});
+  const std::vector<std::int32_t> g_idx(q.group_index().begin(), q.group_index().end());
+
+  const std::filesystem::path path(o.output);
+  io::write_safetensors(path, {{"codes", io::DType::U8, {out, in}, bytes_of(codes)},
+                               {"scale", io::DType::F32, {out, groups}, bytes_of(scales)},
+                               {"zero", io::DType::F32, {out, groups}, bytes_of(zeros)},
+                               {"g_idx", io::DType::I32, {in}, bytes_of(g_idx)},
+                               {"Q", io::DType::F32, {out, in}, bytes_of(weights)}});
+}
+
+template <class S>
+void quantize_layer(const LayerOptions& o, const Params& params) {
+  const backend::Cpu backend(exec::Threads(o.compute.threads), o.compute.products());
+  const Input input = read_input(o, backend);
+  const auto quantized = Quantizer<S, backend::Cpu>(params).quantize(
+      MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
+      progress_display(true));
+  write_output(o, quantized);
+  auto json = report_json(quantized.report());
+  json["rows"] = input.out;
+  json["cols"] = input.in;
+  json["groups"] = quantized.groups();
+  fmt::print("{}\n", json.dump());
+}
+
+template <int Bits>
+void with_bits(const LayerOptions& o, const Params& params) {
+  if (o.bits != Bits) return;
+  if (o.asymmetric) quantize_layer<scheme::Asymmetric<Bits>>(o, params);
+  else quantize_layer<scheme::Affine<Bits>>(o, params);
+}
+
+void layer(const LayerOptions& o) {
+  const Params params = layer_params(o);
+  detail::require(o.overwrite || !std::filesystem::exists(o.output), o.output,
+                  " exists (--overwrite replaces it)");
+  with_bits<2>(o, params);
+  with_bits<3>(o, params);
+  with_bits<4>(o, params);
+  with_bits<5>(o, params);
+  with_bits<6>(o, params);
+  with_bits<7>(o, params);
+  with_bits<8>(o, params);
+}
+
+}  // namespace
+
+void add_layer(CLI::App& app) {
+  auto o = std::make_shared<LayerOptions>();
+  o->compute.precision = "single";
+  CLI::App* command = app.add_subcommand(
+      "layer",
+      "Quantize one matrix: W [out, in] and X [tokens, in], or H [in, in], all F32, from a "
+      "safetensors file;\ncodes, scale, zero, g_idx and Q to another one, the report to standard "
+      "output as JSON");
+  command->add_option("IN", o->input, "safetensors file with W and X, or W and H")->required();
+  command->add_option("--out", o->output, "safetensors file to write")->required();
+  command->add_option("--bits", o->bits, "Bits per weight")
+      ->check(CLI::Range(2, 8))
+      ->capture_default_str();
+  command
+      ->add_option("--group-size", o->group_size, "Inputs that share a scale; -1: one per output")
+      ->capture_default_str();
+  command->add_flag("--asym,!--sym", o->asymmetric, "Grids with zero points, or without (default)");
+  command->add_option("--order", o->order, "Order in which inputs are rounded (default act)")
+      ->check(CLI::IsMember({"natural", "act", "group-aware", "min-pivot"}));
+  command
+      ->add_option("--groups", o->groups,
+                   "When scales are chosen: when a group is reached, or before (default static)")
+      ->check(CLI::IsMember({"dynamic", "static"}));
+  command->add_option("--block-size", o->block_size, "Inputs rounded between two products")
+      ->capture_default_str();
+  command->add_option("--damping", o->damping, "As a fraction of the mean of H's diagonal")
+      ->capture_default_str();
+  command->add_option("--range", o->range, "How scales are chosen (default weighted)")
+      ->check(CLI::IsMember({"minmax", "mse", "weighted"}));
+  command->add_option("--solver", o->solver, "Form of the solver (default left-looking)")
+      ->check(CLI::IsMember({"lazy-batch", "left-looking"}));
+  command->add_option("--sequences", o->sequences, "Equal slices that X is added in")
+      ->check(CLI::Range(Index(1), Index(1) << 40))
+      ->capture_default_str();
+  command
+      ->add_option("--parity", o->parity,
+                   "paper: everything that is not given is as in the paper's own code")
+      ->check(CLI::IsMember({"paper"}));
+  command->add_flag("--overwrite", o->overwrite, "Replace OUT");
+  o->compute.declare(*command);
+  command->footer(
+      "Example:\n  gptq layer layer.safetensors --out quantized.safetensors --bits 4 --group-size "
+      "128");
+  command->callback([o, command] {
+    // The paper's groups are whole rows unless somebody asks for others.
+    if (o->parity == "paper" && command->count("--group-size") == 0) o->group_size = -1;
+    layer(*o);
+  });
+}
+
+}  // namespace gptq::program

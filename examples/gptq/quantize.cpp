@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+
+// gptq quantize: a model in, a smaller model out, and what it cost.
+
+#include "command.hpp"
+#include "report.hpp"
+
+#include <gptq/backend/cpu.hpp>
+#include <gptq/model/pipeline.hpp>
+#include <gptq/model/quantized_folder.hpp>
+
+#include <fmt/format.h>
+
+#include <memory>
+#include <optional>
+
+namespace gptq::program {
+
+namespace {
+
+struct QuantizeOptions {
+  std::string model, out, calibration, tokens, report,
+      order = "act", range = "weighted", sequential = "sublayer", match = "model", method = "gptq",
+      on_failure = "error", max_shard_size = "5GB";
+  int bits = 4;
+  Index group_size = 128, samples = 128, sequence_length = 2048;
+  bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
+  double damping = 0.01, match_strength = 0.5;
+  std::vector<std::string> overrides, skips;
+  ComputeOptions compute;
+};
+
+/// "5GB", "500MB" or plain bytes.
+std::uint64_t parse_size(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const std::uint64_t factor = unit == "GB"                   ? 1'000'000'000
+                               : unit == "MB"                 ? 1'000'000
+                               : unit == "KB" || unit == "kB" ? 1'000
+                                                              : 1;
+  const bool known = factor > 1 || unit.empty() || unit == "B";
+  detail::require(
+      error == std::errc{} && known && value > 0 && value <= (std::uint64_t(1) << 60) / factor,
+      "--max-shard-size = ", text, " is not a size (5GB, 500MB)");
+  return value * factor;
+}
+
+bool calibrates(const QuantizeOptions& o) { return o.method == "gptq"; }
+
+model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
+  model::PipelineOptions options;
+  Params& params = options.params;
+  params.group_size = o.group_size;
+  params.allow_tail_group = o.allow_tail_group;
+  params.order = o.order == "act" ? Order::act : Order::natural;
+  params.damping = o.damping;
+  params.on_failure = o.on_failure == "rtn" ? OnFailure::round_to_nearest : OnFailure::damp;
+  params.range = o.range == "weighted" ? Range::weighted : Range::minmax;
+  params.signed_scales = !o.positive_scales;
+  options.method = o.method == "rtn" ? model::Method::round_to_nearest : model::Method::gptq;
+  if (options.method == model::Method::round_to_nearest) params.range = Range::minmax;
+  options.sequential = o.sequential == "sublayer" ? model::Sequential::sublayer
+                       : o.sequential == "layer"  ? model::Sequential::layer
+                                                  : model::Sequential::none;
+  options.match = o.match == "model" ? model::Match::model : model::Match::layer;
+  detail::require(o.match_strength >= 0 && o.match_strength <= 1,
+                  "--match-strength = ", o.match_strength, " is not between 0 and 1");
+  options.match_inputs = options.match_residual = o.match_strength;
+  options.settings.base = {o.bits, !o.asymmetric, o.group_size};
+  for (const std::string& text : o.overrides) {
+    options.settings.overrides.push_back(model::Override::parse(text));
+    const auto& symmetric = options.settings.overrides.back().symmetric;
+    detail::require(!symmetric || *symmetric == !o.asymmetric, "the override \"", text,
+                    "\" mixes symmetric and asymmetric grids, which the GPTQ format cannot (zero "
+                    "points are stored in one way per model)");
+  }
+  for (const std::string& text : o.skips) options.settings.skips.emplace_back(text);
+  detail::require(o.damping > 0 && o.damping < 1, "--damping = ", o.damping,
+                  " is not a fraction between 0 and 1");
+  params.validate();
+  return options;
+}
+
+/// Whole windows from the start of the calibration text, and a word where they are fewer than asked
+/// for.
+std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
+  cut_to_context(o.sequence_length, model.config);
+  auto ids = load_tokens(model, o.calibration, o.tokens);
+  const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
+  detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
+                  ": the calibration text has ", ids.size(), " tokens, less than one window of ",
+                  o.sequence_length, " (--sequence-length makes windows shorter)");
+  if (available < o.samples)
+    fmt::print("note: the calibration text has {} windows of {} tokens, {} were asked for\n",
+               available, o.sequence_length, o.samples);
+  o.samples = (std::min)(o.samples, available);
+  ids.resize(static_cast<std::size_t>(o.samples * o.sequence_length));
+  return ids;
+}
+
+/// Whether a GGUF file has tensors that are quantized in blocks.
+bool stores_blocks(const io::TensorSource& source) {
+  for (const std::string& name : source.names())
+    if (const auto type = source.type_name(name); type != "F32" && type != "F16" && type != "BF16")
+      return true;
+  return false;
+}
+
+void quantize(QuantizeOptions o) {
+  Stopwatch watch;
+  const auto options = pipeline_options(o);
+  if (!calibrates(o) && (!o.calibration.empty() || !o.tokens.empty()))
+    fmt::print("note: --method rtn does not look at --calibration or --tokens\n");
+  const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
+  const bool calibrated = calibrates(o);
+  detail::require(!calibrated || !o.calibration.empty() || !o.tokens.empty(),
+                  "--calibration FILE (text) or --tokens FILE (ids) is needed, "
+                  "or --method rtn, which uses neither");
+
+  const model::ModelFiles model = model::open_model(o.model);
+  if (model.quantization)
+    throw InvalidArgument(detail::message(
+        o.model, ": is already quantized (", model.quantization->method,
+        model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
+        "): quantizing it again would add the two errors; start from the original model"));
+  model::require_decoder_tensors(model);
+  model::require_quantizable(model.config, options.settings, options.params);
+  if (!model.tokenizer_problem.empty())
+    fmt::print("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
+  std::optional<io::OutputFile> report;  // found out now if it cannot be written
+  if (!o.report.empty()) report.emplace(o.report);
+  const auto ids = calibrated ? calibration_tokens(model, o) : std::vector<model::TokenId>{};
+
+  model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
+                                o.overwrite, options.sequential == model::Sequential::sublayer);
+  const auto sink = [&](const std::string& name, const model::QuantizedModule& module) {
+    folder.write(name, module);
+  };
+  const exec::Threads threads(o.compute.threads);
+  const Precision precision = o.compute.products();
+  model::Pipeline pipeline(model, options, model::CpuOperations<>(threads, precision),
+                           backend::Cpu(threads, precision));
+  RunReport run;
+  {
+    const Progress progress = progress_display(o.compute.quiet);
+    run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
+                             : pipeline.run_without_calibration(sink, progress);
+    folder.write_rest(model);
+    if (interrupted()) throw Cancelled();
+  }
+  folder.commit();
+
+  run.input = o.model;
+  run.output = o.out;
+  run.stored_as = stored_types(*model.tensors);
+  run.dequantized = model.from_gguf && stores_blocks(*model.tensors);
+  run.samples = o.samples;
+  run.sequence_length = o.sequence_length;
+  run.calibrated = calibrated;
+  run.timings = pipeline.timings();
+  for (const std::string& name : model.tensors->names()) {
+    run.bytes_before += model.tensors->stored_bytes(name);
+    run.parameters += static_cast<std::uint64_t>(io::element_count(model.tensors->shape(name)));
+  }
+  run.bytes_after = folder.tensor_bytes();
+  run.seconds = watch.lap();
+  run.threads = threads.concurrency();
+  run.peak_memory = peak_memory();
+  run.notes = model::reader_notes(model.config, options.settings);
+  if (!o.compute.quiet) print_table(run);
+  print_summary(run);
+  if (report) {
+    report->write_at(
+        0, to_json(run).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+    report->commit();
+  }
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  auto o = std::make_shared<QuantizeOptions>();
+  CLI::App* command = app.add_subcommand(
+      "quantize", "Quantize a model into a Hugging Face folder in the GPTQ format");
+  command->add_option("MODEL", o->model, "Folder or .gguf file")->required();
+  command->add_option("--out", o->out, "Folder to write")->required();
+  command->add_option("--calibration", o->calibration,
+                      "Text to calibrate on: plain, or JSON lines with a \"text\" field");
+  command->add_option("--tokens", o->tokens,
+                      "Token ids to calibrate on instead: numbers between spaces, commas or lines");
+  command->add_option("--bits", o->bits, "Bits per weight")
+      ->check(CLI::IsMember({2, 3, 4, 8}))
+      ->capture_default_str();
+  command
+      ->add_option("--group-size", o->group_size,
+                   "Inputs that share a scale; -1: one scale per output")
+      ->capture_default_str();
+  command->add_flag("--asym,!--sym", o->asymmetric, "Grids with zero points, or without (default)");
+  command->add_option("--order", o->order, "Order in which inputs are rounded")
+      ->check(CLI::IsMember({"natural", "act"}))
+      ->capture_default_str();
+  command->add_option("--samples", o->samples, "Calibration windows")
+      ->check(CLI::Range(Index(1), Index(1) << 40))
+      ->capture_default_str();
+  command->add_option("--sequence-length", o->sequence_length, "Tokens per calibration window")
+      ->check(CLI::Range(Index(2), Index(1) << 24))
+      ->capture_default_str();
+  command
+      ->add_option("--damping", o->damping,
+                   "Added to the Hessian's diagonal, as a fraction of its mean")
+      ->capture_default_str();
+  command->add_option("--range", o->range, "How scales are chosen")
+      ->check(CLI::IsMember({"weighted", "minmax"}))
+      ->capture_default_str();
+  command->add_flag("--positive-scales", o->positive_scales, "Never store a negative scale");
+  command
+      ->add_option("--sequential", o->sequential,
+                   "What a module's calibration has seen quantized before it")
+      ->check(CLI::IsMember({"sublayer", "layer", "none"}))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--match", o->match,
+          "What the output of a module should be like: in the full-precision model, which runs "
+          "beside, or its own with full-precision weights")
+      ->check(CLI::IsMember({"model", "layer"}))
+      ->capture_default_str();
+  command
+      ->add_option("--match-strength", o->match_strength,
+                   "How far --match model makes up for the layers before, 0 to 1")
+      ->capture_default_str();
+  command->add_option("--method", o->method, "gptq, or rtn: round to nearest without calibration")
+      ->check(CLI::IsMember({"gptq", "rtn"}))
+      ->capture_default_str();
+  command
+      ->add_option(
+          "--override", o->overrides,
+          "Other settings for some modules: 're:.*down_proj=bits:8,group-size:64' (repeatable)")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--skip", o->skips,
+                   "Modules to leave as they are: a name, or re:EXPRESSION (repeatable)")
+      ->allow_extra_args(false);
+  command
+      ->add_option("--on-failure", o->on_failure,
+                   "When a Hessian cannot be factored however much it is damped")
+      ->check(CLI::IsMember({"error", "rtn"}))
+      ->capture_default_str();
+  command->add_flag("--allow-tail-group", o->allow_tail_group,
+                    "Accept a group size that does not divide the inputs; the last group is short");
+  command->add_option("--max-shard-size", o->max_shard_size, "Largest file of tensors")
+      ->capture_default_str();
+  command->add_option("--report", o->report, "Write all figures to a JSON file");
+  command->add_flag("--overwrite", o->overwrite, "Replace the model in a folder that is not empty");
+  o->compute.declare(*command);
+  command->footer(
+      "Examples:\n"
+      "  gptq quantize Llama-3.2-1B --out Llama-3.2-1B-int4 --calibration text.txt\n"
+      "  gptq quantize model.gguf --out small --bits 3 --group-size 64 --override "
+      "'re:.*down_proj=bits:4' --calibration text.txt\n"
+      "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
+  command->callback([o] { quantize(*o); });
+}
+
+}  // namespace gptq::program

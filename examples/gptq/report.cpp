@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+
+#include "report.hpp"
+
+#include "command.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace gptq::program {
+
+namespace {
+
+std::string number(double x, const char* format) {
+  return std::isnan(x) ? "-" : fmt::format(fmt::runtime(format), x);
+}
+
+/// JSON has no NaN.
+nlohmann::ordered_json json_number(double x) {
+  return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr);
+}
+
+/// Geometric mean of the modules' errors over round to nearest; NaN where nothing was measured.
+double mean_gain(const std::vector<model::ModuleReport>& modules) {
+  double sum = 0;
+  Index count = 0;
+  for (const auto& m : modules)
+    if (m.report.relative_error > 0 && m.report.rtn_relative_error > 0) {
+      sum += std::log(m.report.relative_error / m.report.rtn_relative_error);
+      ++count;
+    }
+  return count ? std::exp(sum / static_cast<double>(count)) : Report::unknown;
+}
+
+}  // namespace
+
+void print_table(const RunReport& run) {
+  std::size_t width = 5;
+  for (const auto& m : run.modules) width = (std::max)(width, m.name.size());
+  fmt::print("{:<{}}  {:>4}  {:>12}  {:>10}  {:>10}  {:>12}  {:>12}  {:>7}\n", "layer", width,
+             "bits", "weight error", "fp_inp_SNR", "q_inp_SNR", "output error", "rtn", "time");
+  for (const auto& m : run.modules)
+    fmt::print("{:<{}}  {:>4}  {:>12.3e}  {:>10}  {:>10}  {:>12}  {:>12}  {:>6.2f}s\n", m.name,
+               width, m.settings.bits, m.weight_error, number(m.snr_full, "{:.2f} dB"),
+               number(m.snr_quantized, "{:.2f} dB"), number(m.report.relative_error, "{:.3e}"),
+               number(m.report.rtn_relative_error, "{:.3e}"), m.seconds);
+  if (run.calibrated)
+    fmt::print(
+        "weight error: |dW|^2/|W|^2; SNR: of the layer's output on the last window, inputs as they "
+        "are and rounded to 8 bits;\n"
+        "output error: |X dW^T|^2/|X W^T|^2 over all calibration tokens; rtn: the same for round "
+        "to nearest\n");
+}
+
+void print_summary(const RunReport& run) {
+  if (run.dequantized)
+    fmt::print("input: {} holds {}; quantized blocks were dequantized first\n", run.input,
+               run.stored_as);
+  if (run.calibrated)
+    fmt::print("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
+  Index retried = 0, rounded = 0, dead = 0, worse = 0;
+  for (const auto& m : run.modules) {
+    retried += m.report.damping.retries > 0;
+    rounded += m.report.damping.round_to_nearest;
+    dead += m.report.damping.dead_columns;
+    worse += m.report.relative_error > m.report.rtn_relative_error;
+    if (m.report.damping.round_to_nearest)
+      fmt::print("warning: {}: the Hessian could not be factored; rounded to nearest\n", m.name);
+    else if (m.report.damping.retries > 0)
+      fmt::print("warning: {}: damping was raised to {:g} after {} failed factorizations\n", m.name,
+                 m.report.damping.fraction, m.report.damping.retries);
+  }
+  if (dead > 0)
+    fmt::print(
+        "note: {} inputs were always zero in calibration; their weights are stored as zero\n",
+        dead);
+  if (worse > 0)
+    fmt::print("warning: {} modules have a larger output error than round to nearest would have\n",
+               worse);
+  for (const std::string& note : run.notes) fmt::print("note: {}\n", note);
+  if (const double gain = mean_gain(run.modules); !std::isnan(gain))
+    fmt::print("output error against round to nearest: {:.3f} (geometric mean over {} modules)\n",
+               gain, run.modules.size());
+  const auto ratio = [&](std::uint64_t bytes) {
+    return static_cast<double>(run.bytes_after) / static_cast<double>(bytes);
+  };
+  fmt::print("size: {} -> {} ({:.0f} %{})\n", bytes_text(run.bytes_before),
+             bytes_text(run.bytes_after), 100 * ratio(run.bytes_before),
+             run.dequantized
+                 ? fmt::format("; {:.0f} % of {} as fp16", 100 * ratio(2 * run.parameters),
+                               bytes_text(2 * run.parameters))
+                 : "");
+  const model::PipelineTimings& t = run.timings;
+  fmt::print(
+      "time: {} on {} threads (read {:.1f} s, forward {:.1f} s, Hessians {:.1f} s, quantize "
+      "{:.1f} s, measure {:.1f} s, write {:.1f} s), peak memory {}\n",
+      duration_text(run.seconds), run.threads, t.read, t.forward, t.hessian, t.quantize, t.measure,
+      t.write, bytes_text(run.peak_memory));
+  fmt::print("written: {}\n", run.output);
+}
+
+nlohmann::ordered_json report_json(const Report& r) {
+  return {{"tokens", r.tokens},
+          {"loss", json_number(r.loss)},
+          {"damped_loss", json_number(r.damped_loss)},
+          {"paper_error", json_number(r.paper_error)},
+          {"relative_error", json_number(r.relative_error)},
+          {"rtn_relative_error", json_number(r.rtn_relative_error)},
+          {"clipped", r.clipped},
+          {"damping",
+           {{"fraction", r.damping.fraction},
+            {"lambda", r.damping.lambda},
+            {"retries", r.damping.retries},
+            {"dead_columns", r.damping.dead_columns},
+            {"condition", json_number(r.damping.condition)},
+            {"round_to_nearest", r.damping.round_to_nearest}}},
+          {"stage_seconds",
+           {{"factorize", r.seconds.factorize},
+            {"fit", r.seconds.fit},
+            {"solve", r.seconds.solve},
+            {"measure", r.seconds.measure}}},
+          {"peak_bytes", r.peak_bytes}};
+}
+
+nlohmann::ordered_json to_json(const RunReport& run) {
+  nlohmann::ordered_json json{{"input", run.input},
+                              {"output", run.output},
+                              {"stored_as", run.stored_as},
+                              {"dequantized", run.dequantized},
+                              {"samples", run.samples},
+                              {"sequence_length", run.sequence_length},
+                              {"threads", run.threads},
+                              {"bytes_before", run.bytes_before},
+                              {"bytes_after", run.bytes_after},
+                              {"peak_memory", run.peak_memory},
+                              {"seconds", run.seconds},
+                              {"stage_seconds",
+                               {{"read", run.timings.read},
+                                {"forward", run.timings.forward},
+                                {"hessian", run.timings.hessian},
+                                {"quantize", run.timings.quantize},
+                                {"measure", run.timings.measure},
+                                {"write", run.timings.write}}},
+                              {"notes", run.notes},
+                              {"modules", nlohmann::ordered_json::array()}};
+  for (const auto& m : run.modules) {
+    nlohmann::ordered_json module{{"name", m.name},
+                                  {"bits", m.settings.bits},
+                                  {"group_size", m.settings.group_size},
+                                  {"symmetric", m.settings.symmetric},
+                                  {"weight_error", json_number(m.weight_error)},
+                                  {"snr_full_db", json_number(m.snr_full)},
+                                  {"snr_quantized_db", json_number(m.snr_quantized)},
+                                  {"seconds", m.seconds}};
+    module.update(report_json(m.report));
+    json["modules"].push_back(std::move(module));
+  }
+  return json;
+}
+
+}  // namespace gptq::program

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What `gptq quantize` tells at its end: a table, a summary, a JSON file.
+
+#include <gptq/model/pipeline.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace gptq::program {
+
+struct RunReport {
+  std::string input, output;
+  std::string stored_as;     ///< types of the input's tensors
+  bool dequantized = false;  ///< the input was a GGUF file
+  bool calibrated = true;
+  Index samples = 0, sequence_length = 0;
+  int threads = 1;
+  std::uint64_t bytes_before = 0, bytes_after = 0, peak_memory = 0;
+  double seconds = 0;
+  model::PipelineTimings timings;
+  std::uint64_t parameters = 0;  ///< numbers in the input's tensors
+  std::vector<std::string> notes;
+  std::vector<model::ModuleReport> modules;
+};
+
+/// A line per module: what GPTQ-for-LLaMa prints, with the relative output error beside round to
+/// nearest.
+void print_table(const RunReport& run);
+void print_summary(const RunReport& run);
+nlohmann::ordered_json to_json(const RunReport& run);
+
+/// All figures of one matrix.
+nlohmann::ordered_json report_json(const Report& report);
+
+}  // namespace gptq::program
