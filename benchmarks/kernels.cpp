@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+
+// The stages of quantizing one matrix, each in percent of the best single-precision matrix product
+// of the same machine in the same run.
+//
+//   cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DGPTQ_BUILD_BENCHMARKS=ON
+//   cmake --build build --target gptq_benchmarks
+//   build/gptq_benchmarks [--benchmark_filter=solve]
+
+#include <gptq/gptq.hpp>
+
+#include <benchmark/benchmark.h>
+
+#ifdef GPTQ_OPENBLAS
+#include <cblas.h>
+#endif
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <random>
+
+namespace {
+
+using gptq::Hessian;
+using gptq::Index;
+using gptq::MatrixView;
+using gptq::Params;
+using gptq::Quantizer;
+using Cpu = gptq::backend::Cpu;
+using Matrix = gptq::backend::HostMatrix<float>;
+using Int4 = gptq::scheme::Int4;
+
+Matrix random_matrix(Index rows, Index cols, unsigned seed) {
+  Matrix m(rows, cols);
+  std::minstd_rand random(seed);
+  std::uniform_real_distribution<float> uniform(-1, 1);
+  for (Index i = 0; i < rows * cols; ++i) m.data()[i] = uniform(random);
+  return m;
+}
+
+/// Best FLOP/s of an n x n x n single-precision product on so many threads: OpenBLAS, or strips of
+/// Eigen's.
+double sgemm_rate(int threads) {
+  static std::map<int, double> known;
+  if (known.count(threads)) return known[threads];
+  constexpr Index n = 2048;
+  const Matrix a = random_matrix(n, n, 1), b = random_matrix(n, n, 2);
+  Matrix c(n, n);
+  double best = 0;
+  const auto measure = [&](const auto& multiply) {
+    for (int repeat = 0; repeat < 8; ++repeat) {
+      gptq::Stopwatch watch;
+      multiply();
+      best = std::max(best, 2.0 * n * n * n / watch.lap());
+    }
+  };
+  const gptq::exec::Threads executor(threads);
+  constexpr Index strip = 256;
+  measure([&] {
+    executor.parallel_for(n / strip, [&](Index i) {
+      namespace cpu = gptq::backend::cpu;
+      cpu::block(c, i * strip, 0, strip, n).noalias() =
+          cpu::block(a, i * strip, 0, strip, n) * cpu::block(b, 0, 0, n, n);
+    });
+  });
+#ifdef GPTQ_OPENBLAS
+  openblas_set_num_threads(threads);
+  measure([&] {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.data(), n, b.data(), n, 0,
+                c.data(), n);
+  });
+#endif
+  return known[threads] = best;
+}
+
+void report(benchmark::State& state, int threads, double flop) {
+  using benchmark::Counter;
+  const double work = flop * static_cast<double>(state.iterations());
+  state.counters["FLOP/s"] = Counter(work, Counter::kIsRate, Counter::kIs1000);
+  state.counters["%SGEMM"] = Counter(100 * work / sgemm_rate(threads), Counter::kIsRate);
+}
+
+/// A Hessian with the look of a real one.
+Hessian<Cpu> hessian_of(Index n, const Cpu& backend) {
+  Matrix x = random_matrix(n / 2, n, 3);
+  for (Index t = 0; t < x.rows(); ++t)
+    for (Index j = 1; j < n; ++j) x(t, j) = 0.7f * x(t, j - 1) + 0.5f * x(t, j);
+  Hessian<Cpu> hessian(n, backend);
+  hessian.add(x.view());
+  return hessian;
+}
+
+Params solve_only() {
+  Params params;
+  params.measure_baseline = false;
+  return params;
+}
+
+void add_hessian(benchmark::State& state, gptq::Precision precision) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index n = state.range(1), tokens = 4096;
+  const Matrix x = random_matrix(tokens, n, 4);
+  Hessian<Cpu> hessian(n, Cpu(gptq::exec::Threads(threads), precision));
+  for (auto _ : state) hessian.add(x.view());
+  const auto size = static_cast<double>(n);
+  report(state, threads, static_cast<double>(tokens) * size * size);
+}
+
+void factorize(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index n = state.range(1);
+  const auto hessian = hessian_of(n, Cpu(gptq::exec::Threads(threads)));
+  const Quantizer<Int4, Cpu> quantizer(solve_only());
+  for (auto _ : state) benchmark::DoNotOptimize(quantizer.factorize(hessian));
+  const auto size = static_cast<double>(n);
+  report(state, threads, size * size * size / 3);
+}
+
+/// \param kind  what is timed: 0 the solve with the range search, 1 the solve with min-max, 2 the
+///              factorization too
+void solve(benchmark::State& state, int kind) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index m = state.range(1), n = state.range(2);
+  const auto hessian = hessian_of(n, Cpu(gptq::exec::Threads(threads)));
+  const Matrix weight = random_matrix(m, n, 5);
+  Params params = solve_only();
+  if (kind == 1) params.range = gptq::Range::minmax;
+  const Quantizer<Int4, Cpu> quantizer(params);
+  const auto factor = quantizer.factorize(hessian);
+  double fit = 0;
+  for (auto _ : state) {
+    const auto quantized = kind == 2 ? quantizer.quantize(weight.view(), hessian)
+                                     : quantizer.quantize(weight.view(), factor);
+    fit += quantized.report().seconds.fit;
+  }
+  const auto rows = static_cast<double>(m), size = static_cast<double>(n);
+  report(state, threads, rows * size * size + (kind == 2 ? size * size * size / 3 : 0.0));
+  state.counters["fit_s"] =
+      benchmark::Counter(fit / threads / static_cast<double>(state.iterations()));
+}
+
+/// 128 experts of one shape, eight Hessians taking turns.
+void experts(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  constexpr Index count = 128, m = 768, n = 2048, distinct = 8;
+  const Cpu backend{gptq::exec::Threads(threads)};
+  std::vector<Hessian<Cpu>> hessians;
+  for (Index i = 0; i < distinct; ++i) hessians.push_back(hessian_of(n, backend));
+  const Matrix weight = random_matrix(m, n, 6);
+  const std::vector<MatrixView<const float>> weights(count, weight.view());
+  std::vector<const Hessian<Cpu>*> inputs;
+  for (Index i = 0; i < count; ++i)
+    inputs.push_back(&hessians[static_cast<std::size_t>(i % distinct)]);
+  const Quantizer<Int4, Cpu> quantizer(solve_only());
+  for (auto _ : state)
+    benchmark::DoNotOptimize(quantizer.quantize(std::span<const MatrixView<const float>>(weights),
+                                                std::span<const Hessian<Cpu>* const>(inputs)));
+  const double size = n;
+  report(state, threads, count * (size * size * size / 3 + m * size * size));
+}
+
+/// y = x·Wᵀ as the decoder computes it.
+void decoder_product(benchmark::State& state, gptq::Precision precision) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index out = state.range(1), in = state.range(2), tokens = 2048;
+  const gptq::exec::Threads executor(threads);
+  const Matrix x = random_matrix(tokens, in, 7), w = random_matrix(out, in, 8);
+  Matrix y(tokens, out);
+  namespace cpu = gptq::backend::cpu;
+  const bool tiles = cpu::use_tiles<float>(precision == gptq::Precision::split);
+  for (auto _ : state)
+    cpu::multiply_transposed(executor, y.view(), x.view(), w.view(), false, tiles);
+  report(state, threads, 2.0 * static_cast<double>(tokens * out * in));
+}
+
+void add_all() {
+  const int all = gptq::exec::Threads().concurrency();
+  const auto add = [&](const char* name, const auto& function,
+                       const std::vector<std::vector<Index>>& shapes) {
+    for (const auto& shape : shapes)
+      for (const int threads : {1, all}) {
+        std::vector<std::int64_t> arguments{threads};
+        arguments.insert(arguments.end(), shape.begin(), shape.end());
+        benchmark::RegisterBenchmark(name, function)
+            ->Args(arguments)
+            ->Unit(benchmark::kMillisecond)
+            ->UseRealTime()
+            ->MinTime(0.2);
+        if (all == 1) break;
+      }
+  };
+  using gptq::Precision;
+  const std::vector<std::vector<Index>> inputs{{1152}, {4096}, {14336}};
+  const std::vector<std::vector<Index>> layers{
+      {4096, 4096}, {14336, 4096}, {4096, 14336}, {4304, 1152}};
+  add(
+      "hessian/single", [](auto& state) { add_hessian(state, Precision::single); }, inputs);
+  add(
+      "hessian/split", [](auto& state) { add_hessian(state, Precision::split); }, inputs);
+  add("factorize", factorize, inputs);
+  add(
+      "solve/search", [](auto& state) { solve(state, 0); }, layers);
+  add(
+      "solve/minmax", [](auto& state) { solve(state, 1); }, layers);
+  add(
+      "factorize+solve/search", [](auto& state) { solve(state, 2); }, layers);
+  add("experts", experts, {{}});
+  add("decoder/single", [](auto& state) { decoder_product(state, Precision::single); },
+      {{576, 576}, {1536, 576}, {4096, 4096}});
+  add("decoder/split", [](auto& state) { decoder_product(state, Precision::split); },
+      {{576, 576}, {1536, 576}, {4096, 4096}});
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  const int all = gptq::exec::Threads().concurrency();
+  std::printf("best SGEMM: %.0f GFLOP/s on 1 thread, %.0f on %d\n", sgemm_rate(1) / 1e9,
+              sgemm_rate(all) / 1e9, all);
+  std::printf("arguments: threads, then inputs or outputs/inputs\n");
+  add_all();
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
