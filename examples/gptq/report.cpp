@@ -59,10 +59,8 @@ void print_summary(const RunReport& run) {
                run.stored_as);
   if (run.calibrated)
     fmt::print("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
-  Index retried = 0, rounded = 0, dead = 0, worse = 0;
+  Index dead = 0, worse = 0;
   for (const auto& m : run.modules) {
-    retried += m.report.damping.retries > 0;
-    rounded += m.report.damping.round_to_nearest;
     dead += m.report.damping.dead_columns;
     worse += m.report.relative_error > m.report.rtn_relative_error;
     if (m.report.damping.round_to_nearest)

@@ -55,12 +55,13 @@ TEST_CASE("products are right for all shapes, split or not", "[products]") {
   const gptq::exec::Threads threads(2);
   for (const bool allowed : {false, true}) {
     const bool tiles = cpu::use_tiles<float>(allowed);
-    for (const auto& [tokens, in, out] : {std::tuple<Index, Index, Index>{1, 1, 1},
-                                          {3, 40, 17},
-                                          {64, 32, 32},
-                                          {130, 77, 1030},
-                                          {600, 96, 65},
-                                          {33, 1000, 31}}) {
+    for (const auto& shape : {std::tuple<Index, Index, Index>{1, 1, 1},
+                              {3, 40, 17},
+                              {64, 32, 32},
+                              {130, 77, 1030},
+                              {600, 96, 65},
+                              {33, 1000, 31}}) {
+      const Index tokens = std::get<0>(shape), in = std::get<1>(shape), out = std::get<2>(shape);
       INFO(tokens << " x " << in << " x " << out << ", tiles " << tiles);
       const Numbers x(tokens, in, 1), w(out, in, 2), b(tokens, out, 3);
       const auto product = [&](Index r, Index c) {

@@ -75,9 +75,11 @@ class RightSide {
  public:
   /// \param w  contiguous along one of its dimensions; must live as long as this
   template <class Executor>
-  RightSide(const Executor& executor, MatrixView<const float> w, bool tiles)
-      : w_(w), tiles_(tiles) {
+  RightSide([[maybe_unused]] const Executor& executor, MatrixView<const float> w,
+            [[maybe_unused]] bool tiles)
+      : w_(w) {
 #if GPTQ_AMX
+    tiles_ = tiles;
     if (!tiles) return;
     constexpr Index at_once = 4;
     packed_ = amx::Operand(w.rows(), w.cols());
@@ -85,8 +87,6 @@ class RightSide {
       amx::pack(amx::Side::right, w, i * at_once, (std::min)(packed_.blocks(), (i + 1) * at_once),
                 packed_);
     });
-#else
-    static_cast<void>(executor);
 #endif
   }
 
@@ -117,8 +117,8 @@ class RightSide {
 
  private:
   MatrixView<const float> w_;
-  bool tiles_;
 #if GPTQ_AMX
+  bool tiles_ = false;
   amx::Operand packed_;
 #endif
 };
