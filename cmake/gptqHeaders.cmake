@@ -6,9 +6,9 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/cholesky.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/inverse.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/maps.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/packed_product.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/pivot_order.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/product.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/products.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/tiled_products.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/tiles.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/host_matrix.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/host_worker.hpp
@@ -17,6 +17,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/obq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/pruning.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/rtn.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/convolution.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/damping.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian_file.hpp
@@ -42,6 +43,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/column_layout.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/lane.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/panel.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/kernel/rank.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantized_matrix.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/affine.hpp

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <cstdio>  // std::sscanf
 #include <memory>
 
 namespace gptq::program {
@@ -19,7 +20,7 @@ namespace gptq::program {
 namespace {
 
 struct LayerOptions {
-  std::string input, output, order, groups, range, solver, parity;
+  std::string input, output, order, groups, range, solver, sparsity, parity;
   int bits = 4;
   Index group_size = 128, block_size = 128, sequences = 1;
   bool asymmetric = false, overwrite = false;
@@ -55,6 +56,14 @@ Params layer_params(const LayerOptions& o) {
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
   if (params.solver != Solver::lazy_batch) params.parity.stale_group_scales = false;
+  if (!o.sparsity.empty()) {
+    char end = 0;
+    const bool read = std::sscanf(o.sparsity.c_str(), "%td:%td%c", &params.sparsity.zeros,
+                                  &params.sparsity.of, &end) == 2;
+    detail::require(read && !params.sparsity.dense(), "--sparsity ", o.sparsity,
+                    ": two numbers such as 2:4 expected");
+    if (o.order.empty()) params.order = Order::natural;  // the only one that patterns go with
+  }
   params.validate();
   return params;
 }
@@ -207,6 +216,9 @@ void add_layer(CLI::App& app) {
       ->check(CLI::IsMember({"minmax", "mse", "weighted"}));
   command->add_option("--solver", o->solver, "Form of the solver (default left-looking)")
       ->check(CLI::IsMember({"lazy-batch", "left-looking"}));
+  command->add_option("--sparsity", o->sparsity,
+                      "2:4: of every 4 neighbouring inputs of an output the 2 that cost least are "
+                      "zero; in natural order");
   command->add_option("--sequences", o->sequences, "Equal slices that X is added in")
       ->check(CLI::Range(Index(1), Index(1) << 40))
       ->capture_default_str();

@@ -9,6 +9,7 @@
 #include <gptq/baseline/obq.hpp>
 #include <gptq/baseline/pruning.hpp>
 #include <gptq/baseline/rtn.hpp>
+#include <gptq/calibration/convolution.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/calibration/hessian_file.hpp>
 #include <gptq/calibration/target.hpp>

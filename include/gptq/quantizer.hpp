@@ -4,6 +4,7 @@
 // Quantizer: calibrate once, factor once, round every row against that factor, keep exactly what
 // was rounded.
 
+#include <gptq/calibration/convolution.hpp>
 #include <gptq/calibration/damping.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/progress.hpp>
@@ -41,6 +42,13 @@ class Quantizer {
       detail::require(!params.parity.one_sided_range && !params.parity.round_with_zero,
                       "parity.one_sided_range and parity.round_with_zero are habits of affine "
                       "schemes, not of this one");
+    if (params_.sparsity.dense()) return;
+    const auto grid = scheme_.fit(-1.0f, 1.0f, {});
+    const float zero = scheme_.decode(scheme_.encode(0.0f, grid), grid);
+    detail::require(zero == 0,
+                    "sparsity needs a scheme whose grids have a zero; the number nearest "
+                    "to it on this one's grid for [-1, 1] is ",
+                    zero);
   }
 
   const Params& params() const { return params_; }
@@ -108,6 +116,30 @@ class Quantizer {
     return results;
   }
 
+  /// A convolution, group by group.
+  /// \param weight  [out, channels / groups · height · width]: the weight, flattened from its
+  /// second
+  ///                dimension on
+  /// \return  for group g the rows [g · out / groups, (g + 1) · out / groups)
+  /// \throws as for many weights; InvalidArgument  the groups do not divide the rows
+  template <class W>
+  std::vector<QuantizedMatrix<S>> quantize(MatrixView<W> weight,
+                                           const ConvolutionHessian<B>& hessian,
+                                           const Progress& progress = {}) const {
+    const Index groups = hessian.groups(), rows = weight.rows() / groups;
+    detail::require(rows * groups == weight.rows(), "the ", groups,
+                    " groups of the convolution do not divide the ", weight.rows(),
+                    " rows of its weight");
+    std::vector<MatrixView<W>> weights;
+    std::vector<const Hessian<B>*> hessians;
+    for (Index g = 0; g < groups; ++g) {
+      weights.push_back(weight.middle_rows(g * rows, rows));
+      hessians.push_back(&hessian.group(g));
+    }
+    return quantize(std::span<const MatrixView<W>>(weights),
+                    std::span<const Hessian<B>* const>(hessians), progress);
+  }
+
  private:
   /// \throws Cancelled  the caller has had enough
   static void step(const Progress& progress, std::string_view stage, double done, double total) {
@@ -149,7 +181,8 @@ class Quantizer {
       report.clipped = panel.clipped;
       worker.store_panel(panel, factor.layout, result.codes(), result.scales(), result.zeros());
       if (params_.measure_baseline)
-        solver::measure_baseline<S, B>(worker, scheme_, factor, search.rounding, panel, report);
+        solver::measure_baseline<S, B>(worker, scheme_, factor, params_.sparsity, search.rounding,
+                                       panel, report);
       const std::lock_guard lock(mutex);
       panels.emplace(first, std::move(report));
       done += rows;

@@ -11,6 +11,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <set>
 #include <tuple>
 
@@ -95,6 +96,25 @@ TEST_CASE("H does as well as X, and X wins", "[program]") {
   const auto again = layer((folder / "h").string() + flags + " --out " + (folder / "a").string());
   CHECK(again.code == 2);
   CHECK_THAT(again.output, ContainsSubstring("--overwrite"));
+}
+
+TEST_CASE("two of four inputs can be given up", "[program]") {
+  const TemporaryFolder folder;
+  const std::string in = golden("g32_sym_b4_block32"), out = (folder / "sparse").string();
+  const auto outcome = layer(in + " --group-size 32 --sparsity 2:4 --out " + out);
+  INFO(outcome.output);
+  REQUIRE(outcome.code == 0);
+  const auto report = nlohmann::json::parse(outcome.output);
+  CHECK(report["relative_error"] < report["rtn_relative_error"]);
+  const auto weights = numbers<float>(Safetensors(out), "Q");
+  for (std::size_t i = 0; i < weights.size(); i += 4)
+    CHECK(std::count(weights.begin() + std::ptrdiff_t(i), weights.begin() + std::ptrdiff_t(i + 4),
+                     0.0f) >= 2);
+  for (const char* wrong : {"2", "0:4", "2:4:8", "two"})
+    CHECK(layer(in + " --sparsity " + wrong + " --out " + (folder / "b").string()).code == 2);
+  const auto act = layer(in + " --sparsity 2:4 --order act --out " + (folder / "b").string());
+  CHECK(act.code == 2);
+  CHECK_THAT(act.output, ContainsSubstring("sparsity needs Order::natural"));
 }
 
 TEST_CASE("layers that cannot be are refused with tensor and value", "[program]") {

@@ -409,11 +409,12 @@ TEST_CASE("a full disk is found before the work and leaves nothing", "[program]"
 
 TEST_CASE("Ctrl-C ends the work with nothing half-written", "[program]") {
   const TemporaryFolder out;
-  const auto outcome =
-      test::run("timeout --preserve-status --signal=INT 0.6 " + std::string(GPTQ_PROGRAM) +
-                " quantize " + demo.string() + " --out " + (out / "model").string() +
-                " --samples 400 --sequence-length 256 --threads 1 --calibration " +
-                (demo / "calibration.txt").string());
+  // In the foreground: else timeout signals twice, and a second Ctrl-C ends the program at once.
+  const auto outcome = test::run("timeout --foreground --preserve-status --signal=INT 0.6 " +
+                                 std::string(GPTQ_PROGRAM) + " quantize " + demo.string() +
+                                 " --out " + (out / "model").string() +
+                                 " --samples 400 --sequence-length 256 --threads 1 --calibration " +
+                                 (demo / "calibration.txt").string());
   INFO(outcome.output);
   CHECK(outcome.code == 130);
   CHECK_THAT(outcome.output, ContainsSubstring("interrupted; nothing was written"));

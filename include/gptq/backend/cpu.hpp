@@ -11,7 +11,7 @@
 #include <gptq/backend/cpu/cholesky.hpp>
 #include <gptq/backend/cpu/inverse.hpp>
 #include <gptq/backend/cpu/pivot_order.hpp>
-#include <gptq/backend/cpu/products.hpp>
+#include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host_worker.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/threads.hpp>

@@ -10,6 +10,7 @@
 #include <gptq/kernel/column_block.hpp>
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/kernel/panel.hpp>
+#include <gptq/kernel/rank.hpp>
 #include <gptq/scheme/range.hpp>
 
 #include <bit>    // std::bit_cast
@@ -19,7 +20,7 @@
 namespace gptq::backend {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
-using kernel::load, kernel::store, kernel::store_codes;
+using kernel::abs, kernel::load, kernel::select, kernel::store, kernel::store_codes;
 
 /// Position (row · cols + col) of the first element of a row that is not finite, or -1.
 template <class T>
@@ -109,8 +110,8 @@ class HostWorker {
   /// Rounds the columns at positions [first, last), whose corrections from earlier columns stand in
   /// panel.residual, and leaves there what they carry on.
   template <class Form, class S>
-  void solve(Form /*form*/, const S& scheme, const ColumnLayout& layout, const Matrix& factor,
-             Index first, Index last, Panel& panel) const {
+  void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
+             const Matrix& factor, Index first, Index last, Panel& panel) const {
     const kernel::ColumnBlock<Scalar> block{.width = last - first,
                                             .stride = panel.weight.cols(),
                                             .weight = panel.weight.row(first),
@@ -121,7 +122,8 @@ class HostWorker {
                                             .scales = panel.scales.data(),
                                             .zeros = panel.zeros.data(),
                                             .grid_stride = panel.scales.cols(),
-                                            .group = layout.group().data() + first};
+                                            .group = layout.group().data() + first,
+                                            .sparsity = sparsity};
     kernel::ColumnSums sums{.loss = panel.loss.data() + first};
     for (Index row = 0; row < panel.weight.cols(); row += Rows)
       kernel::solve_block<T, Form>(scheme, block, row, panel.rows - row, sums);
@@ -150,20 +152,29 @@ class HostWorker {
     }
   }
 
-  /// Rounds every weight to the nearest code of its grid: codes and residual, no compensation.
+  /// Rounds every weight to the nearest code of its grid - with a sparsity pattern, its smallest
+  /// weights to zero: codes and residual, no compensation.
   template <class S>
-  void round(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
-    for (Index p = 0; p < layout.columns(); ++p) {
-      const Index g = layout.group()[std::size_t(p)];
+  void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
+             Panel& panel) const {
+    const Index of = sparsity.dense() ? 1 : sparsity.of;
+    const T zeros(static_cast<Scalar>(sparsity.dense() ? 0 : sparsity.zeros));
+    for (Index first = 0; first < layout.columns(); first += of)
       for (Index row = 0; row < panel.weight.cols(); row += Rows) {
-        const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}),
-                                   load(panel.zeros.row(g) + row, T{})};
-        const T weight = load(panel.weight.row(p) + row, T{});
-        const T code = scheme.encode(weight, grid);
-        store_codes(panel.codes.row(p) + row, code);
-        store(panel.residual.row(p) + row, weight - scheme.decode(code, grid));
+        T size[16], rank[16];
+        for (Index k = 0; k < of; ++k)
+          size[k] = abs(load(panel.weight.row(first + k) + row, T{}));
+        kernel::rank_ascending(size, static_cast<int>(of), rank);
+        for (Index k = 0; k < of; ++k) {
+          const Index p = first + k, g = layout.group()[std::size_t(p)];
+          const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}),
+                                     load(panel.zeros.row(g) + row, T{})};
+          const T weight = load(panel.weight.row(p) + row, T{});
+          const T code = scheme.encode(select(rank[k] < zeros, T(0), weight), grid);
+          store_codes(panel.codes.row(p) + row, code);
+          store(panel.residual.row(p) + row, weight - scheme.decode(code, grid));
+        }
       }
-    }
   }
 
   /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept,

@@ -5,6 +5,7 @@
 // Brain Compressor. Small and exact, in double precision; for study and as oracles.
 
 #include <gptq/baseline/inverse_hessian.hpp>
+#include <gptq/core/params.hpp>
 
 #include <algorithm>  // std::sort
 #include <limits>
@@ -16,11 +17,6 @@ namespace gptq::baseline {
 struct Pruned {
   Dense weight;
   double loss = 0;
-};
-
-/// At most `zeros` of every `of` neighbouring weights of a row are pruned; of = 0: no such rule.
-struct ZeroPattern {
-  Index zeros = 0, of = 0;
 };
 
 namespace detail {
@@ -100,7 +96,7 @@ inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double
 /// one step of elimination instead: n² per weight.
 /// \param pattern  N:M sparsity: a weight is passed over where its neighbours have their zeros
 inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double> hessian,
-                        Index count, ZeroPattern pattern = {}) {
+                        Index count, Sparsity pattern = {}) {
   const Index n = weight.cols();
   const Index most = pattern.of > 0 ? n / pattern.of * pattern.zeros : n;
   gptq::detail::require(count >= 0 && count <= most, "cannot prune ", count, " of ", n,

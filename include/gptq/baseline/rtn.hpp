@@ -15,9 +15,10 @@ namespace gptq::baseline {
 /// q = decode(encode(w)) on grids fitted to the weight alone.
 ///
 /// \param weight  [out_features, in_features], any strides
-/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales and
-/// scale_type are used \throws InvalidArgument  the group size does not divide in_features \throws
-/// NumericalError   a weight is not finite
+/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales,
+///                scale_type and sparsity (the smallest weights become zero) are used
+/// \throws InvalidArgument  the group size does not divide in_features
+/// \throws NumericalError   a weight is not finite
 template <Scheme S, Backend B, class W>
 QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
                                     const B& backend = {}, S scheme = {},
@@ -39,7 +40,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
     auto panel = worker.load_panel(w, first, rows, layout);
     worker.fit(scheme, search, layout, panel.weight, 0, 0, layout.groups(), panel);
-    worker.round(scheme, layout, panel);
+    worker.round(scheme, params.sparsity, layout, panel);
     worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
   });
   require_scales(result, name);

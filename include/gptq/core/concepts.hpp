@@ -71,7 +71,8 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
                           typename W::Matrix m, const typename W::Matrix factor,
                           MatrixView<const float> weight, MatrixView<std::uint8_t> codes,
                           MatrixView<float> out, const ColumnLayout layout, const scheme::Int4 s,
-                          const scheme::RangeSearch search, std::span<const double> per_position,
+                          const Sparsity sparsity, const scheme::RangeSearch search,
+                          std::span<const double> per_position,
                           const Index first, const Index last, const Index rows,
                           std::span<const Index> order, const double scale) {
   // Rows [first, first + rows) of a weight [out, in].
@@ -80,14 +81,14 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
   w.fit(s, search, layout, m, rows, first, last, panel);
   // Rounds positions [first, last) whose corrections are in panel.residual: codes, loss, and in
   // residual what later positions need, W − Q with R and (Q − V)/U_jj with U = R⁻¹.
-  w.solve(kernel::LeftLooking{}, s, layout, factor, first, last, panel);
-  w.solve(kernel::LazyBatch{}, s, layout, factor, first, last, panel);
+  w.solve(kernel::LeftLooking{}, s, sparsity, layout, factor, first, last, panel);
+  w.solve(kernel::LazyBatch{}, s, sparsity, layout, factor, first, last, panel);
   // V = W + residual for positions [first, last) under U.
   { w.corrected(constant, first, last) } -> std::same_as<typename W::Matrix>;
   // residual = W − Q from codes and grids.
   w.measure_residual(s, layout, panel);
-  // Rounds all positions without compensation.
-  w.round(s, layout, panel);
+  // Rounds all positions without compensation, the smallest of a sparsity pattern to zero.
+  w.round(s, sparsity, layout, panel);
   // The panel's rows of the whole weight's codes [out, in], scales and zeros [out, groups].
   w.store_panel(constant, layout, codes, out, out);
   // m[first, first + rows) += factor[last, last + rows) x [first, first + rows)ᵀ · m[last, last +

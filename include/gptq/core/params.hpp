@@ -76,6 +76,13 @@ enum class OnFailure {
   round_to_nearest,  ///< the same, then round to nearest without compensation; the report says so
 };
 
+/// N:M sparsity: of every `of` neighbouring weights of a row, `zeros` are zero. of = 0: dense.
+struct Sparsity {
+  Index zeros = 0, of = 0;
+
+  constexpr bool dense() const { return zeros == 0 || of == 0; }
+};
+
 /// Habits of other implementations, for results that can be compared code by code. Each is off
 /// unless somebody needs it; what a habit costs is said where it is switched on.
 struct Parity {
@@ -119,6 +126,9 @@ struct Params {
   Solver solver = Solver::left_looking;
   /// Columns rounded between two matrix products; changes codes by rounding only.
   Index block_size = 128;
+  /// Zeros that are chosen where the solver stands, by v_j²·d_j, and made up for like any other
+  /// error (Frantar, Alistarh, "SparseGPT", 2023): {2, 4} is 2:4. Needs Order::natural.
+  Sparsity sparsity{};
   /// Fill the report's relative errors, which takes two more products of the size of the solve.
   bool measure_baseline = true;
   Parity parity{};
@@ -154,6 +164,18 @@ struct Params {
     require(!parity.stale_group_scales || solver == Solver::lazy_batch,
             "parity.stale_group_scales is a habit of Solver::lazy_batch: left_looking has no "
             "partly corrected weight");
+    if (sparsity.dense()) return;
+    const Index of = sparsity.of;
+    require(
+        sparsity.zeros > 0 && sparsity.zeros <= of && (of == 2 || of == 4 || of == 8 || of == 16),
+        "sparsity = ", sparsity.zeros, " zeros of ", of,
+        " must be at most `of` zeros, of = 2, 4, 8 or 16");
+    require(order == Order::natural,
+            "sparsity needs Order::natural: its zeros are chosen among neighbouring columns, which "
+            "other orders part");
+    require(block_size % of == 0 && (group_size == -1 || group_size % of == 0),
+            "block_size = ", block_size, " and group_size = ", group_size,
+            " must be multiples of sparsity.of = ", of);
   }
 };
 
@@ -169,8 +191,13 @@ inline Index effective_group_size(const Params& params, Index in_features) {
                                                                     : params.group_size;
 }
 
-/// \throws InvalidArgument  the group size leaves a short last group and that was not allowed
+/// \throws InvalidArgument  the group size leaves a short last group and that was not allowed, or
+/// the sparsity pattern does not divide in_features
 inline void require_divisible(const Params& params, Index in_features, std::string_view name) {
+  detail::require(params.sparsity.dense() || in_features % params.sparsity.of == 0,
+                  "sparsity.of = ", params.sparsity.of,
+                  " does not divide in_features = ", in_features, " of ",
+                  name.empty() ? "the weight" : name);
   if (params.allow_tail_group || params.group_size == -1 || in_features % params.group_size == 0)
     return;
   std::string sizes;

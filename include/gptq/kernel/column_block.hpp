@@ -7,7 +7,9 @@
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/core/params.hpp>
 #include <gptq/kernel/arithmetic.hpp>
+#include <gptq/kernel/rank.hpp>
 #include <gptq/scheme/grid.hpp>
 
 #include <cstdint>
@@ -29,6 +31,7 @@ struct ColumnBlock {
   const Scalar* zeros = nullptr;
   Index grid_stride = 0;
   const Index* group = nullptr;  ///< of column j
+  Sparsity sparsity{};           ///< `of` divides the width
 };
 
 /// What the solver learns about a block on its way, added up over rows.
@@ -45,15 +48,25 @@ struct LeftLooking {
   static GPTQ_HD T target(const T& weight, const T& correction, Scalar pivot) {
     return weight + correction * T(Scalar(1) / pivot);
   }
+  /// What all columns before a window change in its `count` weights, none of which is rounded yet:
+  /// x·R_ww = T_w for corrections T_w. factor(i, k) is R_ww.
+  template <class T, class Factor>
+  static GPTQ_HD void changes(const T* correction, int count, const Factor& factor, T* change) {
+    for (int k = 0; k < count; ++k) {
+      change[k] = correction[k];
+      for (int i = 0; i < k; ++i) change[k] = change[k] - change[i] * T(factor(i, k));
+      change[k] = change[k] * T(1 / factor(k, k));
+    }
+  }
   /// What later columns need to know of this one.
   template <class T, class Scalar>
   static GPTQ_HD T carry(const T& weight, const T& /*target*/, const T& rounded, Scalar /*pivot*/) {
     return weight - rounded;
   }
-  /// d_j, the cost of a squared miss.
+  /// √d_j: a miss of e costs d_j·e².
   template <class Scalar>
-  static GPTQ_HD double cost(Scalar pivot) {
-    return static_cast<double>(pivot) * pivot;
+  static GPTQ_HD double root_cost(Scalar pivot) {
+    return static_cast<double>(pivot);
   }
 };
 
@@ -64,20 +77,42 @@ struct LazyBatch {
   static GPTQ_HD T target(const T& weight, const T& correction, Scalar /*pivot*/) {
     return weight + correction;
   }
+  template <class T, class Factor>
+  static GPTQ_HD void changes(const T* correction, int count, const Factor& /*factor*/, T* change) {
+    for (int k = 0; k < count; ++k) change[k] = correction[k];
+  }
   template <class T, class Scalar>
   static GPTQ_HD T carry(const T& /*weight*/, const T& target, const T& rounded, Scalar pivot) {
     return (rounded - target) * T(Scalar(1) / pivot);
   }
   template <class Scalar>
-  static GPTQ_HD double cost(Scalar pivot) {
-    return 1 / (static_cast<double>(pivot) * pivot);
+  static GPTQ_HD double root_cost(Scalar pivot) {
+    return 1 / static_cast<double>(pivot);
   }
 };
 
+/// Ranks the columns of a sparsity pattern that starts at `first` by what they would cost as zeros,
+/// (√d_j·|v_j|)², v_j the weights as all columns before the pattern have left them.
+template <class Form, class T, class Scalar>
+GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, Index row,
+                        const T* correction, T* rank) {
+  const int count = static_cast<int>(block.sparsity.of);
+  const auto factor = [&](Index i, Index k) {
+    return block.factor[(first + i) * block.factor_stride + first + k];
+  };
+  T cost[16];
+  Form::changes(correction, count, factor, cost);
+  for (int k = 0; k < count; ++k) {
+    const T weight = load(block.weight + (first + k) * block.stride + row, T{});
+    cost[k] = abs(weight + cost[k]) * T(static_cast<Scalar>(Form::root_cost(factor(k, k))));
+  }
+  rank_ascending(cost, count, rank);
+}
+
 /// Rounds `Width` columns from `first` on, for the rows of one lane T that starts at `row`. The
 /// corrections of these columns stay in registers: each rounded column adds to those behind it at
-/// once.
-template <int Width, class T, class Form, class S, class Scalar>
+/// once. Where the block is sparse, `of` divides Width.
+template <int Width, bool Sparse, class T, class Form, class S, class Scalar>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first,
                            Index row, Index rows, ColumnSums& sums) {
   const auto factor = [&](Index k, Index j) {
@@ -90,15 +125,22 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const T carried = load(block.residual + k * block.stride + row, T{});
     for (int j = 0; j < Width; ++j) correction[j] += carried * factor(k, first + j);
   }
+  [[maybe_unused]] T rank[Width];  // of what the columns of a pattern would cost as zeros
   for (int j = 0; j < Width; ++j) {
     const Index column = first + j;
+    if constexpr (Sparse)
+      if (j % static_cast<int>(block.sparsity.of) == 0)
+        rank_costs<Form>(block, column, row, correction + j, rank + j);
     const Index group = block.group[column] * block.grid_stride + row;
     const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
     const Scalar pivot = block.factor[column * block.factor_stride + column];
 
     const T weight = load(block.weight + column * block.stride + row, T{});
     const T target = Form::target(weight, correction[j], pivot);
-    const T code = scheme.encode(target, grid);
+    T wanted = target;
+    if constexpr (Sparse)
+      wanted = select(rank[j] < T(static_cast<Scalar>(block.sparsity.zeros)), T(0), target);
+    const T code = scheme.encode(wanted, grid);
     const T rounded = scheme.decode(code, grid);
     const T carried = Form::carry(weight, target, rounded, pivot);
     for (int k = j + 1; k < Width; ++k) correction[k] += carried * factor(column, first + k);
@@ -106,9 +148,10 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     store(block.residual + column * block.stride + row, carried);
     store_codes(block.codes + column * block.stride + row, code);
     const T miss = target - rounded;
-    sums.loss[column] += Form::cost(pivot) * sum(miss * miss, rows);
+    const double root_cost = Form::root_cost(pivot);
+    sums.loss[column] += root_cost * root_cost * sum(miss * miss, rows);
     const auto at_end = (code == T(0)) | (code == T(S::max_code));
-    sums.clipped += count(code, at_end & (abs(target) > abs(rounded)), rows);
+    sums.clipped += count(code, at_end & (abs(wanted) > abs(rounded)), rows);
   }
 }
 
@@ -118,10 +161,21 @@ GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Inde
                          ColumnSums& sums) {
   constexpr int width = 16;
   Index first = 0;
+  if (block.sparsity.dense()) {
+    for (; first + width <= block.width; first += width)
+      solve_columns<width, false, T, Form>(scheme, block, first, row, rows, sums);
+    for (; first < block.width; ++first)
+      solve_columns<1, false, T, Form>(scheme, block, first, row, rows, sums);
+    return;
+  }
   for (; first + width <= block.width; first += width)
-    solve_columns<width, T, Form>(scheme, block, first, row, rows, sums);
-  for (; first < block.width; ++first)
-    solve_columns<1, T, Form>(scheme, block, first, row, rows, sums);
+    solve_columns<width, true, T, Form>(scheme, block, first, row, rows, sums);
+  if (block.width - first >= 8)
+    solve_columns<8, true, T, Form>(scheme, block, first, row, rows, sums), first += 8;
+  if (block.width - first >= 4)
+    solve_columns<4, true, T, Form>(scheme, block, first, row, rows, sums), first += 4;
+  if (block.width - first >= 2)
+    solve_columns<2, true, T, Form>(scheme, block, first, row, rows, sums);
 }
 
 }  // namespace gptq::kernel

@@ -4,7 +4,7 @@
 // The operations that a decoder is made of, on the CPU in single precision. Every task works on a
 // tile whose shape depends on the operands alone, so any number of threads gives the same bits.
 
-#include <gptq/backend/cpu/products.hpp>
+#include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host_matrix.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>

@@ -57,12 +57,14 @@ void solve_panel(const typename B::Worker& worker, const S& scheme, const Damped
         fit_group_at(worker.corrected(panel, *at, at[1]), *at);
     };
     lazy_batch(worker, factor.inverse, panel, cuts, prepare, [&](Index first, Index last) {
-      worker.solve(kernel::LazyBatch{}, scheme, layout, factor.inverse, first, last, panel);
+      worker.solve(kernel::LazyBatch{}, scheme, params.sparsity, layout, factor.inverse, first,
+                   last, panel);
     });
     worker.measure_residual(scheme, layout, panel);
   } else {
     const auto solve = [&](Index first, Index last) {
-      worker.solve(kernel::LeftLooking{}, scheme, layout, factor.r, first, last, panel);
+      worker.solve(kernel::LeftLooking{}, scheme, params.sparsity, layout, factor.r, first, last,
+                   panel);
     };
     left_looking(worker, factor.r, panel, groups, [&](Index first, Index last) {
       if (on_the_way) fit_group_at(worker.compensate(factor.r, panel, first, last), first);
@@ -76,8 +78,8 @@ void solve_panel(const typename B::Worker& worker, const S& scheme, const Damped
 /// residual.
 template <class S, class B, class Panel>
 void measure_baseline(const typename B::Worker& worker, const S& scheme,
-                      const DampedFactor<B>& factor, const scheme::ScaleRounding& rounding,
-                      Panel& panel, PanelReport& report) {
+                      const DampedFactor<B>& factor, const Sparsity& sparsity,
+                      const scheme::ScaleRounding& rounding, Panel& panel, PanelReport& report) {
   Stopwatch watch;
   const auto undamped = [&](const auto& a) {
     return worker.energy(factor.r, a) - worker.weighted_squares(a, panel.rows, factor.added);
@@ -85,7 +87,7 @@ void measure_baseline(const typename B::Worker& worker, const S& scheme,
   report.output_energy = undamped(panel.weight);
   worker.fit(scheme, {Range::minmax, false, rounding}, factor.layout, panel.weight, 0, 0,
              factor.layout.groups(), panel);
-  worker.round(scheme, factor.layout, panel);
+  worker.round(scheme, sparsity, factor.layout, panel);
   report.rtn_loss = undamped(panel.residual);
   report.seconds.measure += watch.lap();
 }

@@ -6,7 +6,7 @@
 
 #include <gptq/backend/cpu/amx.hpp>
 #include <gptq/backend/cpu/maps.hpp>
-#include <gptq/backend/cpu/product.hpp>
+#include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
 
 #include <algorithm>  // std::min

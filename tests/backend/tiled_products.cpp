@@ -2,7 +2,7 @@
 
 // The large products, with and without matrix tiles, against double precision.
 
-#include <gptq/backend/cpu/products.hpp>
+#include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/exec/threads.hpp>
 

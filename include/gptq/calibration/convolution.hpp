@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Convolutions are linear layers of what lies under the kernel: an output position is a token, a
+// channel at a place of the kernel is an input. Each group of channels has a Hessian of its own.
+
+#include <gptq/calibration/hessian.hpp>
+
+#include <type_traits>
+#include <vector>
+
+namespace gptq {
+
+/// How a kernel walks along one axis.
+struct ConvolutionAxis {
+  Index kernel = 1, stride = 1;
+  Index padding = 0;  ///< zeros on either side
+  Index dilation = 1;
+
+  /// Places of the kernel along `length` inputs.
+  constexpr Index positions(Index length) const {
+    const Index free = length + 2 * padding - dilation * (kernel - 1) - 1;
+    return free < 0 ? 0 : free / stride + 1;
+  }
+};
+
+/// The shape of Conv2d, and of Conv1d where `height` is left alone.
+struct Convolution {
+  Index channels = 1;  ///< of the input
+  Index groups = 1;    ///< of channels that do not see each other
+  ConvolutionAxis height{}, width{};
+
+  /// Columns of the weight [out, channels / groups, height.kernel, width.kernel], flattened.
+  constexpr Index in_features() const { return channels / groups * height.kernel * width.kernel; }
+
+  /// \throws InvalidArgument  names the field
+  void validate() const {
+    using detail::require;
+    require(channels > 0 && groups > 0 && channels % groups == 0, "groups = ", groups,
+            " of a convolution must divide its channels = ", channels);
+    for (const ConvolutionAxis& axis : {height, width})
+      require(axis.kernel > 0 && axis.stride > 0 && axis.padding >= 0 && axis.dilation > 0,
+              "a convolution with kernel = ", axis.kernel, ", stride = ", axis.stride,
+              ", padding = ", axis.padding, ", dilation = ", axis.dilation,
+              ": padding must be at least 0, the others at least 1");
+  }
+};
+
+/// What lies under the kernel at each output position, for one group of channels: writes
+/// [positions, in_features] to `out`, rows by place from left to right and top to bottom, columns
+/// in the order of the flattened weight.
+/// \param image  [channels, height · width]
+template <class T, class B>
+void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<const T> image,
+            Index height, MatrixView<T> out) {
+  const Index width = image.cols() / height, channels = shape.channels / shape.groups;
+  const Index columns = shape.width.positions(width);
+  backend.for_each(shape.height.positions(height), [&](Index top) {
+    for (Index left = 0; left < columns; ++left) {
+      Index to = 0;
+      for (Index c = 0; c < channels; ++c)
+        for (Index i = 0; i < shape.height.kernel; ++i)
+          for (Index j = 0; j < shape.width.kernel; ++j, ++to) {
+            const Index y =
+                top * shape.height.stride - shape.height.padding + i * shape.height.dilation;
+            const Index x =
+                left * shape.width.stride - shape.width.padding + j * shape.width.dilation;
+            const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+            out(top * columns + left, to) =
+                inside ? image(group * channels + c, y * width + x) : T{};
+          }
+    }
+  });
+}
+
+/// The Hessians of a convolution's groups.
+template <Backend B>
+class ConvolutionHessian {
+ public:
+  /// \throws InvalidArgument  the shape cannot be
+  explicit ConvolutionHessian(Convolution shape, B backend = B{}) : shape_(shape) {
+    shape.validate();
+    for (Index g = 0; g < shape.groups; ++g) hessians_.emplace_back(shape.in_features(), backend);
+  }
+
+  const Convolution& shape() const { return shape_; }
+  Index groups() const { return shape_.groups; }
+  const Hessian<B>& group(Index g) const { return hessians_[std::size_t(g)]; }
+
+  /// Adds one image of float, double, bfloat16 or float16, one group at a time: memory holds
+  /// [positions, in_features] more.
+  /// \param image   [channels, height · width], any strides: transposed() where channels come last
+  /// \param height  1 for Conv1d
+  /// \throws InvalidArgument  the shape does not fit
+  /// \throws NumericalError   an element is not finite; nothing was added
+  template <class T>
+  void add(MatrixView<T> image, Index height = 1) {
+    using Value = std::remove_const_t<T>;
+    detail::require(image.rows() == shape_.channels, "the image has ", image.rows(),
+                    " channels, the convolution ", shape_.channels);
+    detail::require(height > 0 && image.cols() % height == 0, "the image has ", image.cols(),
+                    " pixels, which are not ", height, " rows");
+    const Index tall = shape_.height.positions(height),
+                wide = shape_.width.positions(image.cols() / height);
+    detail::require(tall > 0 && wide > 0, "the image of ", height, " x ", image.cols() / height,
+                    " pixels is smaller than the kernel");
+    const MatrixView<const Value> pixels = image;
+    require_finite(hessians_.front().backend(), pixels, "image");
+    const Index positions = tall * wide;
+    std::vector<Value> memory(
+        static_cast<std::size_t>(detail::checked_size(positions, shape_.in_features())));
+    const MatrixView<Value> unfolded(memory.data(), positions, shape_.in_features());
+    for (Index g = 0; g < groups(); ++g) {
+      unfold(hessians_.front().backend(), shape_, g, pixels, height, unfolded);
+      hessians_[std::size_t(g)].add(unfolded);
+    }
+  }
+
+  /// Adds what another one of the same convolution has seen.
+  void merge(const ConvolutionHessian& other) {
+    detail::require(other.groups() == groups(), "cannot merge the Hessians of ", other.groups(),
+                    " groups into those of ", groups());
+    for (Index g = 0; g < groups(); ++g) hessians_[std::size_t(g)].merge(other.group(g));
+  }
+
+ private:
+  Convolution shape_;
+  std::vector<Hessian<B>> hessians_;
+};
+
+}  // namespace gptq
