@@ -236,13 +236,20 @@ class BasicCpu {
 
   int concurrency() const { return executor_.concurrency(); }
 
+  static Index product_bytes() { return cpu::product_bytes<Scalar>(max_panel_rows); }
+
+  Index accumulate_bytes(Index cols) const {
+    return cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * Index(sizeof(Scalar));
+  }
+
   /// Rows per panel: enough panels for many threads, enough rows for a fast product.
   static Index panel_rows(Index rows) {
-    return std::clamp<Index>((rows / 16 + lane - 1) / lane * lane, 2 * lane, 256);
+    return std::clamp<Index>((rows / 16 + lane - 1) / lane * lane, 2 * lane, max_panel_rows);
   }
 
  private:
   static constexpr Index slice_tokens = 2048;  // converted at a time
+  static constexpr Index max_panel_rows = 256;
 
   template <class T>
   HostMatrix<T> arrange_as(const Matrix& from, std::span<const Index> order, double factor,

@@ -224,6 +224,8 @@ class Reference {
   }
 
   int concurrency() const { return 1; }
+  Index product_bytes() const { return 0; }
+  Index accumulate_bytes(Index /*cols*/) const { return 0; }
 
   template <class F>
   void for_panels(Index rows, F&& panel) const {

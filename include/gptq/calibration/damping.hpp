@@ -156,6 +156,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
     if (params.factor_in_double) {
       failed = backend.factorize_in_double(hessian.sum(), order, plan.scale, missing, result.r);
     } else {
+      result.r = {};  // before the next one is there
       result.r = backend.arrange(hessian.sum(), order, plan.scale, missing);
       failed = backend.factorize(result.r);
     }
@@ -170,9 +171,9 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
           " (lambda = ", result.damping.lambda, ", ", result.damping.retries, " retries)"));
     // R = √mean·I: no column can make up for another, which is rounding to nearest.
     result.damping.round_to_nearest = true;
-    const auto empty = backend.zeros(n, n);
     result.added.assign(std::size_t(n), plan.mean);
-    result.r = backend.arrange(empty, order, plan.scale, result.added);
+    result.r = {};
+    result.r = backend.arrange(hessian.sum(), order, 0, result.added);
     backend.factorize(result.r);
   }
   if (params.estimate_condition)

@@ -161,6 +161,10 @@ concept Backend = std::copyable<B> &&
   b.for_each(rows, job);
   { b.panel_rows(rows) } -> std::same_as<Index>;
   { b.concurrency() } -> std::convertible_to<int>;
+  // For plans: bytes that a matrix product takes on each thread, and that accumulate takes for
+  // activations with so many columns, at most.
+  { b.product_bytes() } -> std::same_as<Index>;
+  { b.accumulate_bytes(cols) } -> std::same_as<Index>;
 };
 
 // clang-format on

@@ -6,17 +6,27 @@
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/params.hpp>
 
+#include <algorithm>  // std::max
+
 namespace gptq {
 
-/// Bytes beyond the inputs: the weight and the Hessian.
+/// Bytes beyond what the caller holds: activations, the weight, and the Hessian, which the caller
+/// keeps too.
 struct MemoryPlan {
-  Index factor = 0;       ///< R, in_features x in_features; and R⁻¹ for Solver::lazy_batch
-  Index factorizing = 0;  ///< for Params::factor_in_double and Order::min_pivot, while factoring
+  Index hessian = 0;      ///< Σ xxᵀ, in_features x in_features
+  Index calibrate = 0;    ///< beside it while activations are added, at most: converted slices
+  Index factor = 0;       ///< R; and R⁻¹ for Solver::lazy_batch
+  Index factorizing = 0;  ///< beside R, for Params::factor_in_double and Order::min_pivot
   Index panel = 0;        ///< one panel of rows on its way through the solver
   Index panels = 0;       ///< that are on their way at once
+  Index workspace = 0;    ///< of matrix products, on all threads together
   Index result = 0;       ///< the QuantizedMatrix
 
-  Index peak() const { return factor + (std::max)(factorizing, panel * panels + result); }
+  /// At most, in Quantizer::factorize.
+  Index factorize_peak() const { return factor + factorizing + workspace; }
+  /// At most, while all rows are rounded, the factor and the result included.
+  Index solve_peak() const { return factor + panel * panels + workspace + result; }
+  Index peak() const { return (std::max)(factorize_peak(), solve_peak()); }
 };
 
 /// The plan for a weight [rows, cols].
@@ -25,15 +35,20 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   constexpr Index scalar = sizeof(typename B::Scalar);
   const Index group_size = effective_group_size(params, cols);
   const Index groups = (cols + group_size - 1) / group_size, width = backend.panel_rows(rows);
+  const Index square = cols * cols * scalar, threads = backend.concurrency();
+  const bool lazy = params.solver == Solver::lazy_batch;
   MemoryPlan plan;
-  const Index one = cols * cols * scalar;
-  plan.factor = one * (params.solver == Solver::lazy_batch ? 2 : 1);
-  if (params.factor_in_double || params.order == Order::min_pivot)
-    plan.factorizing = cols * cols * Index(sizeof(double));
+  plan.hessian = square;
+  plan.calibrate = backend.accumulate_bytes(cols);
+  plan.factor = square * (lazy ? 2 : 1);
+  if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
+    plan.factorizing =
+        (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
   // weight and residual, codes, scales and zeros, losses; and a strip for measuring
   plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) +
                cols * Index(sizeof(double)) + (params.measure_baseline ? 256 * width * scalar : 0);
-  plan.panels = (std::min)((rows + width - 1) / width, Index(backend.concurrency()));
+  plan.panels = (std::min)((rows + width - 1) / width, threads);
+  plan.workspace = backend.product_bytes() * threads;
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
                 cols * Index(sizeof(std::int32_t) + sizeof(double));
   return plan;

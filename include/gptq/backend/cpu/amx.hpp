@@ -57,11 +57,14 @@ class Operand {
   Operand() = default;
 
   /// Room for `count` rows or columns and `depth` summed elements; rounded up with zeros.
-  Operand(Index count, Index depth)
-      : blocks_((count + 2 * block - 1) / (2 * block) * 2), steps_((depth + step - 1) / step) {
-    const Index bytes = blocks_ * steps_ * 2 * tile_bytes;
+  Operand(Index count, Index depth) : blocks_(blocks_for(count)), steps_(steps_for(depth)) {
     data_.reset(static_cast<std::byte*>(
-        ::operator new(static_cast<std::size_t>(bytes), std::align_val_t(64))));
+        ::operator new(static_cast<std::size_t>(bytes(count, depth)), std::align_val_t(64))));
+  }
+
+  /// What such an operand takes.
+  static constexpr Index bytes(Index count, Index depth) {
+    return blocks_for(count) * steps_for(depth) * 2 * tile_bytes;
   }
 
   Index blocks() const { return blocks_; }
@@ -72,6 +75,10 @@ class Operand {
   std::byte* tile(Index b, Index s) { return data_.get() + (b * steps_ + s) * 2 * tile_bytes; }
 
  private:
+  static constexpr Index blocks_for(Index count) {
+    return (count + 2 * block - 1) / (2 * block) * 2;
+  }
+  static constexpr Index steps_for(Index depth) { return (depth + step - 1) / step; }
   struct Free {
     void operator()(std::byte* data) const { ::operator delete(data, std::align_val_t(64)); }
   };

@@ -95,6 +95,14 @@ void pack(MatrixView<const Scalar> m, Scalar* to) {
 
 }  // namespace detail
 
+/// Bytes that a product takes for its packed operands, at most, into `cols` columns.
+template <class Scalar>
+constexpr Index product_bytes(Index cols) {
+  using Shape = detail::ProductShape<Scalar>;
+  const Index wide = ((std::min)(cols, Shape::cols) + Shape::width - 1) / Shape::width;
+  return (Shape::rows + wide * Shape::width) * Shape::depth * Index(sizeof(Scalar));
+}
+
 /// C += Aᵀ·B. Sums are taken in blocks of 128 of the shared dimension, in order, wherever the
 /// operands lie in memory.
 ///

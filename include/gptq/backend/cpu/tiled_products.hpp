@@ -30,11 +30,24 @@ inline Index strip_rows(Index rows) {
   return std::clamp<Index>((rows / 8 + 31) / 32 * 32, 64, 256);
 }
 
+/// Tokens whose products are summed before they are added to a sum over tokens.
+constexpr Index tokens_at_once = 512;
+
+/// Bytes that add_gram takes for n columns, at most.
+template <class Scalar, class Executor>
+Index gram_bytes(const Executor& executor, Index n) {
+  const Index packed = executor.concurrency() * product_bytes<Scalar>(tile_size(n));
+#if GPTQ_AMX
+  if (use_tiles<Scalar>(true))
+    return (std::max)(packed, 2 * amx::Operand::bytes(n, tokens_at_once));
+#endif
+  return packed;
+}
+
 /// sum += xᵀ·x, upper triangle; x [tokens, n] with contiguous rows.
 template <class Executor, class Scalar>
 void add_gram(const Executor& executor, MatrixView<Scalar> sum, MatrixView<const Scalar> x,
               [[maybe_unused]] bool tiles) {
-  constexpr Index tokens_at_once = 512;
   const Index n = x.cols();
 #if GPTQ_AMX
   if constexpr (std::is_same_v<Scalar, float>)
@@ -127,7 +140,6 @@ class RightSide {
 template <class Executor, class Scalar>
 void add_cross(const Executor& executor, MatrixView<Scalar> sum, MatrixView<const Scalar> a,
                MatrixView<const Scalar> b, [[maybe_unused]] bool tiles) {
-  constexpr Index tokens_at_once = 512;
   for (Index t = 0; t < a.rows(); t += tokens_at_once) {
     const Index tokens = (std::min)(tokens_at_once, a.rows() - t);
 #if GPTQ_AMX

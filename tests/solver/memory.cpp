@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+
+// What quantizing takes from the heap, against what the plan says.
+
+#include "../support/allocations.hpp"
+#include "../support/catch.hpp"
+#include "../support/layer.hpp"
+
+#include <random>
+#include <vector>
+
+using gptq::Index;
+using gptq::MatrixView;
+using gptq::MemoryPlan;
+using gptq::Order;
+using gptq::Params;
+using gptq::Solver;
+using gptq::scheme::Int4;
+using test::Allocations;
+using Cpu = gptq::backend::Cpu;
+using Reference = gptq::backend::Reference;
+
+namespace {
+
+std::vector<float> random_numbers(Index count) {
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> numbers(static_cast<std::size_t>(count));
+  for (float& x : numbers) x = normal(random);
+  return numbers;
+}
+
+struct Variant {
+  const char* name;
+  Params params;
+};
+
+std::vector<Variant> variants() {
+  std::vector<Variant> all{{"plain", {}},        {"double", {}},    {"lazy", {}},
+                           {"lazy, double", {}}, {"min-pivot", {}}, {"unmeasured", {}}};
+  all[1].params.factor_in_double = all[3].params.factor_in_double = true;
+  all[2].params.solver = all[3].params.solver = Solver::lazy_batch;
+  all[4].params.order = Order::min_pivot;
+  all[5].params.measure_baseline = false;
+  return all;
+}
+
+/// Bytes of one heap block are rounded up and have a header.
+bool within(double measured, Index planned, double share) {
+  return measured <= static_cast<double>(planned) * (1 + share) &&
+         measured >= static_cast<double>(planned) * (1 - share);
+}
+
+}  // namespace
+
+TEST_CASE("the memory plan is what is taken, stage by stage", "[memory]") {
+  if (!Allocations::counted()) return skip("this heap cannot be counted");
+  constexpr Index n = 2048, tokens = 300;
+  for (const Index rows : {Index{200}, Index{1536}})
+    for (const int threads : {1, 2}) {
+      const Cpu backend{gptq::exec::Threads(threads)};
+      const auto weight = random_numbers(rows * n), activations = random_numbers(tokens * n);
+      gptq::Hessian<Cpu> hessian(n, backend);
+      hessian.add(MatrixView<const float>(activations.data(), tokens, n));
+      for (const Variant& variant : variants()) {
+        INFO(variant.name << ", " << rows << " rows, " << threads << " threads");
+        const MemoryPlan plan = memory_plan(rows, n, variant.params, backend);
+        const gptq::Quantizer<Int4, Cpu> quantizer(variant.params);
+
+        Allocations::reset();
+        const auto factor = quantizer.factorize(hessian);
+        const auto factorize = static_cast<double>(Allocations::now().peak);
+        CAPTURE(factorize, plan.factorize_peak());
+        CHECK(within(factorize, plan.factorize_peak(), 0.1));
+
+        Allocations::reset();
+        const auto result =
+            quantizer.quantize(MatrixView<const float>(weight.data(), rows, n), factor);
+        const auto solve = static_cast<double>(Allocations::now().peak + plan.factor);
+        CAPTURE(solve, plan.solve_peak());
+        CHECK(within(solve, plan.solve_peak(), 0.1));
+        CHECK(result.report().peak_bytes == plan.peak());
+      }
+    }
+}
+
+TEST_CASE("calibration takes what is planned, whatever the tokens", "[memory]") {
+  if (!Allocations::counted()) return skip("this heap cannot be counted");
+  constexpr Index n = 512, tokens = 6000;
+  std::vector<gptq::bfloat16> activations;
+  for (const float x : random_numbers(tokens * n)) activations.push_back(gptq::to_bfloat16(x));
+  const Cpu backend{gptq::exec::Threads(2)};
+  const MemoryPlan plan = memory_plan(64, n, Params{}, backend);
+  gptq::Hessian<Cpu> hessian(n, backend);
+  Allocations::reset();
+  hessian.add(MatrixView<const gptq::bfloat16>(activations.data(), tokens, n));
+  const auto taken = Allocations::now().peak;
+  CHECK(taken <= plan.calibrate * 11 / 10);
+  CHECK(taken >= plan.calibrate / 2);
+  CHECK(plan.hessian == n * n * 4);
+}
+
+TEST_CASE("the plain solve has one square array, and raised damping does not add another",
+          "[memory]") {
+  if (!Allocations::counted()) return skip("this heap cannot be counted");
+  constexpr Index n = 1024, rows = 64;
+  const auto weight = random_numbers(rows * n);
+  // Two equal tokens: rank one, so that tiny damping has to be raised.
+  std::vector<float> activations = random_numbers(n);
+  activations.insert(activations.end(), activations.begin(), activations.begin() + n);
+  gptq::Hessian<Cpu> hessian(n, Cpu(gptq::exec::Threads(1)));
+  hessian.add(MatrixView<const float>(activations.data(), 2, n));
+  for (const auto policy : {gptq::OnFailure::damp, gptq::OnFailure::round_to_nearest}) {
+    Params params;
+    params.damping = policy == gptq::OnFailure::damp ? 1e-9 : 1e-30;
+    params.on_failure = policy;
+    const gptq::Quantizer<Int4, Cpu> quantizer(params);
+    Allocations::reset();
+    const auto q = quantizer.quantize(MatrixView<const float>(weight.data(), rows, n), hessian);
+    const auto taken = Allocations::now();
+    INFO(q.report().damping.retries << " retries");
+    CHECK(q.report().damping.retries > 0);
+    CHECK(taken.largest <= n * n * 4 + 4096);
+    CHECK(taken.peak < 2 * n * n * 4);
+  }
+}
+
+TEST_CASE("no view of a caller's matrix is copied as a whole", "[memory]") {
+  if (!Allocations::counted()) return skip("this heap cannot be counted");
+  constexpr Index rows = 4096, n = 192, tokens = 12000;
+  const Cpu backend{gptq::exec::Threads(2)};
+  const auto numbers = random_numbers((std::max)(rows, tokens) * 2 * n);
+  const std::vector<double> doubles(numbers.begin(), numbers.end());
+  const auto check = [&](const auto* data) {
+    using T = std::remove_pointer_t<decltype(data)>;
+    const auto views = [&](Index count) {
+      return std::vector<MatrixView<T>>{{data, count, n},
+                                        MatrixView<T>(data, n, count).transposed(),
+                                        {data, count, n, 2 * n, 1},
+                                        {data, count, n, 2 * n, 2}};
+    };
+    for (const auto& activations : views(tokens)) {
+      gptq::Hessian<Cpu> hessian(n, backend);
+      Allocations::reset();
+      hessian.add(activations);
+      CHECK(Allocations::now().peak < tokens * n * Index(sizeof(float)) / 2);
+    }
+    gptq::Hessian<Cpu> hessian(n, backend);
+    hessian.add(MatrixView<T>(data, 500, n));
+    const auto first =
+        gptq::Quantizer<Int4, Cpu>({.group_size = 64}).quantize(views(rows)[0], hessian);
+    for (const auto& weight : views(rows)) {
+      Allocations::reset();
+      const auto q = gptq::Quantizer<Int4, Cpu>({.group_size = 64}).quantize(weight, hessian);
+      // Codes are a byte per weight, and the largest thing that is made.
+      CHECK(Allocations::now().largest <= rows * n + 4096);
+      CHECK(q.rows() == rows);
+    }
+  };
+  check(numbers.data());
+  check(doubles.data());
+}
