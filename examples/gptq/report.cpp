@@ -59,9 +59,10 @@ void print_summary(const RunReport& run) {
                run.stored_as);
   if (run.calibrated)
     fmt::print("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
-  Index dead = 0, worse = 0;
+  Index dead = 0, worse = 0, subnormal = 0;
   for (const auto& m : run.modules) {
     dead += m.report.damping.dead_columns;
+    subnormal += m.report.subnormal_scales;
     worse += m.report.relative_error > m.report.rtn_relative_error;
     if (m.report.damping.round_to_nearest)
       fmt::print("warning: {}: the Hessian could not be factored; rounded to nearest\n", m.name);
@@ -73,6 +74,10 @@ void print_summary(const RunReport& run) {
     fmt::print(
         "note: {} inputs were always zero in calibration; their weights are stored as zero\n",
         dead);
+  if (subnormal > 0)
+    fmt::print(
+        "note: {} groups of weights are so small that their scales lose digits in the file\n",
+        subnormal);
   if (worse > 0)
     fmt::print("warning: {} modules have a larger output error than round to nearest would have\n",
                worse);
@@ -106,6 +111,7 @@ nlohmann::ordered_json report_json(const Report& r) {
           {"relative_error", json_number(r.relative_error)},
           {"rtn_relative_error", json_number(r.rtn_relative_error)},
           {"clipped", r.clipped},
+          {"subnormal_scales", r.subnormal_scales},
           {"damping",
            {{"fraction", r.damping.fraction},
             {"lambda", r.damping.lambda},

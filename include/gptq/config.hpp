@@ -18,3 +18,16 @@
 #else
 #define GPTQ_AMX 0
 #endif
+
+// Names what the code for a processor depends on, for an inline namespace around it: where sources
+// that are compiled for different processors hand each other a backend, they do not link. (They
+// must not meet in one program anyway: Eigen keeps one version of its code for all of them.)
+#if GPTQ_AMX
+#define GPTQ_SIMD simd_amx
+#elif defined(__AVX512F__)
+#define GPTQ_SIMD simd_avx512
+#elif defined(__AVX__)
+#define GPTQ_SIMD simd_avx
+#else
+#define GPTQ_SIMD simd_128
+#endif

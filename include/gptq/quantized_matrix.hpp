@@ -8,7 +8,8 @@
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/report.hpp>
 
-#include <cmath>  // std::isfinite
+#include <algorithm>  // std::clamp
+#include <cmath>      // std::abs, std::exp2
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -98,23 +99,37 @@ class QuantizedMatrix {
 };
 
 /// The number that makes the scales of a weight's largest element the largest that fp8 has.
-template <class S, class B, class W>
-float scale_unit(const B& backend, ScaleType type, MatrixView<const W> weight) {
-  if (type != ScaleType::fp8_e4m3) return 1;
-  const auto largest = static_cast<float>(backend.largest(weight));
-  const float scale = S{}.fit(-largest, largest, ScaleType::fp32).scale;
-  return largest > 0 ? scale / Float8E4M3::max() : 1;
+template <class S>
+float scale_unit(ScaleType type, double largest_weight) {
+  if (type != ScaleType::fp8_e4m3 || !(largest_weight > 0)) return 1;
+  const auto reach = static_cast<float>(largest_weight);
+  return S{}.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
 }
 
-/// \throws NumericalError  a scale left the range of the type it is stored in
+/// The unit that a weight is solved in: 1, but for weights so large or small that squares of what
+/// is left of them would leave the range of float.
+inline double weight_unit(double largest_weight) {
+  const bool usual = largest_weight == 0 || (largest_weight >= 0x1p-30 && largest_weight <= 0x1p30);
+  return usual ? 1 : std::exp2(std::clamp(std::floor(std::log2(largest_weight)), -126.0, 126.0));
+}
+
+/// Looks through the scales.
+/// \return  how many are below the normal numbers of their type, see Report::subnormal_scales
+/// \throws NumericalError  one left the range of the type
 template <class S>
-void require_scales(const QuantizedMatrix<S>& quantized, std::string_view name) {
+Index check_scales(const QuantizedMatrix<S>& quantized, ScaleType type, std::string_view name) {
+  const float least = smallest_normal(type) * quantized.scale_unit();
+  Index subnormal = 0;
   for (Index r = 0; r < quantized.rows(); ++r)
-    for (Index g = 0; g < quantized.groups(); ++g)
-      if (!std::isfinite(quantized.scales()(r, g)))
+    for (Index g = 0; g < quantized.groups(); ++g) {
+      const float scale = quantized.scales()(r, g);
+      if (!std::isfinite(scale))
         throw NumericalError(detail::message(
             "the scale of row ", r, ", group ", g, " of ", name.empty() ? "the weight" : name,
-            " does not fit its type (", quantized.scales()(r, g), "): use another scale_type"));
+            " does not fit its type (", scale, "): use another scale_type"));
+      subnormal += std::abs(scale) < least;
+    }
+  return subnormal;
 }
 
 }  // namespace gptq

@@ -69,10 +69,10 @@ class Quantizer {
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian,
                               std::string_view name = {}, const Progress& progress = {}) const {
-    require_weight(weight, hessian.in_features(), hessian.backend(), name);
+    const double largest = require_weight(weight, hessian.in_features(), hessian.backend(), name);
     step(progress, "factorize", 0, 1);
-    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), factorize(hessian),
-                            name, progress);
+    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
+                            factorize(hessian), name, progress);
   }
 
   /// The same with a factor that `factorize` of a quantizer with the same order, group size and
@@ -80,14 +80,14 @@ class Quantizer {
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const DampedFactor<B>& factor,
                               std::string_view name = {}, const Progress& progress = {}) const {
-    require_weight(weight, factor.layout.columns(), factor.backend, name);
+    const double largest = require_weight(weight, factor.layout.columns(), factor.backend, name);
     detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()),
                     "the factor was made for groups of ", factor.layout.group_size(),
                     ", group_size is ", params_.group_size);
     detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
                     "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
                     "of a quantizer with Solver::lazy_batch");
-    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), factor, name,
+    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor, name,
                             progress);
   }
 
@@ -146,35 +146,38 @@ class Quantizer {
     if (progress && !progress(stage, done, total)) throw Cancelled();
   }
 
+  /// The largest weight.
   template <class W>
-  void require_weight(MatrixView<W> weight, Index in_features, const B& backend,
-                      std::string_view name) const {
+  double require_weight(MatrixView<W> weight, Index in_features, const B& backend,
+                        std::string_view name) const {
     detail::require(weight.rows() > 0, "the weight ", name, " has no rows");
     detail::require(weight.cols() == in_features, "the weight ", name, " has ", weight.cols(),
                     " inputs, the Hessian ", in_features);
     require_divisible(params_, in_features, name);
-    require_finite(backend, MatrixView<const std::remove_const_t<W>>(weight),
-                   name.empty() ? "weight" : name);
+    return require_finite(backend, MatrixView<const std::remove_const_t<W>>(weight),
+                          name.empty() ? "weight" : name);
   }
 
   template <class W>
-  QuantizedMatrix<S> quantize_checked(MatrixView<const W> w, const DampedFactor<B>& factor,
-                                      std::string_view name, const Progress& progress) const {
+  QuantizedMatrix<S> quantize_checked(MatrixView<const W> w, double largest,
+                                      const DampedFactor<B>& factor, std::string_view name,
+                                      const Progress& progress) const {
     Stopwatch total;
     const Index n = w.cols();
+    const double unit = weight_unit(largest);
     QuantizedMatrix<S> result(w.rows(), n, effective_group_size(params_, n), scheme_);
     for (Index p = 0; p < n; ++p)
       result.group_index()[std::size_t(factor.layout.column(p))] =
           static_cast<std::int32_t>(factor.layout.group()[std::size_t(p)]);
-    result.set_scale_unit(scale_unit<S>(factor.backend, params_.scale_type, w));
-    const auto search = scheme::range_search(params_, result.scale_unit());
+    result.set_scale_unit(scale_unit<S>(params_.scale_type, largest));
+    const auto search = scheme::range_search(params_, result.scale_unit(), unit);
     std::map<Index, solver::PanelReport>
         panels;  // by first row, so that sums do not depend on who finished first
     std::mutex mutex;
     Index done = 0;
     factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
       solver::PanelReport report;
-      auto panel = worker.load_panel(w, first, rows, factor.layout);
+      auto panel = worker.load_panel(w, first, rows, factor.layout, unit);
       solver::solve_panel<S, B>(worker, scheme_, factor, params_, search, panel, report.seconds);
       report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
       report.column_loss = std::move(panel.loss);
@@ -188,13 +191,12 @@ class Quantizer {
       done += rows;
       step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()));
     });
-    require_scales(result, name);
-
     Report& report = result.report();
+    report.subnormal_scales = check_scales(result, params_.scale_type, name);
     report.tokens = factor.tokens;
     report.damping = factor.damping;
     report.peak_bytes = memory_plan(w.rows(), n, params_, factor.backend).peak();
-    summarize(panels, factor.layout, params_.measure_baseline, result);
+    summarize(panels, factor.layout, params_.measure_baseline, unit, result);
     report.paper_error = report.damped_loss * factor.paper_error_per_loss;
     report.seconds.factorize = factor.seconds;
     report.seconds.total = factor.seconds + total.lap();
@@ -202,13 +204,15 @@ class Quantizer {
   }
 
   static void summarize(const std::map<Index, solver::PanelReport>& panels,
-                        const ColumnLayout& layout, bool baseline, QuantizedMatrix<S>& result) {
+                        const ColumnLayout& layout, bool baseline, double unit,
+                        QuantizedMatrix<S>& result) {
     Report& report = result.report();
     double penalty = 0, output_energy = 0, rtn_loss = 0;
     Index clipped = 0;
     for (const auto& [first, panel] : panels) {
       for (Index p = 0; p < layout.columns(); ++p)
-        result.column_loss()[std::size_t(layout.column(p))] += panel.column_loss[std::size_t(p)];
+        result.column_loss()[std::size_t(layout.column(p))] +=
+            panel.column_loss[std::size_t(p)] * unit * unit;
       penalty += panel.penalty;
       output_energy += panel.output_energy;
       rtn_loss += panel.rtn_loss;
@@ -217,6 +221,9 @@ class Quantizer {
       report.seconds.solve += panel.seconds.solve;
       report.seconds.measure += panel.seconds.measure;
     }
+    penalty *= unit * unit;
+    output_energy *= unit * unit;
+    rtn_loss *= unit * unit;
     for (const double loss : result.column_loss()) report.damped_loss += loss;
     report.loss = (std::max)(0.0, report.damped_loss - penalty);
     report.clipped =

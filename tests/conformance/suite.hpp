@@ -95,11 +95,11 @@ void test_backend(const B& backend, double tolerance) {
     // one panel: load, propagate, compensate, energy
     gptq::ColumnLayout layout(order, 8);
     layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
-    Index rows_seen = 0;
+    std::atomic<Index> rows_seen{0};
     backend.for_panels(37, [&](const auto& worker, Index first, Index rows) {
       rows_seen += rows;
       if (first > 0) return;
-      auto panel = worker.load_panel(layer.w(), first, rows, layout);
+      auto panel = worker.load_panel(layer.w(), first, rows, layout, 1);
       const Index width = panel.weight.cols();
       const Matrix w = download(backend, panel.weight, n, width);
       for (Index p = 0; p < n; ++p)

@@ -9,6 +9,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
+#include "../support/sanitized.hpp"
 
 using gptq::Index;
 using gptq::model::Method;
@@ -82,6 +83,7 @@ TEST_CASE(
   for (const int bits : {2, 3, 4, 8})
     for (const bool symmetric : {true, false}) {
       if (bits == 2 && symmetric) continue;
+      if (test::sanitized && bits != 4) continue;
       const Run gptq(options(bits, symmetric)),
           rtn(options(bits, symmetric, Method::round_to_nearest));
       const double quantized = perplexity(gptq.out), rounded = perplexity(rtn.out);

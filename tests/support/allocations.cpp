@@ -2,18 +2,11 @@
 
 #include "allocations.hpp"
 
+#include "sanitized.hpp"
+
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define GPTQ_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define GPTQ_TEST_SANITIZED 1
-#endif
 
 #if defined(__GLIBC__) && !defined(GPTQ_TEST_SANITIZED)
 #include <malloc.h>

@@ -13,20 +13,23 @@
 #include <gptq/backend/cpu/pivot_order.hpp>
 #include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host_worker.hpp>
+#include <gptq/config.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/threads.hpp>
 #include <gptq/kernel/lane.hpp>
 
 #include <Eigen/Core>
 
+#include <algorithm>  // std::sort
 #include <atomic>
-#include <cmath>  // std::sqrt
+#include <cmath>    // std::sqrt
+#include <numeric>  // std::iota
 #include <span>
 #include <type_traits>
 #include <utility>  // std::move
 #include <vector>
 
-namespace gptq::backend {
+namespace gptq::backend::inline GPTQ_SIMD {
 
 /// \tparam Executor_  exec::Threads, exec::Serial, exec::OpenMP or your own
 /// \tparam Scalar_    float; double computes everything in double precision at twice the memory and
@@ -251,20 +254,45 @@ class BasicCpu {
   static constexpr Index slice_tokens = 2048;  // converted at a time
   static constexpr Index max_panel_rows = 256;
 
+  /// Each task takes a few neighbouring inputs, whose elements above the diagonal share cache
+  /// lines, and writes whole lines of their rows.
   template <class T>
   HostMatrix<T> arrange_as(const Matrix& from, std::span<const Index> order, double factor,
                            std::span<const double> added) const {
+    constexpr Index together = 16;
     const Index n = from.rows();
     HostMatrix<T> to(n, n);
-    for_strips(n, 32, [&](Index i) {
-      const Index a = order[std::size_t(i)];
-      std::fill_n(to.row(i), i, T(0));
-      for (Index j = i; j < n; ++j) {
-        const Index b = order[std::size_t(j)];
-        to(i, j) =
-            static_cast<T>(factor) * static_cast<T>(from((std::min)(a, b), (std::max)(a, b)));
+    std::vector<Index> position(static_cast<std::size_t>(n));
+    for (Index p = 0; p < n; ++p) position[std::size_t(order[std::size_t(p)])] = p;
+    executor_.parallel_for((n + together - 1) / together, [&](Index task) {
+      const Index first = task * together, count = (std::min)(together, n - first);
+      Index input[together];  // by their place in the result: what is below its diagonal is zero
+      std::iota(input, input + count, first);
+      const auto place = [&](Index i) { return position[std::size_t(input[i])]; };
+      std::sort(input, input + count, [&](Index a, Index b) {
+        return position[std::size_t(a)] < position[std::size_t(b)];
+      });
+      Scalar line[together][together] = {};
+      Index rows = 0;  // that have begun
+      for (Index begin = 0; begin < n; begin += together) {
+        const Index width = (std::min)(together, n - begin);
+        while (rows < count && place(rows) < begin + width) ++rows;
+        for (Index j = 0; j < width; ++j) {
+          const Index b = order[std::size_t(begin + j)];
+          for (Index i = 0; i < rows; ++i)
+            line[i][j] = from((std::min)(input[i], b), (std::max)(input[i], b));
+        }
+        for (Index i = 0; i < rows; ++i) {
+          T* const out = to.row(place(i)) + begin;
+          for (Index j = 0; j < width; ++j)
+            out[j] = static_cast<T>(factor) * static_cast<T>(line[i][j]);
+        }
       }
-      to(i, i) += static_cast<T>(added[std::size_t(i)]);
+      for (Index i = 0; i < count; ++i) {
+        T* const out = to.row(place(i));
+        std::fill_n(out, place(i), T(0));
+        out[place(i)] += static_cast<T>(added[std::size_t(place(i))]);
+      }
     });
     return to;
   }
@@ -289,4 +317,4 @@ class BasicCpu {
 
 using Cpu = BasicCpu<exec::Threads>;
 
-}  // namespace gptq::backend
+}  // namespace gptq::backend::inline GPTQ_SIMD

@@ -39,13 +39,16 @@ Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
   return -1;
 }
 
-/// The largest magnitude in a row of finite numbers.
+/// The largest magnitude in a row; infinite where an element is not finite.
 template <class T>
 double largest_in_row(MatrixView<const T> matrix, Index row) {
-  double value = 0;
+  // Magnitudes are ordered like their bits, numbers that are not finite last.
+  std::uint32_t most = 0;
   for (Index c = 0; c < matrix.cols(); ++c)
-    value = (std::max)(value, std::abs(static_cast<double>(to_float(matrix(row, c)))));
-  return value;
+    most = (std::max)(
+        most,
+        std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) & 0x7fffffffu);
+  return static_cast<double>(std::bit_cast<float>((std::min)(most, 0x7f800000u)));
 }
 
 /// \tparam Scalar  float or double
@@ -60,24 +63,36 @@ class HostWorker {
 
   Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, padded(cols)); }
 
-  /// Rows [first, first + rows) of a weight [out, in], input-major, columns in solving order, dead
-  /// columns as zeros.
+  /// Rows [first, first + rows) of a weight [out, in] in the given unit, a power of two;
+  /// input-major, columns in solving order, dead columns as zeros.
   template <class W>
-  Panel load_panel(MatrixView<const W> weight, Index first, Index rows,
-                   const ColumnLayout& layout) const {
+  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout,
+                   double unit) const {
     const Index n = weight.cols(), width = padded(rows);
-    Panel panel{.first = first, .rows = rows, .weight = Matrix::zeros(n, width)};
-    constexpr Index strip =
-        64;  // columns written at a time: their cache lines stay while the rows go by
-    for (Index begin = 0; begin < n; begin += strip) {
-      const Index end = (std::min)(n, begin + strip);
-      for (Index r = 0; r < rows; ++r)
-        for (Index p = begin; p < end; ++p)
-          panel.weight(p, r) = static_cast<Scalar>(to_float(weight(first + r, layout.column(p))));
-    }
-    for (Index p = 0; p < n; ++p)
+    const auto inverse_unit = static_cast<Scalar>(1 / unit);
+    Panel panel{.first = first, .rows = rows, .unit = unit};
+    // Transposed tile by tile in the weight's own order, where reading and writing both go along
+    // cache lines; then whole rows into the solver's order.
+    constexpr Index side = 16;
+    panel.residual = Matrix(n, width);
+    for (Index row = 0; row < width; row += side)
+      for (Index col = 0; col < n; col += side) {
+        const Index down = std::clamp<Index>(rows - row, 0, side),
+                    across = (std::min)(side, n - col), wide = (std::min)(side, width - row);
+        Scalar tile[side][side] = {};
+        for (Index i = 0; i < down; ++i)
+          for (Index j = 0; j < across; ++j)
+            tile[j][i] =
+                static_cast<Scalar>(to_float(weight(first + row + i, col + j))) * inverse_unit;
+        for (Index j = 0; j < across; ++j)
+          std::copy_n(tile[j], wide, panel.residual.row(col + j) + row);
+      }
+    panel.weight = Matrix(n, width);
+    for (Index p = 0; p < n; ++p) {
       if (layout.dead(p)) std::fill_n(panel.weight.row(p), width, Scalar(0));
-    panel.residual = Matrix::zeros(n, width);
+      else std::copy_n(panel.residual.row(layout.column(p)), width, panel.weight.row(p));
+    }
+    std::fill_n(panel.residual.data(), n * width, Scalar(0));
     panel.scales = Matrix(layout.groups(), width);
     panel.zeros = Matrix(layout.groups(), width);
     panel.codes = Codes(n, width);
@@ -162,8 +177,7 @@ class HostWorker {
     for (Index first = 0; first < layout.columns(); first += of)
       for (Index row = 0; row < panel.weight.cols(); row += Rows) {
         T size[16], rank[16];
-        for (Index k = 0; k < of; ++k)
-          size[k] = abs(load(panel.weight.row(first + k) + row, T{}));
+        for (Index k = 0; k < of; ++k) size[k] = abs(load(panel.weight.row(first + k) + row, T{}));
         kernel::rank_ascending(size, static_cast<int>(of), rank);
         for (Index k = 0; k < of; ++k) {
           const Index p = first + k, g = layout.group()[std::size_t(p)];
@@ -181,12 +195,18 @@ class HostWorker {
   /// columns in its own order.
   void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
                    MatrixView<float> scales, MatrixView<float> zeros) const {
-    for (Index p = 0; p < layout.columns(); ++p)
-      for (Index r = 0; r < panel.rows; ++r)
-        codes(panel.first + r, layout.column(p)) = panel.codes(p, r);
+    const auto unit = static_cast<Scalar>(panel.unit);
+    const MatrixView<std::uint8_t> mine = codes.middle_rows(panel.first, panel.rows);
+    for (Index p = 0; p < layout.columns(); ++p) {
+      const Index c = layout.column(p);
+      if (codes.row_stride() == 1)
+        std::copy_n(panel.codes.row(p), panel.rows, mine.middle_cols(c, 1).data());
+      else
+        for (Index r = 0; r < panel.rows; ++r) mine(r, c) = panel.codes(p, r);
+    }
     for (Index g = 0; g < layout.groups(); ++g)
       for (Index r = 0; r < panel.rows; ++r) {
-        scales(panel.first + r, g) = static_cast<float>(panel.scales(g, r));
+        scales(panel.first + r, g) = static_cast<float>(panel.scales(g, r) * unit);
         zeros(panel.first + r, g) = static_cast<float>(panel.zeros(g, r));
       }
   }

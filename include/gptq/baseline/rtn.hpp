@@ -27,7 +27,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   const MatrixView<const std::remove_const_t<W>> w = weight;
   const Index n = w.cols();
   require_divisible(params, n, name);
-  require_finite(backend, w, name);
+  const double largest = require_finite(backend, w, name), unit = weight_unit(largest);
 
   std::vector<Index> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), Index{0});
@@ -35,15 +35,15 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
 
   QuantizedMatrix<S> result(w.rows(), n, layout.group_size(), scheme);
-  result.set_scale_unit(scale_unit<S>(backend, params.scale_type, w));
-  const auto search = scheme::range_search(params, result.scale_unit());
+  result.set_scale_unit(scale_unit<S>(params.scale_type, largest));
+  const auto search = scheme::range_search(params, result.scale_unit(), unit);
   backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
-    auto panel = worker.load_panel(w, first, rows, layout);
+    auto panel = worker.load_panel(w, first, rows, layout, unit);
     worker.fit(scheme, search, layout, panel.weight, 0, 0, layout.groups(), panel);
     worker.round(scheme, params.sparsity, layout, panel);
     worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
   });
-  require_scales(result, name);
+  result.report().subnormal_scales = check_scales(result, params.scale_type, name);
   return result;
 }
 

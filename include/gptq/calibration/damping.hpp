@@ -145,6 +145,11 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
                    needs_group_index(params) ? Grouping::positions : Grouping::columns);
   const std::span<const Index> order = result.layout.order();
   result.damping.dead_columns = plan.dead_count;
+  if (plan.dead_count == n && hessian.largest() > 0)
+    throw NumericalError(
+        detail::message("activations of up to ", hessian.largest(),
+                        ": their squares vanish in the backend's "
+                        "numbers; scale the activations, or use a backend in double precision"));
 
   Index failed = -1;
   for (double fraction = params.damping;; fraction *= 4) {

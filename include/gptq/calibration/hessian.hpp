@@ -7,7 +7,10 @@
 
 #include <gptq/core/concepts.hpp>
 
-#include <cmath>  // std::isfinite
+#include <algorithm>  // std::max
+#include <cmath>      // std::isfinite
+#include <limits>
+#include <numeric>  // std::accumulate
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -47,6 +50,8 @@ class Hessian {
     hessian.sum_ = hessian.backend_.upload(view);
     hessian.tokens_ = tokens;
     hessian.sequences_ = sequences;
+    for (const double square : hessian.backend_.diagonal(hessian.sum_))
+      hessian.squares_ = (std::max)(hessian.squares_, square);
     return hessian;
   }
 
@@ -78,6 +83,8 @@ class Hessian {
                     other.in_features(), " inputs into one of ", in_features());
     backend_.add(sum_, other.sum_);
     tokens_ += other.tokens_;
+    squares_ += other.squares_;
+    largest_ = (std::max)(largest_, other.largest_);
     sequences_ += other.sequences_;
   }
 
@@ -89,6 +96,9 @@ class Hessian {
   /// Calls of `add` behind it, those of merged Hessians included: the "samples" of the paper's
   /// code.
   double sequences() const { return sequences_; }
+
+  /// The largest activation that `add` has seen.
+  double largest() const { return largest_; }
 
   /// Σ xxᵀ over tokens, not divided, upper triangle, where the backend keeps it.
   const Matrix& sum() const { return sum_; }
@@ -107,17 +117,34 @@ class Hessian {
   void add_weighted(MatrixView<const T> x, const float* token_weights) {
     detail::require(x.cols() == in_features(), "activations have ", x.cols(),
                     " columns, the Hessian has ", in_features(), " inputs");
-    require_finite(backend_, x, "activations");
+    double counted = static_cast<double>(x.rows());
+    if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
+    require_summable(require_finite(backend_, x, "activations"), counted);
     backend_.accumulate(sum_, x, token_weights);
-    if (token_weights)
-      for (Index t = 0; t < x.rows(); ++t) tokens_ += static_cast<double>(token_weights[t]);
-    else tokens_ += static_cast<double>(x.rows());
+    tokens_ += counted;
     sequences_ += 1;
+  }
+
+  /// \throws NumericalError  sums of squares could leave the range of the backend's numbers
+  void require_summable(double largest, double tokens) {
+    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
+    const double squares = squares_ + largest * largest * tokens;
+    if (squares < range) {
+      squares_ = squares;
+      largest_ = (std::max)(largest_, largest);
+      return;
+    }
+    throw NumericalError(detail::message(
+        "activations of up to ", largest, ": the squares of ", tokens,
+        " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
+        "double precision"));
   }
 
   B backend_;
   Matrix sum_;
   double tokens_ = 0, sequences_ = 0;
+  double squares_ = 0;  // a bound on the elements of the sum
+  double largest_ = 0;  // activation
 };
 
 }  // namespace gptq

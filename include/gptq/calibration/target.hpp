@@ -77,7 +77,7 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
                      MatrixView<float>(residual.data(), weight.rows(), n));
   }
   backend.for_panels(weight.rows(), [&](const auto& worker, Index first, Index rows) {
-    auto panel = worker.load_panel(MatrixView<const float>(weight), first, rows, columns);
+    auto panel = worker.load_panel(MatrixView<const float>(weight), first, rows, columns, 1);
     const auto push = [&](const auto& direction, double scale) {
       auto g = worker.gather(direction, factor.layout.order());
       worker.solve_factor(factor.r, g);
@@ -89,7 +89,7 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
     }
     if (mismatch.residual && mismatch.residual_strength > 0) {
       const MatrixView<const float> r(residual.data(), weight.rows(), n);
-      push(worker.load_panel(r, first, rows, columns).weight,
+      push(worker.load_panel(r, first, rows, columns, 1).weight,
            mismatch.residual_strength / mismatch.residual->tokens());
     }
   });

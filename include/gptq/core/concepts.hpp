@@ -12,6 +12,7 @@
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/range.hpp>
 
+#include <cmath>  // std::isfinite
 #include <concepts>
 #include <cstdint>
 #include <span>
@@ -75,8 +76,8 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
                           std::span<const double> per_position,
                           const Index first, const Index last, const Index rows,
                           std::span<const Index> order, const double scale) {
-  // Rows [first, first + rows) of a weight [out, in].
-  { w.load_panel(weight, first, rows, layout) } -> std::same_as<typename W::Panel>;
+  // Rows [first, first + rows) of a weight [out, in], in a unit that is a power of two.
+  { w.load_panel(weight, first, rows, layout, scale) } -> std::same_as<typename W::Panel>;
   // Grids of groups [first, last), from columns given as rows of m, which starts at position rows.
   w.fit(s, search, layout, m, rows, first, last, panel);
   // Rounds positions [first, last) whose corrections are in panel.residual: codes, loss, and in
@@ -135,7 +136,7 @@ concept Backend = std::copyable<B> &&
   b.download(constant, out);
   // row · cols + col of the first element that is not finite, or −1.
   { b.find_non_finite(view) } -> std::same_as<Index>;
-  // The largest magnitude.
+  // The largest magnitude; infinite where an element is not finite.
   { b.largest(view) } -> std::same_as<double>;
   // m += Xᵀ·diag(w)·X for X [tokens, n]; w may be null.
   b.accumulate(m, view, token_weights);
@@ -169,11 +170,13 @@ concept Backend = std::copyable<B> &&
 
 // clang-format on
 
+/// The largest magnitude of a matrix.
 /// \throws NumericalError  names the first element that is not finite
 template <class B, class T>
-void require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
+double require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
+  const double largest = backend.largest(matrix);
+  if (std::isfinite(largest)) return largest;
   const Index at = backend.find_non_finite(matrix);
-  if (at < 0) return;
   const Index row = at / matrix.cols(), col = at % matrix.cols();
   throw NumericalError(detail::message(name, "(", row, ", ", col,
                                        ") = ", to_float(matrix(row, col)), " is not finite"));

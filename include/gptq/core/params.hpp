@@ -69,6 +69,11 @@ constexpr bool has_sign(ScaleType type) {
   return type != ScaleType::fp8_e4m3 && type != ScaleType::power_of_two;
 }
 
+/// The smallest number that has all its digits.
+constexpr float smallest_normal(ScaleType type) {
+  return type == ScaleType::fp16 ? 0x1p-14f : type == ScaleType::fp8_e4m3 ? 0x1p-6f : 0x1p-126f;
+}
+
 /// What happens where the damped Hessian cannot be factored.
 enum class OnFailure {
   error,  ///< throw NumericalError at once

@@ -55,6 +55,9 @@ struct Report {
   double rtn_relative_error = unknown;
   /// Share of weights beyond the ends of their grid, 0..1.
   double clipped = 0;
+  /// Scales below the normal numbers of their type (2⁻¹⁴ for fp16), where it has fewer digits: the
+  /// weights under them are rounded more coarsely than their bits allow.
+  Index subnormal_scales = 0;
   Timings seconds;
   /// Memory the call needed beyond its inputs.
   Index peak_bytes = 0;

@@ -112,7 +112,9 @@ class Threads {
       std::unique_lock lock(mutex_);
       closed_ = true;
       left_.wait(lock, [this] { return inside_ == 0; });
-      if (error_) std::rethrow_exception(error_);
+      // Taken out of here: the caller may go on to read it while a late helper lets the job go.
+      if (const std::exception_ptr error = std::exchange(error_, nullptr))
+        std::rethrow_exception(error);
     }
 
    private:

@@ -5,13 +5,14 @@
 // It answers to the names in arithmetic.hpp, so schemes and kernels do not know how many rows they
 // hold.
 
+#include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/kernel/arithmetic.hpp>
 
 #include <cstdint>
 #include <cstring>  // std::memcpy
 
-namespace gptq::kernel {
+namespace gptq::kernel::inline GPTQ_SIMD {
 
 /// N rows of a column. The compiler's vector type is lowered to what the machine has: one AVX-512
 /// register of 16 floats, two of AVX, four of SSE or NEON.
@@ -78,7 +79,7 @@ Lane<T, N> map(const Lane<T, N>& x, const F& f) {
 template <class T, int N>
 Lane<T, N> power(const Lane<T, N>& x, float exponent) {
   Lane<T, N> y;
-  for (int i = 0; i < N; ++i) y.v[i] = power(x.v[i], exponent);
+  for (int i = 0; i < N; ++i) y.v[i] = kernel::power(x.v[i], exponent);
   return y;
 }
 
@@ -127,4 +128,4 @@ Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index
   return total;
 }
 
-}  // namespace gptq::kernel
+}  // namespace gptq::kernel::inline GPTQ_SIMD

@@ -17,6 +17,7 @@ template <class Matrix, class Codes>
 struct Panel {
   Index first = 0;    ///< first row of the weight
   Index rows = 0;     ///< rows without padding
+  double unit = 1;    ///< of weight, residual and scales: a power of two
   Matrix weight{};    ///< W
   Matrix residual{};  ///< before a column is rounded: Σ D_k R_kj; after: D_j = W_j − Q_j
   Matrix scales{}, zeros{};

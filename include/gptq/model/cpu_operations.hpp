@@ -6,6 +6,7 @@
 
 #include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/config.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
@@ -21,7 +22,7 @@
 #include <utility>  // std::move
 #include <vector>
 
-namespace gptq::model {
+namespace gptq::model::inline GPTQ_SIMD {
 
 /// cos and sin of position · frequency, for rope().
 struct RopeTable {
@@ -283,4 +284,4 @@ class CpuOperations {
   Precision precision_;
 };
 
-}  // namespace gptq::model
+}  // namespace gptq::model::inline GPTQ_SIMD

@@ -28,10 +28,12 @@ struct Grid {
 
 /// How scales are rounded to what is stored of them.
 struct ScaleRounding {
-  GPTQ_HD constexpr ScaleRounding(ScaleType t = ScaleType::fp16, float u = 1) : type(t), unit(u) {}
+  GPTQ_HD constexpr ScaleRounding(ScaleType t = ScaleType::fp16, float u = 1, float w = 1)
+      : type(t), unit(u), weight_unit(w) {}
 
   ScaleType type;
   float unit;  ///< ScaleType::fp8_e4m3: one number per weight that all its scales are shares of
+  float weight_unit;  ///< what weights and scales are counted in: a power of two
 };
 
 namespace detail {
@@ -63,8 +65,9 @@ GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
 template <class T>
 GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
   return map(scale, [&rounding](float x) {
-    const float size = detail::storable(x < 0 ? -x : x, rounding);
-    return x < 0 ? -size : size;
+    const float size = (x < 0 ? -x : x) * rounding.weight_unit;
+    const float rounded = detail::storable(size, rounding) / rounding.weight_unit;
+    return x < 0 ? -rounded : rounded;
   });
 }
 

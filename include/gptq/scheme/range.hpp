@@ -15,10 +15,11 @@ struct RangeSearch {
   ScaleRounding rounding{};
 };
 
-/// \param unit  see ScaleRounding
-inline RangeSearch range_search(const Params& params, float unit) {
-  return {
-      params.range, params.signed_scales && has_sign(params.scale_type), {params.scale_type, unit}};
+/// \param unit, weight_unit  see ScaleRounding
+inline RangeSearch range_search(const Params& params, float unit, double weight_unit) {
+  return {params.range,
+          params.signed_scales && has_sign(params.scale_type),
+          {params.scale_type, unit, static_cast<float>(weight_unit)}};
 }
 
 namespace detail {

@@ -20,7 +20,7 @@
 #include <sys/syscall.h>  // SYS_arch_prctl
 #include <unistd.h>       // syscall
 
-namespace gptq::backend::cpu::amx {
+namespace gptq::backend::inline GPTQ_SIMD::cpu::amx {
 
 /// Whether the processor has tiles and the system lets this process use them.
 inline bool available() {
@@ -278,6 +278,6 @@ inline void multiply(MatrixView<float> c, const Operand& left, const Operand& ri
   }
 }
 
-}  // namespace gptq::backend::cpu::amx
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu::amx
 
 #endif  // GPTQ_AMX

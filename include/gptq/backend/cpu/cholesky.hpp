@@ -6,8 +6,10 @@
 // that the paper uses.
 
 #include <gptq/backend/cpu/maps.hpp>
+#include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/config.hpp>
 
 #include <Eigen/Core>
 
@@ -15,14 +17,15 @@
 #include <limits>
 #include <vector>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 template <class Scalar, class Executor>
 class ReversedCholesky {
  public:
   /// Factors the upper triangle of `h` in place; what is below the diagonal is neither read nor
   /// kept.
-  ReversedCholesky(const Executor& executor, HostMatrix<Scalar>& h) : executor_(executor), h_(h) {}
+  ReversedCholesky(const Executor& executor, HostMatrix<Scalar>& h)
+      : executor_(executor), h_(h), inverse_((h.rows() + leaf - 1) / leaf * leaf, leaf) {}
 
   /// The position of the pivot that was not positive, or -1.
   Index run() {
@@ -33,18 +36,29 @@ class ReversedCholesky {
   }
 
  private:
-  static constexpr Index leaf = 64;    // columns factored without a matrix product
-  static constexpr Index strip = 128;  // rows of a triangular solve done as one task
+  static constexpr Index leaf = 64;  // columns factored without a matrix product
+
+  MatrixView<Scalar> part(Index row, Index col, Index rows, Index cols) {
+    return h_.view().block(row, col, rows, cols);
+  }
+
+  /// h[row.., col..] -= h[row.., from..]·h[col.., from..]ᵀ over `depth` columns.
+  void subtract(Index row, Index col, Index rows, Index cols, Index from, Index depth) {
+    const auto left = part(row, from, rows, depth), right = part(col, from, cols, depth);
+    add_product<Sign::minus, Scalar>(part(row, col, rows, cols), left.transposed(),
+                                     right.transposed());
+  }
 
   /// Factors the diagonal block [begin, end): the trailing half first, then what it leaves of the
   /// leading half.
   Index factor(Index begin, Index end) {
     if (end - begin <= leaf) return factor_leaf(begin, end);
-    const Index middle = begin + ((end - begin) / 2 + leaf - 1) / leaf * leaf;
+    const Index middle = half(begin, end);
     if (const Index failed = factor(middle, end); failed >= 0) return failed;
     const Index rows = middle - begin, cols = end - middle;
 
     // R₁₂ = H₁₂·R₂₂⁻ᵀ: rows are independent.
+    const Index strip = std::clamp<Index>(rows / 8 / leaf * leaf, leaf, 4 * leaf);
     executor_.parallel_for((rows + strip - 1) / strip, [&](Index i) {
       solve(begin + i * strip, (std::min)(strip, rows - i * strip), middle, end);
     });
@@ -52,9 +66,7 @@ class ReversedCholesky {
     const auto tiles = upper_tiles(rows, tile_size(rows));
     executor_.parallel_for(static_cast<Index>(tiles.size()), [&](Index i) {
       const Tile& t = tiles[std::size_t(i)];
-      block(h_, begin + t.row, begin + t.col, t.rows, t.cols).noalias() -=
-          block(h_, begin + t.row, middle, t.rows, cols) *
-          block(h_, begin + t.col, middle, t.cols, cols).transpose();
+      subtract(begin + t.row, begin + t.col, t.rows, t.cols, middle, cols);
     });
     return factor(begin, middle);
   }
@@ -62,20 +74,22 @@ class ReversedCholesky {
   /// X·R₂₂ᵀ = X in place for `rows` rows of columns [begin, end), R₂₂ the factor of that diagonal
   /// block.
   void solve(Index row, Index rows, Index begin, Index end) {
-    if (end - begin <= leaf) {
-      auto x = block(h_, row, begin, rows, end - begin);
-      block(h_, begin, begin, end - begin, end - begin)
-          .template triangularView<Eigen::Upper>()
-          .transpose()
-          .template solveInPlace<Eigen::OnTheRight>(x);
-      return;
-    }
-    const Index middle = begin + ((end - begin) / 2 + leaf - 1) / leaf * leaf;
+    if (end - begin <= leaf) return solve_leaf(row, rows, begin, end);
+    const Index middle = half(begin, end);
     solve(row, rows, middle, end);
-    block(h_, row, begin, rows, middle - begin).noalias() -=
-        block(h_, row, middle, rows, end - middle) *
-        block(h_, begin, middle, middle - begin, end - middle).transpose();
+    subtract(row, begin, rows, middle - begin, middle, end - middle);
     solve(row, rows, begin, middle);
+  }
+
+  static Index half(Index begin, Index end) {
+    return begin + ((end - begin) / 2 + leaf - 1) / leaf * leaf;
+  }
+
+  /// X ← X·R⁻ᵀ with the inverse of a block on the diagonal.
+  void solve_leaf(Index row, Index rows, Index begin, Index end) {
+    auto x = block(h_, row, begin, rows, end - begin);
+    const RowMajor<Scalar> copy = x;
+    x.noalias() = copy * block(inverse_, begin, 0, end - begin, end - begin).transpose();
   }
 
   Index factor_leaf(Index begin, Index end) {
@@ -91,12 +105,17 @@ class ReversedCholesky {
       for (Index i = begin; i < k; ++i)
         for (Index j = i; j < k; ++j) h_(i, j) -= column[i - begin] * column[j - begin];
     }
+    const Index size = end - begin;
+    auto x = block(inverse_, begin, 0, size, size);
+    x.setIdentity();
+    block(h_, begin, begin, size, size).template triangularView<Eigen::Upper>().solveInPlace(x);
     return -1;
   }
 
   const Executor& executor_;
   HostMatrix<Scalar>& h_;
+  HostMatrix<Scalar> inverse_;  // of the factors of the blocks on the diagonal, one below the other
   std::vector<Scalar> diagonal_;  // of H, before
 };
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

@@ -5,10 +5,11 @@
 
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/config.hpp>
 
 #include <Eigen/Core>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 /// X with R·X = I, upper triangular, zeros below. Column strip [c, c + w) of X needs no row behind
 /// c + w; its blocks are found from the last to the first: X_b = R_bb⁻¹·(I_b − Σ_{k>b} R_bk·X_k).
@@ -33,4 +34,4 @@ HostMatrix<Scalar> inverse(const Executor& executor, const HostMatrix<Scalar>& r
   return x;
 }
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

@@ -4,10 +4,11 @@
 // Blocks of row-major matrices as Eigen sees them.
 
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/config.hpp>
 
 #include <Eigen/Core>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 template <class Scalar>
 using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -37,4 +38,4 @@ ConstMap<Scalar> block(const HostMatrix<Scalar>& matrix, Index row, Index col, I
   return map(matrix.view().block(row, col, rows, cols));
 }
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

@@ -7,6 +7,7 @@
 
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/host_matrix.hpp>
+#include <gptq/config.hpp>
 
 #include <Eigen/Core>
 
@@ -14,7 +15,7 @@
 #include <cmath>      // std::sqrt
 #include <vector>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 /// \param h  symmetric, upper triangle; overwritten
 template <class Executor>
@@ -62,4 +63,4 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
   return order;
 }
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

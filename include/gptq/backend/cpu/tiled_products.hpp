@@ -8,11 +8,12 @@
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
+#include <gptq/config.hpp>
 
 #include <algorithm>  // std::min
 #include <type_traits>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 /// Whether a product is computed on matrix tiles: it may be, and they are there.
 template <class Scalar>
@@ -183,4 +184,4 @@ void multiply_transposed(const Executor& executor, MatrixView<float> y, MatrixVi
   }
 }
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

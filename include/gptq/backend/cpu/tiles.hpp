@@ -4,12 +4,13 @@
 // Tiles: how the upper triangle of a symmetric matrix is cut into rectangles that threads compute
 // on their own. The cut depends on the size alone, never on the number of threads.
 
+#include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
 
 #include <algorithm>  // std::min
 #include <vector>
 
-namespace gptq::backend::cpu {
+namespace gptq::backend::inline GPTQ_SIMD::cpu {
 
 struct Tile {
   Index row, col, rows, cols;
@@ -46,4 +47,4 @@ inline std::vector<Tile> upper_tiles(Index n, Index size) {
 /// A tile size that leaves enough tiles for many threads and is large enough for a fast product.
 inline Index tile_size(Index n) { return std::clamp<Index>((n / 6 + 63) / 64 * 64, 64, 512); }
 
-}  // namespace gptq::backend::cpu
+}  // namespace gptq::backend::inline GPTQ_SIMD::cpu

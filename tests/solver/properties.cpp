@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+
+// What holds for any layer and any choice: random shapes, sizes, spectra and parameters from seeds.
+
+#include "../support/catch.hpp"
+#include "../support/layer.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <type_traits>
+#include <vector>
+
+using gptq::Groups;
+using gptq::Index;
+using gptq::MatrixView;
+using gptq::Order;
+using gptq::Params;
+using gptq::Range;
+using gptq::Solver;
+using gptq::scheme::Affine;
+using gptq::scheme::Asymmetric;
+using gptq::scheme::Int4;
+using gptq::scheme::NF4;
+using test::Layer;
+using test::Matrix;
+using test::quantize;
+using Cpu = gptq::backend::Cpu;
+using Reference = gptq::backend::Reference;
+
+namespace {
+
+class Dice {
+ public:
+  explicit Dice(int seed) : random_(static_cast<std::uint32_t>(seed)) {}
+  Index pick(Index low, Index high) {
+    return low + static_cast<Index>(random_() % static_cast<unsigned>(high - low + 1));
+  }
+  bool chance(Index one_in) { return pick(1, one_in) == 1; }
+  template <class T>
+  T among(std::initializer_list<T> values) {
+    return values.begin()[pick(0, static_cast<Index>(values.size()) - 1)];
+  }
+
+ private:
+  std::mt19937 random_;
+};
+
+/// A layer with, by chance: one row, one column, fewer tokens than inputs, outliers of 1e4, dead
+/// and duplicate inputs, rows that are all equal or all zero.
+Layer any_layer(Dice& dice, int seed) {
+  const test::LayerOptions o{.out = dice.chance(8) ? 1 : dice.pick(1, 40),
+                             .in = dice.chance(8) ? 1 : dice.pick(1, 150),
+                             .tokens = dice.pick(1, 300),
+                             .seed = static_cast<std::uint32_t>(seed),
+                             .correlation = 0.1 * static_cast<double>(dice.pick(0, 9)),
+                             .outlier = std::pow(10.0, static_cast<double>(dice.pick(0, 4)))};
+  Layer layer = test::random_layer(o);
+  const auto input = [&](Index c, const auto& value) {
+    for (Index t = 0; t < o.tokens; ++t) layer.activations(t, c) = value(t);
+  };
+  if (dice.chance(3)) input(dice.pick(0, o.in - 1), [](Index) { return 0.0; });
+  if (dice.chance(3)) {
+    const Index from = dice.pick(0, o.in - 1);
+    input(dice.pick(0, o.in - 1), [&](Index t) { return layer.activations(t, from); });
+  }
+  const auto row = [&](Index r, double factor) {
+    const double value = layer.weight(0, 0);
+    for (Index c = 0; c < o.in; ++c) layer.weight(r, c) = value * factor;
+  };
+  if (dice.chance(4)) row(dice.pick(0, o.out - 1), 1);
+  if (dice.chance(4)) row(dice.pick(0, o.out - 1), 0);
+  test::round_to_float(layer);
+  return layer;
+}
+
+Params any_params(Dice& dice, Index in_features) {
+  Params p;
+  p.group_size = dice.among<Index>({-1, 4, 16, 32, 128});
+  p.allow_tail_group = true;
+  p.order = dice.among({Order::natural, Order::act, Order::group_aware, Order::min_pivot});
+  p.groups = dice.among({Groups::fixed, Groups::dynamic});
+  p.solver = dice.among({Solver::left_looking, Solver::lazy_batch});
+  p.range = dice.among({Range::minmax, Range::mse, Range::weighted});
+  p.block_size = dice.among<Index>({4, 16, 128});
+  p.damping = dice.among({0.01, 0.1, 1e-4});
+  p.damping_rule = dice.among({gptq::DampingRule::mean_diagonal, gptq::DampingRule::own_diagonal});
+  p.factor_in_double = dice.chance(3);
+  p.scale_type = gptq::ScaleType::fp32;
+  if (p.order == Order::natural && in_features % 4 == 0 && dice.chance(2)) p.sparsity = {2, 4};
+  return p;
+}
+
+/// Calls f with one of the schemes.
+template <class F>
+void with_scheme(Dice& dice, const F& f) {
+  switch (dice.pick(0, 5)) {
+    case 0: return f(Affine<2>{});
+    case 1: return f(Affine<3>{});
+    case 2: return f(Int4{});
+    case 3: return f(Affine<8>{});
+    case 4: return f(Asymmetric<4>{});
+    default: return f(NF4{});
+  }
+}
+
+}  // namespace
+
+TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
+  const int seed = GENERATE(range(0, 400));
+  Dice dice(seed);
+  const Layer layer = any_layer(dice, seed);
+  const Params params = any_params(dice, layer.weight.cols);
+  INFO(layer.weight.rows << " x " << layer.weight.cols << ", " << layer.activations.rows
+                         << " tokens, order " << static_cast<int>(params.order) << ", groups "
+                         << static_cast<int>(params.groups) << " of " << params.group_size
+                         << ", solver " << static_cast<int>(params.solver));
+  with_scheme(dice, [&](auto scheme) {
+    using S = decltype(scheme);
+    const auto q = quantize<S, Cpu>(layer, params);
+    for (Index r = 0; r < q.rows(); ++r) {
+      for (Index g = 0; g < q.groups(); ++g) {
+        REQUIRE(std::isfinite(q.scales()(r, g)));
+        REQUIRE(q.scales()(r, g) != 0);
+      }
+      for (Index c = 0; c < q.cols(); ++c) REQUIRE(q.codes()(r, c) <= S::max_code);
+    }
+
+    // The losses are those of the weights that a reader gets.
+    const Matrix h = test::hessian_of(layer), d = test::error_of_weight(layer, q);
+    const double energy = test::quadratic_form(layer.weight, h);
+    CHECK(q.report().loss ==
+          Approx(test::quadratic_form(d, h)).epsilon(1e-2).margin(1e-5 * energy));
+    double columns = 0;
+    for (const double loss : q.column_loss()) {
+      REQUIRE(loss >= 0);
+      columns += loss;
+    }
+    CHECK(q.report().damped_loss == Approx(columns));
+
+    // Inputs that were never used cost nothing and hold nothing.
+    Index dead = 0;
+    for (Index c = 0; c < q.cols(); ++c) {
+      if (h(c, c) != 0) continue;
+      ++dead;
+      for (Index r = 0; r < q.rows(); ++r) REQUIRE(q(r, c) == 0);
+    }
+    CHECK(q.report().damping.dead_columns == dead);
+
+    if (!params.sparsity.dense())
+      for (Index r = 0; r < q.rows(); ++r)
+        for (Index c = 0; c < q.cols(); c += 4)
+          REQUIRE((q(r, c) == 0) + (q(r, c + 1) == 0) + (q(r, c + 2) == 0) + (q(r, c + 3) == 0) >=
+                  2);
+
+    // Threads only share the work.
+    const auto again = quantize<S, Cpu>(layer, params, Cpu(gptq::exec::Threads(3)));
+    CHECK(test::code_differences(q, again) == 0);
+    CHECK(q.report().damped_loss == again.report().damped_loss);
+  });
+}
+
+TEST_CASE("a weight that is not clipped misses by half a step at most: the loss has that bound",
+          "[solver][property][identity]") {
+  const int seed = GENERATE(range(1000, 1100));
+  Dice dice(seed);
+  const Layer layer = any_layer(dice, seed);
+  Params params = any_params(dice, layer.weight.cols);
+  params.groups = Groups::fixed;
+  params.sparsity = {};
+  const auto hessian = test::calibrate<Reference>(layer);
+  const gptq::Quantizer<Asymmetric<4>, Reference> quantizer(params);
+  const auto factor = quantizer.factorize(hessian);
+  const auto q = quantizer.quantize(layer.w(), factor);
+  if (q.report().clipped > 0) return;  // compensated weights may leave their grid
+  for (Index p = 0; p < q.cols(); ++p) {
+    const Index c = factor.layout.column(p);
+    if (factor.layout.dead(p)) continue;
+    double bound = 0;
+    for (Index r = 0; r < q.rows(); ++r) {
+      const double s =
+          static_cast<double>(q.scales()(r, q.group_index()[static_cast<std::size_t>(c)]));
+      bound += s * s / 4 * factor.layout.pivots()[static_cast<std::size_t>(p)];
+    }
+    CHECK(q.column_loss()[static_cast<std::size_t>(c)] <= bound * (1 + 1e-6));
+  }
+}
+
+TEST_CASE("a weight times a power of two has the same codes, from 1e-30 to 1e30",
+          "[solver][property]") {
+  const int seed = GENERATE(range(2000, 2060));
+  Dice dice(seed);
+  const Layer layer = any_layer(dice, seed);
+  const Params params = any_params(dice, layer.weight.cols);
+  with_scheme(dice, [&](auto scheme) {
+    using S = decltype(scheme);
+    const auto hessian = test::calibrate<Cpu>(layer);
+    const gptq::Quantizer<S, Cpu> quantizer(params);
+    const auto plain = quantizer.quantize(layer.w(), hessian);
+    for (const int exponent : {-95, -20, 20, 100}) {
+      INFO("2^" << exponent);
+      std::vector<float> scaled = layer.weight_f;
+      for (float& w : scaled) w = std::ldexp(w, exponent);
+      const auto q = quantizer.quantize(
+          MatrixView<const float>(scaled.data(), layer.weight.rows, layer.weight.cols), hessian);
+      CHECK(test::code_differences(plain, q) == 0);
+      const double squared = std::ldexp(1.0, 2 * exponent);
+      CHECK(q.report().damped_loss == Approx(plain.report().damped_loss * squared));
+      for (Index r = 0; r < q.rows(); ++r)
+        for (Index g = 0; g < q.groups(); ++g)
+          // Groups of zeros alone have a grid of their own, in any unit.
+          if (plain.scales()(r, g) * static_cast<float>(S::max_code) < 1.5f)
+            REQUIRE(q.scales()(r, g) == std::ldexp(plain.scales()(r, g), exponent));
+    }
+  });
+}
+
+TEST_CASE("activations whose squares leave the range of the numbers are refused",
+          "[solver][property][errors]") {
+  Layer layer = test::random_layer({.out = 4, .in = 32, .tokens = 60});
+  const auto scaled = [&](float factor) {
+    std::vector<float> x = layer.activations_f;
+    for (float& v : x) v *= factor;
+    return x;
+  };
+  const auto plain = quantize<Int4, Cpu>(layer, {.group_size = 16});
+  for (const float factor : {0x1p-40f, 0x1p40f}) {
+    const auto x = scaled(factor);
+    gptq::Hessian<Cpu> hessian(32);
+    hessian.add(MatrixView<const float>(x.data(), 60, 32));
+    const auto q = gptq::Quantizer<Int4, Cpu>({.group_size = 16}).quantize(layer.w(), hessian);
+    CHECK(test::code_differences(plain, q) == 0);
+  }
+  const auto large = scaled(1e25f), small = scaled(1e-30f);
+  gptq::Hessian<Cpu> hessian(32);
+  CHECK_THROWS_WITH(hessian.add(MatrixView<const float>(large.data(), 60, 32)),
+                    ContainsSubstring("may not fit the backend's numbers"));
+  CHECK(hessian.tokens() == 0);
+  hessian.add(MatrixView<const float>(small.data(), 60, 32));
+  CHECK_THROWS_WITH((gptq::Quantizer<Int4, Cpu>({.group_size = 16}).quantize(layer.w(), hessian)),
+                    ContainsSubstring("their squares vanish"));
+  // In double precision both have room.
+  using Double = gptq::backend::BasicCpu<gptq::exec::Threads, double>;
+  for (const auto& x : {large, small}) {
+    gptq::Hessian<Double> exact(32);
+    exact.add(MatrixView<const float>(x.data(), 60, 32));
+    const auto q = gptq::Quantizer<Int4, Double>({.group_size = 16}).quantize(layer.w(), exact);
+    CHECK(test::code_differences(plain, q) <= 1);
+  }
+}
+
+TEST_CASE("conditions from 1e2 to 1e10: single precision keeps up, and nothing is silent",
+          "[solver][property]") {
+  constexpr Index n = 96, out = 12, tokens = 200;
+  for (const double exponent : {2.0, 4.0, 6.0, 7.0, 8.0, 10.0})
+    for (const double damping : {0.01, 1e-6}) {
+      INFO("condition 1e" << exponent << ", damping " << damping);
+      Layer layer = test::random_layer({.out = out, .in = n, .tokens = tokens, .outlier = 1});
+      // X = Z·D·Q: Z noise, D falling from 1 to the root of the condition, Q a rotation of all
+      // inputs (products of reflections).
+      std::mt19937 random(7);
+      std::normal_distribution<double> normal;
+      for (double& x : layer.activations.data) x = normal(random);
+      for (Index t = 0; t < tokens; ++t)
+        for (Index c = 0; c < n; ++c)
+          layer.activations(t, c) *=
+              std::pow(10.0, -exponent / 2 * static_cast<double>(c) / static_cast<double>(n - 1));
+      for (int reflection = 0; reflection < 3; ++reflection) {
+        std::vector<double> axis(n);
+        double norm = 0;
+        for (double& v : axis) v = normal(random), norm += v * v;
+        for (Index t = 0; t < tokens; ++t) {
+          double along = 0;
+          for (Index c = 0; c < n; ++c)
+            along += layer.activations(t, c) * axis[static_cast<std::size_t>(c)];
+          for (Index c = 0; c < n; ++c)
+            layer.activations(t, c) -= 2 * along / norm * axis[static_cast<std::size_t>(c)];
+        }
+      }
+      test::round_to_float(layer);
+      Params params{.group_size = 32};
+      params.damping = damping;
+      params.estimate_condition = true;
+      const auto fast = quantize<Int4, Cpu>(layer, params);
+      const auto exact = quantize<Int4, Reference>(layer, params);
+      CHECK(std::isfinite(fast.report().loss));
+      CHECK(fast.report().damping.fraction >= damping);
+      CHECK(fast.report().damping.condition > 1);
+      // Hardly damped, compensation can push weights off their grids, which costs more than it
+      // repairs.
+      if (damping == 0.01) CHECK(fast.report().relative_error < fast.report().rtn_relative_error);
+      if (exponent <= 7 && fast.report().damping.retries == 0)
+        CHECK(fast.report().damped_loss <= 1.02 * exact.report().damped_loss);
+      if (exponent <= 7) CHECK(fast.report().damping.retries == 0);
+    }
+}
