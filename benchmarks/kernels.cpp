@@ -140,6 +140,19 @@ void solve(benchmark::State& state, int kind) {
       benchmark::Counter(fit / threads / static_cast<double>(state.iterations()));
 }
 
+/// The search for scales alone, one group after the other. 54 grids are tried per group at about 8
+/// operations per weight.
+void range_search(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index m = state.range(1), n = state.range(2);
+  const Cpu backend{gptq::exec::Threads(threads)};
+  const Matrix weight = random_matrix(m, n, 5);
+  for (auto _ : state)
+    benchmark::DoNotOptimize(
+        gptq::baseline::round_to_nearest<Int4>(weight.view(), Params{}, backend));
+  report(state, threads, 54.0 * 8 * static_cast<double>(m * n));
+}
+
 /// 128 experts of one shape, eight Hessians taking turns.
 void experts(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
@@ -199,6 +212,7 @@ void add_all() {
   add(
       "hessian/split", [](auto& state) { add_hessian(state, Precision::split); }, inputs);
   add("factorize", factorize, inputs);
+  add("range_search", range_search, layers);
   add(
       "solve/search", [](auto& state) { solve(state, 0); }, layers);
   add(

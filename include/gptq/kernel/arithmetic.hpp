@@ -47,6 +47,10 @@ requires std::is_floating_point_v<T> GPTQ_HD inline T map(T x, const F& f) {
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD inline T round_even(T x) { return std::nearbyint(x); }
 
+/// The same for |x| below 2²².
+template <class T>
+requires std::is_floating_point_v<T> GPTQ_HD inline T round_small(T x) { return std::nearbyint(x); }
+
 /// x clamped to [low, high]; `low` where x is not a number, so the result can always be stored.
 template <class T>
 GPTQ_HD constexpr T clamp(const T& x, const T& low, const T& high) {

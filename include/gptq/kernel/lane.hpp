@@ -84,14 +84,18 @@ Lane<T, N> power(const Lane<T, N>& x, float exponent) {
 }
 
 /// Ties to even. Adding 1.5·2²³ (2⁵² for double) shifts the fraction out of the mantissa, and the
-/// adder rounds it the same way; the clamp keeps larger numbers, which are integers anyway, out of
-/// the trick.
+/// adder rounds it the same way.
+template <class T, int N>
+Lane<T, N> round_small(const Lane<T, N>& x) {
+  constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
+  return (x + Lane<T, N>(magic)) - Lane<T, N>(magic);
+}
+
+/// Larger numbers are integers anyway, and keep out of the trick.
 template <class T, int N>
 Lane<T, N> round_even(const Lane<T, N>& x) {
-  constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
   constexpr T limit = sizeof(T) == 4 ? T(0x1p22) : T(0x1p51);
-  const Lane<T, N> rounded = (x + Lane<T, N>(magic)) - Lane<T, N>(magic);
-  return select(abs(x) < Lane<T, N>(limit), rounded, x);
+  return select(abs(x) < Lane<T, N>(limit), round_small(x), x);
 }
 
 template <class T, int N>

@@ -39,6 +39,12 @@ struct Affine {
                     T(0), T(max_code));
   }
 
+  /// For the search of ranges: the nearest number of the grid to x, both in units of the scale.
+  template <class T>
+  GPTQ_HD T nearest_level(const T& x, const Grid<T>& grid) const {
+    return round_small(clamp<T>(x, -grid.zero, T(max_code) - grid.zero));
+  }
+
   template <class T>
   GPTQ_HD T decode(const T& code, const Grid<T>& grid) const {
     return grid.scale * (code - grid.zero);

@@ -17,7 +17,7 @@ namespace gptq::scheme {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
 using kernel::abs, kernel::clamp, kernel::map, kernel::max, kernel::min, kernel::power,
-    kernel::round_even, kernel::select;
+    kernel::round_even, kernel::round_small, kernel::select;
 
 /// What a scheme needs to turn a code into a weight. T is a number, or a lane of them.
 template <class T>

@@ -24,18 +24,35 @@ inline RangeSearch range_search(const Params& params, float unit, double weight_
 
 namespace detail {
 
+/// Schemes whose levels are plain numbers find the nearest one to x / scale in a few operations.
+/// (Between two that are equally near, `encode` may choose the other.)
+template <class S, class T>
+concept HasLevels = requires(const S scheme, const T x, const Grid<T> grid) {
+  scheme.nearest_level(x, grid);
+};
+
 /// Σ_j d_j (w_j − q_j)², the loss that the solver would see if these columns were rounded to
 /// `grid`.
 template <class S, class T, class Column, class Weight>
 GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column,
                     const Weight& weight, Index count) {
   T loss(0);
-  for (Index j = 0; j < count; ++j) {
-    const T x = column(j);
-    const T error = x - scheme.decode(scheme.encode(x, grid), grid);
-    loss += T(weight(j)) * error * error;
+  if constexpr (HasLevels<S, T>) {
+    const T inverse = T(1) / grid.scale;
+    for (Index j = 0; j < count; ++j) {
+      const T x = column(j) * inverse;
+      const T error = x - scheme.nearest_level(x, grid);
+      loss += T(weight(j)) * error * error;
+    }
+    return loss * grid.scale * grid.scale;
+  } else {
+    for (Index j = 0; j < count; ++j) {
+      const T x = column(j);
+      const T error = x - scheme.decode(scheme.encode(x, grid), grid);
+      loss += T(weight(j)) * error * error;
+    }
+    return loss;
   }
-  return loss;
 }
 
 /// The scale that is best for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes
