@@ -29,7 +29,8 @@
 #include <utility>  // std::move
 #include <vector>
 
-namespace gptq::backend::inline GPTQ_SIMD {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
 
 /// \tparam Executor_  exec::Threads, exec::Serial, exec::OpenMP or your own
 /// \tparam Scalar_    float; double computes everything in double precision at twice the memory and
@@ -317,4 +318,5 @@ class BasicCpu {
 
 using Cpu = BasicCpu<exec::Threads>;
 
-}  // namespace gptq::backend::inline GPTQ_SIMD
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

@@ -12,7 +12,8 @@
 #include <cstdint>
 #include <cstring>  // std::memcpy
 
-namespace gptq::kernel::inline GPTQ_SIMD {
+namespace gptq::kernel {
+inline namespace GPTQ_SIMD {
 
 /// N rows of a column. The compiler's vector type is lowered to what the machine has: one AVX-512
 /// register of 16 floats, two of AVX, four of SSE or NEON.
@@ -132,4 +133,5 @@ Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index
   return total;
 }
 
-}  // namespace gptq::kernel::inline GPTQ_SIMD
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::kernel

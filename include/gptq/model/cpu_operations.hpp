@@ -22,7 +22,8 @@
 #include <utility>  // std::move
 #include <vector>
 
-namespace gptq::model::inline GPTQ_SIMD {
+namespace gptq::model {
+inline namespace GPTQ_SIMD {
 
 /// cos and sin of position · frequency, for rope().
 struct RopeTable {
@@ -284,4 +285,5 @@ class CpuOperations {
   Precision precision_;
 };
 
-}  // namespace gptq::model::inline GPTQ_SIMD
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::model

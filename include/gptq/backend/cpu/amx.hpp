@@ -20,7 +20,9 @@
 #include <sys/syscall.h>  // SYS_arch_prctl
 #include <unistd.h>       // syscall
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu::amx {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu::amx {
 
 /// Whether the processor has tiles and the system lets this process use them.
 inline bool available() {
@@ -278,6 +280,8 @@ inline void multiply(MatrixView<float> c, const Operand& left, const Operand& ri
   }
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu::amx
+}  // namespace cpu::amx
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend
 
 #endif  // GPTQ_AMX

@@ -17,7 +17,9 @@
 #include <limits>
 #include <vector>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 template <class Scalar, class Executor>
 class ReversedCholesky {
@@ -118,4 +120,6 @@ class ReversedCholesky {
   std::vector<Scalar> diagonal_;  // of H, before
 };
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

@@ -9,7 +9,9 @@
 
 #include <Eigen/Core>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 /// X with R·X = I, upper triangular, zeros below. Column strip [c, c + w) of X needs no row behind
 /// c + w; its blocks are found from the last to the first: X_b = R_bb⁻¹·(I_b − Σ_{k>b} R_bk·X_k).
@@ -34,4 +36,6 @@ HostMatrix<Scalar> inverse(const Executor& executor, const HostMatrix<Scalar>& r
   return x;
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

@@ -8,7 +8,9 @@
 
 #include <Eigen/Core>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 template <class Scalar>
 using RowMajor = Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -38,4 +40,6 @@ ConstMap<Scalar> block(const HostMatrix<Scalar>& matrix, Index row, Index col, I
   return map(matrix.view().block(row, col, rows, cols));
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

@@ -13,7 +13,9 @@
 #include <cstring>      // std::memcpy
 #include <type_traits>  // std::integral_constant
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 namespace detail {
 
@@ -209,4 +211,6 @@ void add_product(MatrixView<Scalar> c, MatrixView<const Scalar> a, MatrixView<co
     }
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

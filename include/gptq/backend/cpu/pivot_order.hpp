@@ -15,7 +15,9 @@
 #include <cmath>      // std::sqrt
 #include <vector>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 /// \param h  symmetric, upper triangle; overwritten
 template <class Executor>
@@ -63,4 +65,6 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
   return order;
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

@@ -13,7 +13,9 @@
 #include <algorithm>  // std::min
 #include <type_traits>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 /// Whether a product is computed on matrix tiles: it may be, and they are there.
 template <class Scalar>
@@ -184,4 +186,6 @@ void multiply_transposed(const Executor& executor, MatrixView<float> y, MatrixVi
   }
 }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend

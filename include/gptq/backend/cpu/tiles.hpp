@@ -10,7 +10,9 @@
 #include <algorithm>  // std::min
 #include <vector>
 
-namespace gptq::backend::inline GPTQ_SIMD::cpu {
+namespace gptq::backend {
+inline namespace GPTQ_SIMD {
+namespace cpu {
 
 struct Tile {
   Index row, col, rows, cols;
@@ -47,4 +49,6 @@ inline std::vector<Tile> upper_tiles(Index n, Index size) {
 /// A tile size that leaves enough tiles for many threads and is large enough for a fast product.
 inline Index tile_size(Index n) { return std::clamp<Index>((n / 6 + 63) / 64 * 64, 64, 512); }
 
-}  // namespace gptq::backend::inline GPTQ_SIMD::cpu
+}  // namespace cpu
+}  // namespace GPTQ_SIMD
+}  // namespace gptq::backend
