@@ -5,6 +5,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/paper.hpp"
 
 using gptq::Index;
 using gptq::MatrixView;
@@ -12,6 +13,7 @@ using gptq::Order;
 using gptq::Params;
 using gptq::baseline::Dense;
 using gptq::scheme::Affine;
+using test::damped;
 using test::Layer;
 using test::Matrix;
 using Reference = gptq::backend::Reference;
@@ -19,14 +21,6 @@ using Reference = gptq::backend::Reference;
 namespace {
 
 MatrixView<const double> view(const Matrix& m) { return {m.data.data(), m.rows, m.cols}; }
-
-Matrix damped(const Layer& layer, double damping = 0.01) {
-  Matrix h = test::hessian_of(layer);
-  double mean = 0;
-  for (Index i = 0; i < h.rows; ++i) mean += h(i, i) / static_cast<double>(h.rows);
-  for (Index i = 0; i < h.rows; ++i) h(i, i) += damping * mean;
-  return h;
-}
 
 double loss_of(const Layer& layer, const Dense& changed, const Matrix& h) {
   Matrix d(layer.weight.rows, layer.weight.cols);
@@ -109,14 +103,9 @@ TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, under every order and in both 
       const auto hessian = test::calibrate<Reference>(layer);
       const auto factor = gptq::damped_factor(hessian, params);
       const auto q = gptq::Quantizer<TestType, Reference>(params).quantize(layer.w(), hessian);
-      const auto round = [&](Index r, Index c, double x) {
-        const Index g = q.group_index()[static_cast<std::size_t>(c)];
-        const gptq::scheme::Grid<double> grid{static_cast<double>(q.scales()(r, g)),
-                                              static_cast<double>(q.zeros()(r, g))};
-        return q.scheme().decode(q.scheme().encode(x, grid), grid);
-      };
-      const auto obq = gptq::baseline::optimal_brain_quantize(
-          view(layer.weight), view(damped(layer)), round, factor.layout.order());
+      const auto obq =
+          gptq::baseline::optimal_brain_quantize(view(layer.weight), view(damped(layer)),
+                                                 test::round_on_grids_of(q), factor.layout.order());
       for (Index r = 0; r < 6; ++r)
         for (Index c = 0; c < 28; ++c)
           CHECK(static_cast<double>(q(r, c)) == Approx(obq.weight(r, c)).margin(1e-6));

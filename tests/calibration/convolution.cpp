@@ -4,8 +4,8 @@
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/numbers.hpp"
 
-#include <random>
 #include <vector>
 
 using gptq::Convolution;
@@ -14,18 +14,11 @@ using gptq::Index;
 using gptq::MatrixView;
 using gptq::scheme::Int4;
 using test::Matrix;
+using test::random_numbers;
 using Cpu = gptq::backend::Cpu;
 using Reference = gptq::backend::Reference;
 
 namespace {
-
-std::vector<float> random_numbers(Index count, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(static_cast<std::size_t>(count));
-  for (float& x : numbers) x = normal(random);
-  return numbers;
-}
 
 /// The convolution itself, from its definition: output [out, positions].
 Matrix convolve(const Convolution& s, const std::vector<float>& weight, Index out,

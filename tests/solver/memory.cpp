@@ -5,8 +5,8 @@
 #include "../support/allocations.hpp"
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/numbers.hpp"
 
-#include <random>
 #include <vector>
 
 using gptq::Index;
@@ -17,18 +17,11 @@ using gptq::Params;
 using gptq::Solver;
 using gptq::scheme::Int4;
 using test::Allocations;
+using test::random_numbers;
 using Cpu = gptq::backend::Cpu;
 using Reference = gptq::backend::Reference;
 
 namespace {
-
-std::vector<float> random_numbers(Index count) {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(static_cast<std::size_t>(count));
-  for (float& x : numbers) x = normal(random);
-  return numbers;
-}
 
 struct Variant {
   const char* name;

@@ -41,14 +41,8 @@ template <class S>
 Matrix paper_weights(const Layer& layer, const Params& params, const gptq::QuantizedMatrix<S>& q) {
   const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
   const auto order = factor.layout.order();
-  return test::paper_gptq(
-      layer.weight, damped_hessian(layer, params), {order.begin(), order.end()},
-      [&](Index r, Index c, double x) {
-        const auto g = static_cast<Index>(q.group_index()[static_cast<std::size_t>(c)]);
-        const gptq::scheme::Grid<double> grid{static_cast<double>(q.scales()(r, g)),
-                                              static_cast<double>(q.zeros()(r, g))};
-        return q.scheme().decode(q.scheme().encode(x, grid), grid);
-      });
+  return test::paper_gptq(layer.weight, damped_hessian(layer, params), {order.begin(), order.end()},
+                          test::round_on_grids_of(q));
 }
 
 template <class S>

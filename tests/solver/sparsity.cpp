@@ -91,20 +91,12 @@ Index fewest_zeros(const gptq::QuantizedMatrix<S>& q, Index of) {
 TEMPLATE_TEST_CASE("zeros are chosen as the loop with an explicit inverse chooses them",
                    "[solver][sparsity][oracle]", Int4, Asymmetric<3>, NF4, Float4) {
   const Layer layer = random_layer({.out = 10, .in = 48, .tokens = 90, .correlation = 0.7});
-  Matrix h = test::hessian_of(layer);
-  double mean = 0;
-  for (Index i = 0; i < h.rows; ++i) mean += h(i, i) / static_cast<double>(h.rows);
-  for (Index i = 0; i < h.rows; ++i) h(i, i) += 0.01 * mean;
+  const Matrix h = test::damped(layer);
   for (const Sparsity sparsity : {Sparsity{2, 4}, Sparsity{1, 2}, Sparsity{3, 8}, Sparsity{8, 16}})
     for (const Solver solver : {Solver::left_looking, Solver::lazy_batch}) {
       INFO(sparsity.zeros << " of " << sparsity.of << ", solver " << static_cast<int>(solver));
       const auto q = quantize<TestType, Reference>(layer, sparse(sparsity, solver));
-      const auto expected = sparse_gptq(layer.weight, h, sparsity, [&](Index r, Index c, double x) {
-        const Index g = q.group_index()[static_cast<std::size_t>(c)];
-        const gptq::scheme::Grid<double> grid{static_cast<double>(q.scales()(r, g)),
-                                              static_cast<double>(q.zeros()(r, g))};
-        return q.scheme().decode(q.scheme().encode(x, grid), grid);
-      });
+      const auto expected = sparse_gptq(layer.weight, h, sparsity, test::round_on_grids_of(q));
       for (Index r = 0; r < q.rows(); ++r)
         for (Index c = 0; c < q.cols(); ++c)
           CHECK(static_cast<double>(q(r, c)) == Approx(expected(r, c)).margin(1e-6));

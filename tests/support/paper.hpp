@@ -61,4 +61,25 @@ inline Matrix paper_gptq(Matrix weight, const Matrix& damped, const std::vector<
   return out;
 }
 
+/// H with a fraction of its mean diagonal added, as Params::damping has it.
+inline Matrix damped(const Layer& layer, double fraction = 0.01) {
+  Matrix h = hessian_of(layer);
+  double mean = 0;
+  for (Index i = 0; i < h.rows; ++i) mean += h(i, i) / static_cast<double>(h.rows);
+  for (Index i = 0; i < h.rows; ++i) h(i, i) += fraction * mean;
+  return h;
+}
+
+/// round(row, column, value) to the nearest number of the grid that `q` has there. `q` must live as
+/// long as it.
+template <class S>
+auto round_on_grids_of(const gptq::QuantizedMatrix<S>& q) {
+  return [&q](Index r, Index c, double x) {
+    const Index g = q.group_index()[static_cast<std::size_t>(c)];
+    const gptq::scheme::Grid<double> grid{static_cast<double>(q.scales()(r, g)),
+                                          static_cast<double>(q.zeros()(r, g))};
+    return q.scheme().decode(q.scheme().encode(x, grid), grid);
+  };
+}
+
 }  // namespace test
