@@ -117,25 +117,24 @@ void factorize(benchmark::State& state) {
   report(state, threads, size * size * size / 3);
 }
 
-/// \param kind  what is timed: 0 the solve with the range search, 1 the solve with min-max, 2 the
-///              factorization too
-void solve(benchmark::State& state, int kind) {
+/// \param factorize  whether that is timed too
+void solve(benchmark::State& state, gptq::Range range, bool factorize) {
   const int threads = static_cast<int>(state.range(0));
   const Index m = state.range(1), n = state.range(2);
   const auto hessian = hessian_of(n, Cpu(gptq::exec::Threads(threads)));
   const Matrix weight = random_matrix(m, n, 5);
   Params params = solve_only();
-  if (kind == 1) params.range = gptq::Range::minmax;
+  params.range = range;
   const Quantizer<Int4, Cpu> quantizer(params);
   const auto factor = quantizer.factorize(hessian);
   double fit = 0;
   for (auto _ : state) {
-    const auto quantized = kind == 2 ? quantizer.quantize(weight.view(), hessian)
+    const auto quantized = factorize ? quantizer.quantize(weight.view(), hessian)
                                      : quantizer.quantize(weight.view(), factor);
     fit += quantized.report().seconds.fit;
   }
   const auto rows = static_cast<double>(m), size = static_cast<double>(n);
-  report(state, threads, rows * size * size + (kind == 2 ? size * size * size / 3 : 0.0));
+  report(state, threads, rows * size * size + (factorize ? size * size * size / 3 : 0.0));
   state.counters["fit_s"] =
       benchmark::Counter(fit / threads / static_cast<double>(state.iterations()));
 }
@@ -203,7 +202,7 @@ void add_all() {
         if (all == 1) break;
       }
   };
-  using gptq::Precision;
+  using gptq::Precision, gptq::Range;
   const std::vector<std::vector<Index>> inputs{{1152}, {4096}, {14336}};
   const std::vector<std::vector<Index>> layers{
       {4096, 4096}, {14336, 4096}, {4096, 14336}, {4304, 1152}};
@@ -214,11 +213,13 @@ void add_all() {
   add("factorize", factorize, inputs);
   add("range_search", range_search, layers);
   add(
-      "solve/search", [](auto& state) { solve(state, 0); }, layers);
+      "solve/search", [](auto& state) { solve(state, Range::weighted, false); }, layers);
   add(
-      "solve/minmax", [](auto& state) { solve(state, 1); }, layers);
+      "solve/minmax", [](auto& state) { solve(state, Range::minmax, false); }, layers);
   add(
-      "factorize+solve/search", [](auto& state) { solve(state, 2); }, layers);
+      "factorize+solve/search", [](auto& state) { solve(state, Range::weighted, true); }, layers);
+  add(
+      "factorize+solve/minmax", [](auto& state) { solve(state, Range::minmax, true); }, layers);
   add("experts", experts, {{}});
   add("decoder/single", [](auto& state) { decoder_product(state, Precision::single); },
       {{576, 576}, {1536, 576}, {4096, 4096}});

@@ -52,6 +52,18 @@ TEST_CASE("floats between two halves go to the nearer one and ties to the even o
   }
 }
 
+TEST_CASE("rounding to a half without storing it gives the same float", "[half]") {
+  const auto same = [](float x) {
+    const float rounded = gptq::round_to_float16(x), stored = gptq::to_float(gptq::to_float16(x));
+    if (std::isnan(stored)) REQUIRE(std::isnan(rounded));
+    else REQUIRE(std::bit_cast<std::uint32_t>(rounded) == std::bit_cast<std::uint32_t>(stored));
+  };
+  // All exponents and signs, and of the mantissas those around each decision.
+  for (std::uint32_t high = 0; high < 0x80000u; ++high)
+    for (const std::uint32_t low : {0x0u, 0x1u, 0xfffu, 0x1000u, 0x1001u, 0x1fffu})
+      same(std::bit_cast<float>((high << 13) | low));
+}
+
 TEST_CASE("what is too large for a half becomes infinite from 65520 on", "[half]") {
   CHECK(gptq::to_float(gptq::to_float16(65519.9f)) == 65504.0f);
   CHECK(std::isinf(gptq::to_float(gptq::to_float16(65520.0f))));

@@ -45,6 +45,24 @@ TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]",
     for (int i = 0; i < 5; ++i) sum += static_cast<double>(x[i]), below += x[i] < y[i];
     CHECK(kernel::sum(a, 5) == sum);
     CHECK(kernel::count(a, a < b, 5) == below);
+    for (int i = 5; i < Lane::size; ++i) sum += static_cast<double>(x[i]), below += x[i] < y[i];
+    CHECK(kernel::sum(a, Lane::size) == Catch::Approx(sum).epsilon(1e-12).margin(1e-9));
+    CHECK(kernel::count(a, a < b, Lane::size) == below);
+    CHECK(any(a < b) == (below > 0));
+    CHECK_FALSE(any(a < a));
+    std::uint8_t codes[Lane::size];
+    kernel::store_codes(codes, kernel::clamp<Lane>(round_even(a), Lane(0), Lane(255)));
+    for (int i = 0; i < Lane::size; ++i)
+      CHECK(codes[i] == kernel::clamp<T>(std::nearbyint(x[i]), 0, 255));
+  }
+}
+
+TEST_CASE("one row among many is any", "[lane]") {
+  using Lane = kernel::Lane<float, 16>;
+  for (int i = 0; i < Lane::size; ++i) {
+    float x[Lane::size] = {};
+    x[i] = 1;
+    CHECK(any(kernel::load(x, Lane{}) > Lane(0)));
   }
 }
 

@@ -13,8 +13,9 @@
 #include <gptq/kernel/rank.hpp>
 #include <gptq/scheme/range.hpp>
 
-#include <bit>    // std::bit_cast
-#include <cmath>  // std::isfinite
+#include <bit>      // std::bit_cast
+#include <cmath>    // std::isfinite
+#include <cstring>  // std::memcpy
 #include <span>
 
 namespace gptq::backend {
@@ -107,15 +108,16 @@ class HostWorker {
            const Matrix& source, Index base, Index first, Index last, Panel& panel) const {
     for (Index g = first; g < last; ++g) {
       const std::span<const Index> members = layout.members(g);
-      const auto importance = [&](Index j) {
-        return static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]);
-      };
+      const auto count = static_cast<Index>(members.size());
+      Matrix values(count, Rows), pivots(1, count);
+      for (Index j = 0; j < count; ++j)
+        pivots(0, j) = static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]);
+      const auto importance = [&](Index j) { return pivots(0, j); };
       for (Index row = 0; row < source.cols(); row += Rows) {
-        const auto column = [&](Index j) {
-          return load(source.row(members[std::size_t(j)] - base) + row, T{});
-        };
-        const auto grid = scheme::fit_grid<T>(scheme, column, importance,
-                                              static_cast<Index>(members.size()), search);
+        for (Index j = 0; j < count; ++j)
+          copy_lane(source.row(members[std::size_t(j)] - base) + row, values.row(j));
+        const auto column = [&](Index j) { return load(values.row(j), T{}); };
+        const auto grid = scheme::fit_grid<T>(scheme, column, importance, count, search);
         store(panel.scales.row(g) + row, grid.scale);
         store(panel.zeros.row(g) + row, grid.zero);
       }
@@ -127,21 +129,35 @@ class HostWorker {
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              const Matrix& factor, Index first, Index last, Panel& panel) const {
-    const kernel::ColumnBlock<Scalar> block{.width = last - first,
-                                            .stride = panel.weight.cols(),
-                                            .weight = panel.weight.row(first),
-                                            .residual = panel.residual.row(first),
-                                            .codes = panel.codes.row(first),
-                                            .factor = factor.row(first) + first,
-                                            .factor_stride = factor.cols(),
-                                            .scales = panel.scales.data(),
-                                            .zeros = panel.zeros.data(),
-                                            .grid_stride = panel.scales.cols(),
-                                            .group = layout.group().data() + first,
-                                            .sparsity = sparsity};
+    // Lane by lane in a copy that lies close together: a column of the panel is some power of two
+    // behind the one before, and many of them share few places of the cache.
+    const Index width = last - first;
+    Matrix values(2 * width, Rows);
+    Codes codes(width, Rows);
+    kernel::ColumnBlock<Scalar> block{.width = width,
+                                      .stride = Rows,
+                                      .weight = values.row(0),
+                                      .residual = values.row(width),
+                                      .codes = codes.data(),
+                                      .factor = factor.row(first) + first,
+                                      .factor_stride = factor.cols(),
+                                      .grid_stride = panel.scales.cols(),
+                                      .group = layout.group().data() + first,
+                                      .sparsity = sparsity};
     kernel::ColumnSums sums{.loss = panel.loss.data() + first};
-    for (Index row = 0; row < panel.weight.cols(); row += Rows)
-      kernel::solve_block<T, Form>(scheme, block, row, panel.rows - row, sums);
+    for (Index row = 0; row < panel.weight.cols(); row += Rows) {
+      for (Index j = 0; j < width; ++j) {
+        copy_lane(panel.weight.row(first + j) + row, values.row(j));
+        copy_lane(panel.residual.row(first + j) + row, values.row(width + j));
+      }
+      block.scales = panel.scales.data() + row;
+      block.zeros = panel.zeros.data() + row;
+      kernel::solve_block<T, Form>(scheme, block, panel.rows - row, sums);
+      for (Index j = 0; j < width; ++j) {
+        copy_lane(values.row(width + j), panel.residual.row(first + j) + row);
+        std::memcpy(panel.codes.row(first + j) + row, codes.row(j), Rows);
+      }
+    }
     panel.clipped += sums.clipped;
   }
 
@@ -253,6 +269,8 @@ class HostWorker {
   }
 
  private:
+  static void copy_lane(const Scalar* from, Scalar* to) { store(to, load(from, T{})); }
+
   static Index padded(Index rows) { return (rows + Rows - 1) / Rows * Rows; }
 };
 

@@ -67,4 +67,18 @@ GPTQ_HD constexpr float16 to_float16(float x) {
   return {static_cast<std::uint16_t>(sign | half)};
 }
 
+/// to_float(to_float16(x)), branch-free, so that a loop over an array becomes vector code.
+GPTQ_HD constexpr float round_to_float16(float x) {
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
+  const std::uint32_t magnitude = bits & 0x7fffffffu;
+  const std::uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & ~0x1fffu;
+  // As in to_float16: the last place of floats in [½, 1) is the unit of subnormal halves.
+  const float subnormal = (std::bit_cast<float>(magnitude) + 0.5f) - 0.5f;
+  std::uint32_t rounded =
+      magnitude < 0x38800000u ? std::bit_cast<std::uint32_t>(subnormal) : normal;
+  rounded = magnitude < 0x477ff000u ? rounded : 0x7f800000u;
+  rounded = magnitude > 0x7f800000u ? 0x7fc00000u : rounded;
+  return std::bit_cast<float>((bits & 0x80000000u) | rounded);
+}
+
 }  // namespace gptq

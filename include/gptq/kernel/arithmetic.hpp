@@ -21,6 +21,9 @@ requires std::is_floating_point_v<T> GPTQ_HD constexpr T select(bool condition, 
   return condition ? yes : no;
 }
 
+/// Whether a comparison holds in any row of a lane; here there is one.
+GPTQ_HD constexpr bool any(bool condition) { return condition; }
+
 /// Returns b where a is not a number.
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD constexpr T min(T a, T b) { return a < b ? a : b; }

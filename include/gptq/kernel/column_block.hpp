@@ -16,8 +16,8 @@
 
 namespace gptq::kernel {
 
-/// A block of columns, all rows of it. Memory is input-major: column j of all rows is contiguous
-/// and starts at j · stride, so a lane of neighbouring rows is one load.
+/// A block of columns for one lane of neighbouring rows. Memory is input-major: column j of the
+/// lane starts at j · stride and is one load.
 template <class Scalar>
 struct ColumnBlock {
   Index width = 0;                 ///< columns in the block
@@ -27,7 +27,7 @@ struct ColumnBlock {
   std::uint8_t* codes = nullptr;   ///< out
   const Scalar* factor = nullptr;  ///< diagonal block of R or of R⁻¹, row-major
   Index factor_stride = 0;
-  const Scalar* scales = nullptr;  ///< of group g: scales[g · grid_stride + row]
+  const Scalar* scales = nullptr;  ///< of group g: scales[g · grid_stride]
   const Scalar* zeros = nullptr;
   Index grid_stride = 0;
   const Index* group = nullptr;  ///< of column j
@@ -94,8 +94,8 @@ struct LazyBatch {
 /// Ranks the columns of a sparsity pattern that starts at `first` by what they would cost as zeros,
 /// (√d_j·|v_j|)², v_j the weights as all columns before the pattern have left them.
 template <class Form, class T, class Scalar>
-GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, Index row,
-                        const T* correction, T* rank) {
+GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* correction,
+                        T* rank) {
   const int count = static_cast<int>(block.sparsity.of);
   const auto factor = [&](Index i, Index k) {
     return block.factor[(first + i) * block.factor_stride + first + k];
@@ -103,26 +103,26 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, Index row
   T cost[16];
   Form::changes(correction, count, factor, cost);
   for (int k = 0; k < count; ++k) {
-    const T weight = load(block.weight + (first + k) * block.stride + row, T{});
+    const T weight = load(block.weight + (first + k) * block.stride, T{});
     cost[k] = abs(weight + cost[k]) * T(static_cast<Scalar>(Form::root_cost(factor(k, k))));
   }
   rank_ascending(cost, count, rank);
 }
 
-/// Rounds `Width` columns from `first` on, for the rows of one lane T that starts at `row`. The
+/// Rounds `Width` columns from `first` on, for one lane T. The
 /// corrections of these columns stay in registers: each rounded column adds to those behind it at
 /// once. Where the block is sparse, `of` divides Width.
 template <int Width, bool Sparse, class T, class Form, class S, class Scalar>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first,
-                           Index row, Index rows, ColumnSums& sums) {
+                           Index rows, ColumnSums& sums) {
   const auto factor = [&](Index k, Index j) {
     return T(block.factor[k * block.factor_stride + j]);
   };
   T correction[Width];
   for (int j = 0; j < Width; ++j)
-    correction[j] = load(block.residual + (first + j) * block.stride + row, T{});
+    correction[j] = load(block.residual + (first + j) * block.stride, T{});
   for (Index k = 0; k < first; ++k) {
-    const T carried = load(block.residual + k * block.stride + row, T{});
+    const T carried = load(block.residual + k * block.stride, T{});
     for (int j = 0; j < Width; ++j) correction[j] += carried * factor(k, first + j);
   }
   [[maybe_unused]] T rank[Width];  // of what the columns of a pattern would cost as zeros
@@ -130,12 +130,12 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const Index column = first + j;
     if constexpr (Sparse)
       if (j % static_cast<int>(block.sparsity.of) == 0)
-        rank_costs<Form>(block, column, row, correction + j, rank + j);
-    const Index group = block.group[column] * block.grid_stride + row;
+        rank_costs<Form>(block, column, correction + j, rank + j);
+    const Index group = block.group[column] * block.grid_stride;
     const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
     const Scalar pivot = block.factor[column * block.factor_stride + column];
 
-    const T weight = load(block.weight + column * block.stride + row, T{});
+    const T weight = load(block.weight + column * block.stride, T{});
     const T target = Form::target(weight, correction[j], pivot);
     T wanted = target;
     if constexpr (Sparse)
@@ -145,8 +145,8 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const T carried = Form::carry(weight, target, rounded, pivot);
     for (int k = j + 1; k < Width; ++k) correction[k] += carried * factor(column, first + k);
 
-    store(block.residual + column * block.stride + row, carried);
-    store_codes(block.codes + column * block.stride + row, code);
+    store(block.residual + column * block.stride, carried);
+    store_codes(block.codes + column * block.stride, code);
     const T miss = target - rounded;
     const double root_cost = Form::root_cost(pivot);
     sums.loss[column] += root_cost * root_cost * sum(miss * miss, rows);
@@ -157,25 +157,24 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
 
 /// All columns of a block for one lane of rows, of which `rows` are real and the rest padding.
 template <class T, class Form, class S, class Scalar>
-GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Index row, Index rows,
+GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Index rows,
                          ColumnSums& sums) {
   constexpr int width = 16;
   Index first = 0;
   if (block.sparsity.dense()) {
     for (; first + width <= block.width; first += width)
-      solve_columns<width, false, T, Form>(scheme, block, first, row, rows, sums);
+      solve_columns<width, false, T, Form>(scheme, block, first, rows, sums);
     for (; first < block.width; ++first)
-      solve_columns<1, false, T, Form>(scheme, block, first, row, rows, sums);
+      solve_columns<1, false, T, Form>(scheme, block, first, rows, sums);
     return;
   }
   for (; first + width <= block.width; first += width)
-    solve_columns<width, true, T, Form>(scheme, block, first, row, rows, sums);
+    solve_columns<width, true, T, Form>(scheme, block, first, rows, sums);
   if (block.width - first >= 8)
-    solve_columns<8, true, T, Form>(scheme, block, first, row, rows, sums), first += 8;
+    solve_columns<8, true, T, Form>(scheme, block, first, rows, sums), first += 8;
   if (block.width - first >= 4)
-    solve_columns<4, true, T, Form>(scheme, block, first, row, rows, sums), first += 4;
-  if (block.width - first >= 2)
-    solve_columns<2, true, T, Form>(scheme, block, first, row, rows, sums);
+    solve_columns<4, true, T, Form>(scheme, block, first, rows, sums), first += 4;
+  if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, rows, sums);
 }
 
 }  // namespace gptq::kernel

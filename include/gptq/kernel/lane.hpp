@@ -9,6 +9,12 @@
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/kernel/arithmetic.hpp>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
+#include <array>
+#include <bit>  // std::bit_cast
 #include <cstdint>
 #include <cstring>  // std::memcpy
 
@@ -43,6 +49,16 @@ struct Lane {
     decltype(Vector{} < Vector{}) v;
     friend Mask operator&(const Mask& a, const Mask& b) { return {a.v & b.v}; }
     friend Mask operator|(const Mask& a, const Mask& b) { return {a.v | b.v}; }
+    friend bool any(const Mask& a) {
+#ifdef __AVX512F__
+      if constexpr (sizeof(a.v) == 64)
+        return _mm512_test_epi64_mask(__m512i(a.v), __m512i(a.v)) != 0;
+#endif
+      const auto words = std::bit_cast<std::array<std::uint64_t, sizeof(a.v) / 8>>(a.v);
+      std::uint64_t all = 0;
+      for (const std::uint64_t word : words) all |= word;
+      return all != 0;
+    }
   };
   friend Mask operator<(const Lane& a, const Lane& b) { return {a.v < b.v}; }
   friend Mask operator>(const Lane& a, const Lane& b) { return {a.v > b.v}; }
@@ -65,16 +81,33 @@ Lane<T, N> max(const Lane<T, N>& a, const Lane<T, N>& b) {
   return select(a > b, a, b);
 }
 
+#ifdef __AVX512F__
+// One instruction each; compilers make two of a comparison and a choice.
+inline Lane<float, 16> min(const Lane<float, 16>& a, const Lane<float, 16>& b) {
+  return Lane<float, 16>(_mm512_min_ps(a.v, b.v));
+}
+inline Lane<float, 16> max(const Lane<float, 16>& a, const Lane<float, 16>& b) {
+  return Lane<float, 16>(_mm512_max_ps(a.v, b.v));
+}
+#endif
+
 template <class T, int N>
 Lane<T, N> abs(const Lane<T, N>& x) {
   return select(x < Lane<T, N>(0), -x, x);
 }
 
+template <class T, int N>
+Lane<T, N> load(const T* from, const Lane<T, N>& /*kind*/) {
+  Lane<T, N> x;
+  std::memcpy(&x.v, from, sizeof(x.v));
+  return x;
+}
+
 template <class T, int N, class F>
 Lane<T, N> map(const Lane<T, N>& x, const F& f) {
-  Lane<T, N> y;
-  for (int i = 0; i < N; ++i) y.v[i] = static_cast<T>(f(static_cast<float>(x.v[i])));
-  return y;
+  auto rows = std::bit_cast<std::array<T, N>>(x.v);
+  for (T& row : rows) row = static_cast<T>(f(static_cast<float>(row)));
+  return load(rows.data(), x);
 }
 
 template <class T, int N>
@@ -100,36 +133,51 @@ Lane<T, N> round_even(const Lane<T, N>& x) {
 }
 
 template <class T, int N>
-Lane<T, N> load(const T* from, const Lane<T, N>& /*kind*/) {
-  Lane<T, N> x;
-  std::memcpy(&x.v, from, sizeof(x.v));
-  return x;
-}
-
-template <class T, int N>
 void store(T* to, const Lane<T, N>& x) {
   std::memcpy(to, &x.v, sizeof(x.v));
 }
 
 template <class T, int N>
 void store_codes(std::uint8_t* to, const Lane<T, N>& x) {
-  for (int i = 0; i < N; ++i) to[i] = static_cast<std::uint8_t>(static_cast<int>(x.v[i]));
+  const auto values = std::bit_cast<std::array<T, N>>(x.v);
+  for (int i = 0; i < N; ++i)
+    to[i] = static_cast<std::uint8_t>(static_cast<int>(values[std::size_t(i)]));
 }
+
+#ifdef __AVX512F__
+inline void store_codes(std::uint8_t* to, const Lane<float, 16>& x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(x.v)));
+}
+#endif
 
 /// Sum over the first `rows` rows.
 template <class T, int N>
 double sum(const Lane<T, N>& x, Index rows) {
   double total = 0;
-  for (Index i = 0; i < N && i < rows; ++i) total += x.v[i];
-  return total;
+  if (rows < N) {
+    for (Index i = 0; i < rows; ++i) total += x.v[i];
+    return total;
+  }
+  // The second half on the first, until one is left: additions that do not wait for each other.
+  double parts[N];
+  const auto values = std::bit_cast<std::array<T, N>>(x.v);
+  for (int i = 0; i < N; ++i) parts[i] = static_cast<double>(values[std::size_t(i)]);
+#pragma GCC unroll 8
+  for (int half = N / 2; half > 0; half /= 2)
+#pragma GCC unroll 16
+    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
+  return parts[0];
 }
 
 /// How many of the first `rows` rows a mask selects.
 template <class T, int N>
 Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index rows) {
   static_cast<void>(kind);
-  Index total = 0;
-  for (Index i = 0; i < N && i < rows; ++i) total += mask.v[i] != 0;
+  int total = 0;
+  if (rows < N)
+    for (Index i = 0; i < rows; ++i) total += mask.v[i] != 0;
+  else
+    for (int i = 0; i < N; ++i) total -= static_cast<int>(mask.v[i]);
   return total;
 }
 

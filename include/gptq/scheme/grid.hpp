@@ -16,7 +16,7 @@
 namespace gptq::scheme {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
-using kernel::abs, kernel::clamp, kernel::map, kernel::max, kernel::min, kernel::power,
+using kernel::abs, kernel::any, kernel::clamp, kernel::map, kernel::max, kernel::min, kernel::power,
     kernel::round_even, kernel::round_small, kernel::select;
 
 /// What a scheme needs to turn a code into a weight. T is a number, or a lane of them.
@@ -42,7 +42,7 @@ namespace detail {
 GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
   const auto at_least = [](float x, float least) { return x < least ? least : x; };
   switch (rounding.type) {
-    case ScaleType::fp16: return at_least(to_float(to_float16(scale)), 0x1p-24f);
+    case ScaleType::fp16: return at_least(round_to_float16(scale), 0x1p-24f);
     case ScaleType::bf16: return at_least(to_float(to_bfloat16(scale)), FLT_MIN);
     case ScaleType::fp8_e4m3: {
       const int ordinal = Float8E4M3::ordinal(scale / rounding.unit);
@@ -64,11 +64,17 @@ GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
 /// smallest number of the type instead, so that a grid never divides by zero.
 template <class T>
 GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
-  return map(scale, [&rounding](float x) {
-    const float size = (x < 0 ? -x : x) * rounding.weight_unit;
-    const float rounded = detail::storable(size, rounding) / rounding.weight_unit;
-    return x < 0 ? -rounded : rounded;
-  });
+  const auto rounded_by = [&](const auto& storable) {
+    return map(scale, [&](float x) {
+      const float rounded =
+          storable((x < 0 ? -x : x) * rounding.weight_unit) / rounding.weight_unit;
+      return x < 0 ? -rounded : rounded;
+    });
+  };
+  // The usual type on its own: range searches round millions of scales, here as vector code.
+  if (rounding.type == ScaleType::fp16)
+    return rounded_by([](float x) { return detail::storable(x, ScaleRounding(ScaleType::fp16)); });
+  return rounded_by([&](float x) { return detail::storable(x, rounding); });
 }
 
 }  // namespace gptq::scheme

@@ -6,6 +6,8 @@
 
 #include <gptq/scheme/grid.hpp>
 
+#include <limits>
+
 namespace gptq::scheme {
 
 /// How a group's range is searched; taken from Params.
@@ -32,27 +34,26 @@ concept HasLevels = requires(const S scheme, const T x, const Grid<T> grid) {
 };
 
 /// Σ_j d_j (w_j − q_j)², the loss that the solver would see if these columns were rounded to
-/// `grid`.
+/// `grid`; or, where it is no less than `best` in any row, some part of it that is not either.
 template <class S, class T, class Column, class Weight>
 GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column,
-                    const Weight& weight, Index count) {
+                    const Weight& weight, Index count, const T& best) {
+  constexpr bool levels = HasLevels<S, T>;
+  const T inverse = levels ? T(1) / grid.scale : T(1);
+  const auto error = [&](Index j) {
+    const T x = column(j) * inverse;
+    if constexpr (levels) return x - scheme.nearest_level(x, grid);
+    else return x - scheme.decode(scheme.encode(x, grid), grid);
+  };
+  const T unit = levels ? grid.scale * grid.scale : T(1);
+  constexpr Index step = 16;
   T loss(0);
-  if constexpr (HasLevels<S, T>) {
-    const T inverse = T(1) / grid.scale;
-    for (Index j = 0; j < count; ++j) {
-      const T x = column(j) * inverse;
-      const T error = x - scheme.nearest_level(x, grid);
-      loss += T(weight(j)) * error * error;
-    }
-    return loss * grid.scale * grid.scale;
-  } else {
-    for (Index j = 0; j < count; ++j) {
-      const T x = column(j);
-      const T error = x - scheme.decode(scheme.encode(x, grid), grid);
-      loss += T(weight(j)) * error * error;
-    }
-    return loss;
+  for (Index first = 0; first < count; first += step) {
+    const Index last = first + step < count ? first + step : count;
+    for (Index j = first; j < last; ++j) loss += T(weight(j)) * error(j) * error(j);
+    if (!any(loss * unit < best)) break;
   }
+  return loss * unit;
 }
 
 /// The scale that is best for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes
@@ -127,11 +128,12 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
   Grid<T> best = scheme.fit(low, high, search.rounding);
   if (search.range == Range::minmax) return best;
 
-  const auto loss_of = [&](const Grid<T>& grid) {
-    return detail::grid_loss(scheme, grid, column, weight, count);
-  };
   const int variants = S::signed_variants && !search.signed_scales ? 1 : S::variants;
-  T best_loss = loss_of(best);
+  T best_loss = T(std::numeric_limits<float>::infinity());
+  const auto loss_of = [&](const Grid<T>& grid) {
+    return detail::grid_loss(scheme, grid, column, weight, count, best_loss);
+  };
+  best_loss = loss_of(best);
   T best_factor(1);
   const auto consider = [&](const T& factor, int variant) {
     const Grid<T> grid =
