@@ -180,8 +180,8 @@ class Quantizer {
       auto panel = worker.load_panel(w, first, rows, factor.layout, unit);
       solver::solve_panel<S, B>(worker, scheme_, factor, params_, search, panel, report.seconds);
       report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
-      report.column_loss = std::move(panel.loss);
-      report.clipped = panel.clipped;
+      report.column_loss = worker.column_loss(panel);
+      report.clipped = worker.clipped(panel);
       worker.store_panel(panel, factor.layout, result.codes(), result.scales(), result.zeros());
       if (params_.measure_baseline)
         solver::measure_baseline<S, B>(worker, scheme_, factor, params_.sparsity, search.rounding,

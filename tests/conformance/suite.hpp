@@ -112,7 +112,7 @@ void test_backend(const B& backend, double tolerance) {
           for (Index k = 0; k <= j; ++k) x += w(k, q) * r(k, j);
           energy += x * x;
         }
-      CHECK(worker.energy(factor, panel.weight) == Approx(energy).epsilon(10 * tolerance));
+      CHECK(worker.energy(factor, panel.weight, rows) == Approx(energy).epsilon(10 * tolerance));
       if (n < 5) return;
       const Index half = n / 2;
       worker.propagate(panel.residual, half, n - half, factor, panel.weight, 0, half);

@@ -95,8 +95,8 @@ class BasicCpu {
       x = (r.template triangularView<Eigen::Upper>() * x).eval();
     }
 
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major
-    double energy(const Matrix& factor, const Matrix& a) const {
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major
+    double energy(const Matrix& factor, const Matrix& a, Index rows) const {
       constexpr Index width = 256;
       const Index n = a.rows();
       cpu::RowMajor<Scalar> y(width, a.cols());
@@ -111,7 +111,8 @@ class BasicCpu {
         if (b > 0)
           cpu::add_product(MatrixView<Scalar>(y.data(), count, a.cols()),
                            factor.view().block(0, b, b, count), a.view().middle_rows(0, b));
-        for (Index j = 0; j < count; ++j) total += static_cast<double>(out.row(j).squaredNorm());
+        for (Index j = 0; j < count; ++j)
+          total += static_cast<double>(out.row(j).head(rows).squaredNorm());
       }
       return total;
     }

@@ -152,7 +152,8 @@ class HostWorker {
       }
       block.scales = panel.scales.data() + row;
       block.zeros = panel.zeros.data() + row;
-      kernel::solve_block<T, Form>(scheme, block, panel.rows - row, sums);
+      sums.rows = panel.rows - row;
+      kernel::solve_block<T, Form>(scheme, block, sums);
       for (Index j = 0; j < width; ++j) {
         copy_lane(values.row(width + j), panel.residual.row(first + j) + row);
         std::memcpy(panel.codes.row(first + j) + row, codes.row(j), Rows);
@@ -189,23 +190,26 @@ class HostWorker {
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
     const Index of = sparsity.dense() ? 1 : sparsity.of;
-    const T zeros(static_cast<Scalar>(sparsity.dense() ? 0 : sparsity.zeros));
-    for (Index first = 0; first < layout.columns(); first += of)
-      for (Index row = 0; row < panel.weight.cols(); row += Rows) {
-        T size[16], rank[16];
-        for (Index k = 0; k < of; ++k) size[k] = abs(load(panel.weight.row(first + k) + row, T{}));
-        kernel::rank_ascending(size, static_cast<int>(of), rank);
-        for (Index k = 0; k < of; ++k) {
-          const Index p = first + k, g = layout.group()[std::size_t(p)];
-          const scheme::Grid<T> grid{load(panel.scales.row(g) + row, T{}),
-                                     load(panel.zeros.row(g) + row, T{})};
-          const T weight = load(panel.weight.row(p) + row, T{});
-          const T code = scheme.encode(select(rank[k] < zeros, T(0), weight), grid);
-          store_codes(panel.codes.row(p) + row, code);
-          store(panel.residual.row(p) + row, weight - scheme.decode(code, grid));
-        }
-      }
+    for (Index row = 0; row < panel.weight.cols(); row += Rows) {
+      const kernel::ColumnBlock<Scalar> block{.width = layout.columns(),
+                                              .stride = panel.weight.cols(),
+                                              .weight = panel.weight.data() + row,
+                                              .residual = panel.residual.data() + row,
+                                              .codes = panel.codes.data() + row,
+                                              .scales = panel.scales.data() + row,
+                                              .zeros = panel.zeros.data() + row,
+                                              .grid_stride = panel.scales.cols(),
+                                              .group = layout.group().data(),
+                                              .sparsity = sparsity};
+      for (Index first = 0; first < layout.columns(); first += of)
+        kernel::round_pattern<T>(scheme, block, first);
+    }
   }
+
+  /// Per position Σ_rows d_j·(V_j − Q_j)², and how many weights were beyond the ends of their
+  /// grids.
+  std::vector<double> column_loss(const Panel& panel) const { return panel.loss; }
+  Index clipped(const Panel& panel) const { return panel.clipped; }
 
   /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept,
   /// columns in its own order.

@@ -75,10 +75,10 @@ class Reference {
       }
     }
 
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major
-    double energy(const Matrix& factor, const Matrix& a) const {
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major
+    double energy(const Matrix& factor, const Matrix& a, Index rows) const {
       double total = 0;
-      for (Index r = 0; r < a.cols(); ++r)
+      for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < a.rows(); ++j) {
           double x = 0;
           for (Index k = 0; k <= j; ++k) x += a(k, r) * factor(k, j);

@@ -108,8 +108,11 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
   { w.gather(factor, order) } -> std::same_as<typename W::Matrix>;
   // out(first + r, order[p]) += scale · factor(p, r), r < rows
   w.add_rows(factor, scale, order, first, rows, out);
-  // ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ)
-  { w.energy(factor, m) } -> std::same_as<double>;
+  // Per position the loss of all solves so far, and how many weights they clipped.
+  { w.column_loss(constant) } -> std::same_as<std::vector<double>>;
+  { w.clipped(constant) } -> std::same_as<Index>;
+  // ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first rows of the panel.
+  { w.energy(factor, m, rows) } -> std::same_as<double>;
   // Σ_p per_position_p·‖A_p‖² over the first rows.
   { w.weighted_squares(m, rows, per_position) } -> std::same_as<double>;
 };

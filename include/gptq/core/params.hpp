@@ -83,6 +83,8 @@ enum class OnFailure {
 
 /// N:M sparsity: of every `of` neighbouring weights of a row, `zeros` are zero. of = 0: dense.
 struct Sparsity {
+  static constexpr int largest = 16;  ///< `of`
+
   Index zeros = 0, of = 0;
 
   constexpr bool dense() const { return zeros == 0 || of == 0; }

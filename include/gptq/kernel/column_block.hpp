@@ -34,10 +34,20 @@ struct ColumnBlock {
   Sparsity sparsity{};           ///< `of` divides the width
 };
 
-/// What the solver learns about a block on its way, added up over rows.
+/// What the solver learns about a block on its way, added up over lanes that follow each other.
 struct ColumnSums {
   double* loss = nullptr;  ///< per column: Σ_rows d_j·(V_j − Q_j)², d_j = R_jj²
   Index clipped = 0;       ///< weights beyond the ends of their grid
+  Index rows = 0;          ///< of the lane that are no padding
+
+  /// \param cost    d_j
+  /// \param square  (V_j − Q_j)²
+  /// \param beyond  whether V_j is beyond the ends of its grid
+  template <class T, class Mask>
+  void add(Index column, double cost, const T& square, const Mask& beyond) {
+    loss[column] += cost * sum(square, rows);
+    clipped += count(square, beyond, rows);
+  }
 };
 
 /// Block LDLᵀ. With D = W − Q the weight that column j would need, all earlier columns being
@@ -100,7 +110,7 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* 
   const auto factor = [&](Index i, Index k) {
     return block.factor[(first + i) * block.factor_stride + first + k];
   };
-  T cost[16];
+  T cost[Sparsity::largest];
   Form::changes(correction, count, factor, cost);
   for (int k = 0; k < count; ++k) {
     const T weight = load(block.weight + (first + k) * block.stride, T{});
@@ -109,12 +119,31 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* 
   rank_ascending(cost, count, rank);
 }
 
+/// Rounds the columns of one sparsity pattern - without one, a single column - to the nearest codes
+/// of their grids, the smallest weights of the pattern to zero: codes, and W − Q in residual.
+template <class T, class S, class Scalar>
+GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, Index first) {
+  const int of = block.sparsity.dense() ? 1 : static_cast<int>(block.sparsity.of);
+  const T zeros(static_cast<Scalar>(block.sparsity.dense() ? 0 : block.sparsity.zeros));
+  T size[Sparsity::largest], rank[Sparsity::largest];
+  for (int k = 0; k < of; ++k) size[k] = abs(load(block.weight + (first + k) * block.stride, T{}));
+  rank_ascending(size, of, rank);
+  for (int k = 0; k < of; ++k) {
+    const Index column = first + k, group = block.group[column] * block.grid_stride;
+    const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
+    const T weight = load(block.weight + column * block.stride, T{});
+    const T code = scheme.encode(select(rank[k] < zeros, T(0), weight), grid);
+    store_codes(block.codes + column * block.stride, code);
+    store(block.residual + column * block.stride, weight - scheme.decode(code, grid));
+  }
+}
+
 /// Rounds `Width` columns from `first` on, for one lane T. The
 /// corrections of these columns stay in registers: each rounded column adds to those behind it at
 /// once. Where the block is sparse, `of` divides Width.
-template <int Width, bool Sparse, class T, class Form, class S, class Scalar>
+template <int Width, bool Sparse, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first,
-                           Index rows, ColumnSums& sums) {
+                           Sums& sums) {
   const auto factor = [&](Index k, Index j) {
     return T(block.factor[k * block.factor_stride + j]);
   };
@@ -149,32 +178,30 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     store_codes(block.codes + column * block.stride, code);
     const T miss = target - rounded;
     const double root_cost = Form::root_cost(pivot);
-    sums.loss[column] += root_cost * root_cost * sum(miss * miss, rows);
     const auto at_end = (code == T(0)) | (code == T(S::max_code));
-    sums.clipped += count(code, at_end & (abs(wanted) > abs(rounded)), rows);
+    sums.add(column, root_cost * root_cost, miss * miss, at_end & (abs(wanted) > abs(rounded)));
   }
 }
 
-/// All columns of a block for one lane of rows, of which `rows` are real and the rest padding.
-template <class T, class Form, class S, class Scalar>
-GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Index rows,
-                         ColumnSums& sums) {
-  constexpr int width = 16;
+/// All columns of a block for one lane of rows.
+template <class T, class Form, class S, class Scalar, class Sums>
+GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Sums& sums) {
+  constexpr int width = Sparsity::largest;
   Index first = 0;
   if (block.sparsity.dense()) {
     for (; first + width <= block.width; first += width)
-      solve_columns<width, false, T, Form>(scheme, block, first, rows, sums);
+      solve_columns<width, false, T, Form>(scheme, block, first, sums);
     for (; first < block.width; ++first)
-      solve_columns<1, false, T, Form>(scheme, block, first, rows, sums);
+      solve_columns<1, false, T, Form>(scheme, block, first, sums);
     return;
   }
   for (; first + width <= block.width; first += width)
-    solve_columns<width, true, T, Form>(scheme, block, first, rows, sums);
+    solve_columns<width, true, T, Form>(scheme, block, first, sums);
   if (block.width - first >= 8)
-    solve_columns<8, true, T, Form>(scheme, block, first, rows, sums), first += 8;
+    solve_columns<8, true, T, Form>(scheme, block, first, sums), first += 8;
   if (block.width - first >= 4)
-    solve_columns<4, true, T, Form>(scheme, block, first, rows, sums), first += 4;
-  if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, rows, sums);
+    solve_columns<4, true, T, Form>(scheme, block, first, sums), first += 4;
+  if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, sums);
 }
 
 }  // namespace gptq::kernel

@@ -82,7 +82,8 @@ void measure_baseline(const typename B::Worker& worker, const S& scheme,
                       const scheme::ScaleRounding& rounding, Panel& panel, PanelReport& report) {
   Stopwatch watch;
   const auto undamped = [&](const auto& a) {
-    return worker.energy(factor.r, a) - worker.weighted_squares(a, panel.rows, factor.added);
+    return worker.energy(factor.r, a, panel.rows) -
+           worker.weighted_squares(a, panel.rows, factor.added);
   };
   report.output_energy = undamped(panel.weight);
   worker.fit(scheme, {Range::minmax, false, rounding}, factor.layout, panel.weight, 0, 0,

@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What a CUDA backend holds on one device: a stream, library handles, a pool of memory and pinned
+// buffers for copies. Everything is freed by whoever made it; nothing is global.
+
+#include <gptq/core/error.hpp>
+#include <gptq/core/matrix_view.hpp>
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cusolverDn.h>
+
+#include <algorithm>  // std::min
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>  // std::exchange
+
+namespace gptq {
+
+/// The device, its driver or one of its libraries refused.
+class CudaError : public Error {
+  using Error::Error;
+};
+
+namespace backend::cuda {
+
+/// \throws CudaError  calls are asynchronous: what failed may be an earlier one
+inline void check(cudaError_t status, const char* call) {
+  if (status == cudaSuccess) return;
+  cudaGetLastError();  // forget it, or the next call reports it again
+  throw CudaError(detail::message(cudaGetErrorName(status), " (", cudaGetErrorString(status),
+                                  "), reported at ", call));
+}
+
+inline void check(cublasStatus_t status, const char* call) {
+  detail::require<CudaError>(status == CUBLAS_STATUS_SUCCESS, cublasGetStatusName(status), " (",
+                             cublasGetStatusString(status), "), reported at ", call);
+}
+
+inline void check(cusolverStatus_t status, const char* call) {
+  detail::require<CudaError>(status == CUSOLVER_STATUS_SUCCESS, "cuSOLVER's status ",
+                             static_cast<int>(status), ", reported at ", call);
+}
+
+/// Devices that can be used now; 0 where there is no driver.
+inline int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();
+  return 0;
+}
+
+/// Makes a device the calling thread's for as long as it lives.
+class DeviceScope {
+ public:
+  explicit DeviceScope(int device) {
+    check(cudaGetDevice(&before_), "cudaGetDevice");
+    if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
+  }
+  ~DeviceScope() { cudaSetDevice(before_); }
+  DeviceScope(const DeviceScope&) = delete;
+  DeviceScope& operator=(const DeviceScope&) = delete;
+
+ private:
+  int before_ = 0;
+};
+
+/// One at a time: the copies of a backend share it, and with it the order of its stream.
+class Runtime {
+ public:
+  /// \param stream  null: a stream of its own
+  Runtime(int device, cudaStream_t stream) : device_(device), stream_(stream) {
+    int count = 0;
+    const cudaError_t found = cudaGetDeviceCount(&count);
+    if (found != cudaSuccess) {
+      cudaGetLastError();
+      throw CudaError(detail::message("no CUDA device can be used: ", cudaGetErrorName(found), " (",
+                                      cudaGetErrorString(found), ")"));
+    }
+    detail::require<InvalidArgument>(device >= 0 && device < count, "device ", device,
+                                     ": there are ", count);
+    const DeviceScope scope(device_);
+    try {
+      create();
+    } catch (...) {
+      destroy();
+      throw;
+    }
+  }
+  ~Runtime() { destroy(); }
+  Runtime(const Runtime&) = delete;
+  Runtime& operator=(const Runtime&) = delete;
+
+  int device() const { return device_; }
+  cudaStream_t stream() const { return stream_; }
+  cublasHandle_t blas() const { return blas_; }
+  cusolverDnHandle_t solver() const { return solver_; }
+
+  /// \throws CudaError  says how much was asked for and how much there is
+  void* allocate(std::size_t bytes) {
+    const DeviceScope scope(device_);
+    void* data = nullptr;
+    const cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+    if (status == cudaSuccess) return data;
+    cudaGetLastError();
+    std::size_t available = 0, total = 0;
+    cudaMemGetInfo(&available, &total);
+    throw CudaError(detail::message("device ", device_, " has no memory for ", bytes >> 20,
+                                    " MiB more: ", available >> 20, " of ", total >> 20,
+                                    " MiB are free (", cudaGetErrorName(status),
+                                    "); memory_plan tells what a weight takes"));
+  }
+
+  void free(void* data) noexcept { cudaFreeAsync(data, stream_); }
+
+  /// Waits for the device; errors of earlier work come out here.
+  void synchronize() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+
+  /// Copies to the device through pinned memory: while one half of it is on its way, the other is
+  /// filled by fill(host, first byte, bytes), in order.
+  /// \param unit  bytes that `fill` cannot write in part
+  template <class Fill>
+  void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill) {
+    const std::size_t piece = (std::max)(unit, half / unit * unit);
+    if (piece > half) {  // rows beyond the buffer: as they are
+      std::unique_ptr<std::byte[]> row(new std::byte[unit]);
+      for (std::size_t at = 0; at < bytes; at += unit) {
+        fill(row.get(), at, unit);
+        check(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, row.get(), unit,
+                              cudaMemcpyHostToDevice, stream_),
+              "cudaMemcpyAsync");
+        synchronize();
+      }
+      return;
+    }
+    for (std::size_t at = 0; at < bytes; at += piece) {
+      const std::size_t count = (std::min)(piece, bytes - at);
+      check(cudaEventSynchronize(copied_[next_]), "cudaEventSynchronize");
+      std::byte* const host = static_cast<std::byte*>(pinned_) + next_ * half;
+      fill(host, at, count);
+      check(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, host, count, cudaMemcpyHostToDevice,
+                            stream_),
+            "cudaMemcpyAsync");
+      check(cudaEventRecord(copied_[next_], stream_), "cudaEventRecord");
+      next_ = 1 - next_;
+    }
+  }
+
+  /// Rows of `width` bytes from the device, and waits for them.
+  void copy_to_host(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                    std::size_t width, std::size_t rows) const {
+    if (width == 0 || rows == 0) return;
+    check(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width, rows, cudaMemcpyDeviceToHost,
+                            stream_),
+          "cudaMemcpy2DAsync");
+    synchronize();
+  }
+
+  /// Whether the device can read the memory that a pointer leads to.
+  static bool on_device(const void* data) {
+    cudaPointerAttributes attributes{};
+    if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
+      cudaGetLastError();
+      return false;
+    }
+    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+  }
+
+ private:
+  static constexpr std::size_t half = std::size_t{8} << 20;  // of the pinned buffer
+
+  void create() {
+    int pools = 0;
+    check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device_),
+          "cudaDeviceGetAttribute");
+    detail::require<CudaError>(pools != 0, "device ", device_,
+                               " cannot allocate in the order of a stream");
+    if (!stream_) {
+      check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+      owns_stream_ = true;
+    }
+    cudaMemPoolProps properties{};
+    properties.allocType = cudaMemAllocationTypePinned;
+    properties.location.type = cudaMemLocationTypeDevice;
+    properties.location.id = device_;
+    check(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate");
+    std::uint64_t keep = UINT64_MAX;  // what was freed, for the next matrix of that size
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
+          "cudaMemPoolSetAttribute");
+    check(cudaMallocHost(&pinned_, 2 * half), "cudaMallocHost");
+    for (cudaEvent_t& event : copied_)
+      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    check(cublasCreate(&blas_), "cublasCreate");
+    check(cublasSetStream(blas_, stream_), "cublasSetStream");
+    check(cusolverDnCreate(&solver_), "cusolverDnCreate");
+    check(cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
+  }
+
+  void destroy() noexcept {
+    int before = 0;
+    if (cudaGetDevice(&before) == cudaSuccess) cudaSetDevice(device_);
+    if (stream_) cudaStreamSynchronize(stream_);
+    if (solver_) cusolverDnDestroy(solver_);
+    if (blas_) cublasDestroy(blas_);
+    for (cudaEvent_t event : copied_)
+      if (event) cudaEventDestroy(event);
+    if (pinned_) cudaFreeHost(pinned_);
+    if (pool_) cudaMemPoolDestroy(pool_);
+    if (owns_stream_) cudaStreamDestroy(stream_);
+    cudaSetDevice(before);
+  }
+
+  int device_ = 0;
+  cudaStream_t stream_ = nullptr;
+  bool owns_stream_ = false;
+  cudaMemPool_t pool_ = nullptr;
+  void* pinned_ = nullptr;
+  cudaEvent_t copied_[2] = {};
+  std::size_t next_ = 0;
+  cublasHandle_t blas_ = nullptr;
+  cusolverDnHandle_t solver_ = nullptr;
+};
+
+/// A dense row-major matrix in device memory. Moves; freed in the order of its stream.
+template <class T>
+class DeviceMatrix {
+ public:
+  DeviceMatrix() = default;
+
+  /// Not initialised.
+  DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols)
+      : data_(static_cast<T*>(runtime->allocate(
+                  sizeof(T) *
+                  (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))))),
+              Free{runtime}),
+        rows_(rows),
+        cols_(cols) {}
+
+  static DeviceMatrix zeros(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
+    DeviceMatrix matrix(runtime, rows, cols);
+    check(cudaMemsetAsync(matrix.data(), 0, matrix.bytes(), runtime->stream()), "cudaMemsetAsync");
+    return matrix;
+  }
+
+  DeviceMatrix(DeviceMatrix&& other) noexcept
+      : data_(std::move(other.data_)),
+        rows_(std::exchange(other.rows_, 0)),
+        cols_(std::exchange(other.cols_, 0)) {}
+  DeviceMatrix& operator=(DeviceMatrix&& other) noexcept {
+    data_ = std::move(other.data_);
+    rows_ = std::exchange(other.rows_, 0);
+    cols_ = std::exchange(other.cols_, 0);
+    return *this;
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index size() const { return rows_ * cols_; }
+  std::size_t bytes() const { return sizeof(T) * std::size_t(size()); }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  T* row(Index r) { return data() + r * cols_; }
+  const T* row(Index r) const { return data() + r * cols_; }
+
+ private:
+  struct Free {
+    std::shared_ptr<Runtime> runtime;
+    void operator()(T* data) const noexcept { runtime->free(data); }
+  };
+  std::unique_ptr<T[], Free> data_;
+  Index rows_ = 0, cols_ = 0;
+};
+
+}  // namespace backend::cuda
+}  // namespace gptq
