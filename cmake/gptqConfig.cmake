@@ -1,4 +1,4 @@
-# find_package(gptq): gptq::gptq always, gptq::toolkit where it is asked for as a component.
+# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit where they are asked for as components.
 
 include(CMakeFindDependencyMacro)
 find_dependency(Eigen3)
@@ -13,12 +13,15 @@ endif()
 include(${CMAKE_CURRENT_LIST_DIR}/gptqTargets.cmake)
 
 foreach(component IN LISTS gptq_FIND_COMPONENTS)
-  if(component STREQUAL "toolkit")
-    include(${CMAKE_CURRENT_LIST_DIR}/gptqToolkit.cmake)
-    set(gptq_toolkit_FOUND ${GPTQ_TOOLKIT_FOUND})
-    if(NOT GPTQ_TOOLKIT_FOUND AND gptq_FIND_REQUIRED_toolkit)
+  if(component STREQUAL "toolkit" OR component STREQUAL "cuda")
+    string(TOUPPER ${component} name)
+    set(file_cuda gptqCuda)
+    set(file_toolkit gptqToolkit)
+    include(${CMAKE_CURRENT_LIST_DIR}/${file_${component}}.cmake)
+    set(gptq_${component}_FOUND ${GPTQ_${name}_FOUND})
+    if(NOT GPTQ_${name}_FOUND AND gptq_FIND_REQUIRED_${component})
       set(gptq_FOUND FALSE)
-      set(gptq_NOT_FOUND_MESSAGE "gptq::toolkit needs ${GPTQ_TOOLKIT_MISSING}")
+      set(gptq_NOT_FOUND_MESSAGE "gptq::${component} needs ${GPTQ_${name}_MISSING}")
     endif()
   elseif(gptq_FIND_REQUIRED_${component})
     set(gptq_FOUND FALSE)

@@ -59,6 +59,20 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )
 
+# Of gptq::cuda: what any compiler reads, and what nvcc reads.
+set(GPTQ_CUDA_HEADERS
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/launch.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/operations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/runtime.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/worker.hpp
+)
+set(GPTQ_CUDA_SOURCES
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/device.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/instantiations.cu
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/kernels.cuh
+)
+
 set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/checkpoint.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/dtype.hpp

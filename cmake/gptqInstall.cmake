@@ -1,4 +1,4 @@
-# The headers and a package that can be moved: find_package(gptq 0.1 REQUIRED [COMPONENTS toolkit]).
+# The headers and a package that can be moved: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]).
 
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
@@ -8,6 +8,7 @@ set(GPTQ_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/gptq)
 install(TARGETS gptq EXPORT gptqTargets
     FILE_SET core DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILE_SET toolkit DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+    FILE_SET cuda DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
 )
 if(TARGET gptq_program)
   install(TARGETS gptq_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
@@ -17,6 +18,7 @@ install(EXPORT gptqTargets NAMESPACE gptq:: DESTINATION ${GPTQ_PACKAGE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES
     ${PROJECT_SOURCE_DIR}/cmake/gptqConfig.cmake
+    ${PROJECT_SOURCE_DIR}/cmake/gptqCuda.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqToolkit.cmake
     ${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake
     DESTINATION ${GPTQ_PACKAGE_DIR}

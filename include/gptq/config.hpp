@@ -10,6 +10,18 @@
 #define GPTQ_HD
 #endif
 
+// Whether the compiler is nvcc, and whether it compiles for the device just now.
+#if defined(__CUDACC__)
+#define GPTQ_CUDA_COMPILER 1
+#else
+#define GPTQ_CUDA_COMPILER 0
+#endif
+#if defined(__CUDA_ARCH__)
+#define GPTQ_ON_DEVICE 1
+#else
+#define GPTQ_ON_DEVICE 0
+#endif
+
 // Whether the compiler may use the matrix tiles of Intel processors (-march=sapphirerapids and
 // newer, or native there).
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && \

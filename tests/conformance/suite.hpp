@@ -114,20 +114,20 @@ void test_backend(const B& backend, double tolerance) {
         }
       CHECK(worker.energy(factor, panel.weight, rows) == Approx(energy).epsilon(10 * tolerance));
       if (n < 5) return;
-      const Index half = n / 2;
-      worker.propagate(panel.residual, half, n - half, factor, panel.weight, 0, half);
+      const Index middle = n / 2;
+      worker.propagate(panel.residual, middle, n - middle, factor, panel.weight, 0, middle);
       Matrix carried(n, width);
-      for (Index j = half; j < n; ++j)
-        for (Index k = 0; k < half; ++k)
+      for (Index j = middle; j < n; ++j)
+        for (Index k = 0; k < middle; ++k)
           for (Index q = 0; q < width; ++q) carried(j, q) += r(k, j) * w(k, q);
       require_close(download(backend, panel.residual, n, width), carried, tolerance);
       // V·R_bb = W·R_bb + T
       const Matrix v =
-          download(backend, worker.compensate(factor, panel, half, n), n - half, width);
-      for (Index j = half; j < n; ++j)
+          download(backend, worker.compensate(factor, panel, middle, n), n - middle, width);
+      for (Index j = middle; j < n; ++j)
         for (Index q = 0; q < rows; ++q) {
           double left = 0;
-          for (Index k = half; k <= j; ++k) left += (v(k - half, q) - w(k, q)) * r(k, j);
+          for (Index k = middle; k <= j; ++k) left += (v(k - middle, q) - w(k, q)) * r(k, j);
           REQUIRE(left == Approx(carried(j, q)).margin(1e3 * tolerance));
         }
       CHECK(worker.weighted_squares(panel.weight, rows, added) > 0);

@@ -181,8 +181,13 @@ double require_finite(const B& backend, MatrixView<const T> matrix, std::string_
   if (std::isfinite(largest)) return largest;
   const Index at = backend.find_non_finite(matrix);
   const Index row = at / matrix.cols(), col = at % matrix.cols();
-  throw NumericalError(detail::message(name, "(", row, ", ", col,
-                                       ") = ", to_float(matrix(row, col)), " is not finite"));
+  const auto value = [&] {  // which the host may not be able to read
+    if constexpr (requires { backend.element(matrix, row, col); })
+      return backend.element(matrix, row, col);
+    else return to_float(matrix(row, col));
+  };
+  throw NumericalError(
+      detail::message(name, "(", row, ", ", col, ") = ", value(), " is not finite"));
 }
 
 }  // namespace gptq

@@ -19,7 +19,7 @@ using Index = std::ptrdiff_t;
 template <class T>
 class MatrixView {
  public:
-  GPTQ_HD constexpr MatrixView() = default;
+  constexpr MatrixView() = default;
 
   /// Row-major and dense.
   GPTQ_HD constexpr MatrixView(T* data, Index rows, Index cols)
@@ -30,9 +30,10 @@ class MatrixView {
       : data_(data), rows_(rows), cols_(cols), row_stride_(row_stride), col_stride_(col_stride) {}
 
   /// A view that may write is also a view that may only read.
-  GPTQ_HD constexpr operator MatrixView<const T>() const requires(!std::is_const_v<T>) {
-    return {data_, rows_, cols_, row_stride_, col_stride_};
-  }
+  template <class U>
+    requires(!std::is_const_v<U> && std::is_same_v<const U, T>)
+  GPTQ_HD constexpr MatrixView(const MatrixView<U>& from)
+      : MatrixView(from.data(), from.rows(), from.cols(), from.row_stride(), from.col_stride()) {}
 
   GPTQ_HD constexpr T& operator()(Index row, Index col) const {
     return data_[row * row_stride_ + col * col_stride_];

@@ -98,6 +98,7 @@ class Runtime {
   cudaStream_t stream() const { return stream_; }
   cublasHandle_t blas() const { return blas_; }
   cusolverDnHandle_t solver() const { return solver_; }
+  cusolverDnParams_t solver_options() const { return solver_options_; }
 
   /// \throws CudaError  says how much was asked for and how much there is
   void* allocate(std::size_t bytes) {
@@ -160,7 +161,7 @@ class Runtime {
   }
 
   /// Whether the device can read the memory that a pointer leads to.
-  static bool on_device(const void* data) {
+  static bool is_on_device(const void* data) {
     cudaPointerAttributes attributes{};
     if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
       cudaGetLastError();
@@ -197,12 +198,14 @@ class Runtime {
     check(cublasSetStream(blas_, stream_), "cublasSetStream");
     check(cusolverDnCreate(&solver_), "cusolverDnCreate");
     check(cusolverDnSetStream(solver_, stream_), "cusolverDnSetStream");
+    check(cusolverDnCreateParams(&solver_options_), "cusolverDnCreateParams");
   }
 
   void destroy() noexcept {
     int before = 0;
     if (cudaGetDevice(&before) == cudaSuccess) cudaSetDevice(device_);
     if (stream_) cudaStreamSynchronize(stream_);
+    if (solver_options_) cusolverDnDestroyParams(solver_options_);
     if (solver_) cusolverDnDestroy(solver_);
     if (blas_) cublasDestroy(blas_);
     for (cudaEvent_t event : copied_)
@@ -222,6 +225,7 @@ class Runtime {
   std::size_t next_ = 0;
   cublasHandle_t blas_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;
+  cusolverDnParams_t solver_options_ = nullptr;
 };
 
 /// A dense row-major matrix in device memory. Moves; freed in the order of its stream.

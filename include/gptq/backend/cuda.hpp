@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// backend::Cuda: matrices in the memory of an NVIDIA GPU, multiplied by cuBLAS, factored by
+// cuSOLVER and solved by the kernels that the CPU runs too. Any C++ compiler can use it; link
+// gptq::cuda.
+
+#include <gptq/backend/cuda/operations.hpp>
+#include <gptq/backend/cuda/worker.hpp>
+#include <gptq/core/precision.hpp>
+
+#include <algorithm>  // std::min_element
+#include <cmath>      // std::isfinite
+#include <limits>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::backend {
+
+/// A handle: copies share the stream, its memory and its libraries' handles. One thread at a time
+/// may use them; another backend on the same device is independent.
+///
+/// Weights and activations may lie on the host or on the device.
+class Cuda {
+ public:
+  using Scalar = float;
+  using Matrix = cuda::DeviceMatrix<float>;
+  using Worker = cuda::Worker;
+
+  /// \param stream     null: a stream of its own; else the caller's, which must outlive all copies
+  /// \param precision  of XᵀX from single-precision activations: `split` takes three products of
+  ///                   bfloat16 parts, with a relative error of about 4e-6. 16-bit activations are
+  ///                   multiplied exactly on tensor cores either way.
+  /// \throws CudaError  no device can be used, and why
+  /// \throws InvalidArgument  there is no such device
+  explicit Cuda(int device = 0, cudaStream_t stream = nullptr,
+                Precision precision = Precision::single)
+      : runtime_(std::make_shared<cuda::Runtime>(device, stream)), precision_(precision) {}
+
+  int device() const { return runtime_->device(); }
+  cudaStream_t stream() const { return runtime_->stream(); }
+
+  Matrix zeros(Index rows, Index cols) const {
+    const cuda::DeviceScope scope(device());
+    return Matrix::zeros(runtime_, rows, cols);
+  }
+
+  template <class T>
+  Matrix upload(MatrixView<const T> from) const {
+    const cuda::DeviceScope scope(device());
+    Matrix matrix(runtime_, from.rows(), from.cols());
+    cuda::for_parts_on_device(runtime_, from, [&](MatrixView<const T> some, Index first) {
+      cuda::convert(stream(), some, nullptr, matrix.row(first));
+    });
+    return matrix;
+  }
+
+  template <class T>
+  void download(const Matrix& from, MatrixView<T> to) const {
+    const cuda::DeviceScope scope(device());
+    cuda::download(*runtime_, from, to);
+  }
+
+  template <class T>
+  double largest(MatrixView<const T> matrix) const {
+    double most = 0;
+    for (const float x : largest_of_rows(matrix)) most = (std::max)(most, static_cast<double>(x));
+    return most;
+  }
+
+  /// Position (row · cols + col) of the first element that is not finite, or -1.
+  template <class T>
+  Index find_non_finite(MatrixView<const T> matrix) const {
+    const std::vector<float> of_row = largest_of_rows(matrix);
+    for (Index r = 0; r < matrix.rows(); ++r) {
+      if (std::isfinite(of_row[std::size_t(r)])) continue;
+      for (Index c = 0; c < matrix.cols(); ++c)
+        if (!std::isfinite(element(matrix, r, c))) return r * matrix.cols() + c;
+    }
+    return -1;
+  }
+
+  /// One element of a matrix that may lie on the device.
+  template <class T>
+  float element(MatrixView<const T> matrix, Index row, Index col) const {
+    T value{};
+    cuda::check(cudaMemcpyAsync(&value, &matrix(row, col), sizeof(T), cudaMemcpyDefault, stream()),
+                "cudaMemcpyAsync");
+    runtime_->synchronize();
+    return static_cast<float>(to_float(value));
+  }
+
+  /// The blocks of one triangle of XᵀX; 16-bit activations as they are, others in single precision
+  /// or split.
+  template <class T>
+  void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
+    const cuda::DeviceScope scope(device());
+    cuda::for_parts_on_device(runtime_, x, [&](MatrixView<const T> some, Index first) {
+      for (Index t = 0; t < some.rows(); t += tokens_at_once) {
+        const Index tokens = (std::min)(tokens_at_once, some.rows() - t);
+        add_gram_of(sum, some.middle_rows(t, tokens),
+                    token_weights ? token_weights + first + t : nullptr);
+      }
+    });
+  }
+
+  /// sum += aᵀ·b
+  void accumulate_cross(Matrix& sum, MatrixView<const float> a, MatrixView<const float> b) const {
+    const cuda::DeviceScope scope(device());
+    for (Index t = 0; t < a.rows(); t += tokens_at_once) {
+      const Index tokens = (std::min)(tokens_at_once, a.rows() - t);
+      const Matrix left = upload(a.middle_rows(t, tokens)),
+                   right = upload(b.middle_rows(t, tokens));
+      cuda::add_product(*runtime_, whole(sum), whole(left), whole(right));
+    }
+  }
+
+  void add(Matrix& sum, const Matrix& other) const {
+    const cuda::DeviceScope scope(device());
+    cuda::add(stream(), other.data(), sum.size(), sum.data());
+  }
+
+  std::vector<double> diagonal(const Matrix& matrix) const {
+    const cuda::DeviceScope scope(device());
+    return diagonal_of(matrix);
+  }
+
+  Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
+                 std::span<const double> added) const {
+    const cuda::DeviceScope scope(device());
+    return arrange_as<float>(from, order, factor, added);
+  }
+
+  Index factorize(Matrix& h) const {
+    const cuda::DeviceScope scope(device());
+    return factor(h);
+  }
+
+  Index factorize_in_double(const Matrix& from, std::span<const Index> order, double scale,
+                            std::span<const double> added, Matrix& r) const {
+    const cuda::DeviceScope scope(device());
+    auto exact = arrange_as<double>(from, order, scale, added);
+    const Index failed = factor(exact);
+    r = Matrix(runtime_, from.rows(), from.rows());
+    cuda::convert(stream(), whole(std::as_const(exact)), nullptr, r.data());
+    return failed;
+  }
+
+  Matrix invert_triangular(const Matrix& r) const {
+    const cuda::DeviceScope scope(device());
+    const Index n = r.rows();
+    // (R⁻ᵀ)ᵀ = R⁻¹ from the identity, which is its own transpose.
+    auto inverse = Matrix::zeros(runtime_, n, n);
+    cuda::fill(stream(), 1, n, n + 1, inverse.data());
+    cuda::solve_triangular(*runtime_, cuda::Factor::transposed, whole(r), whole(inverse));
+    return inverse;
+  }
+
+  /// A step per column; the host picks the smallest pivot.
+  std::vector<Index> pivot_order(const Matrix& h) const {
+    const cuda::DeviceScope scope(device());
+    const Index n = h.rows();
+    std::vector<double> left = diagonal_of(h);
+    auto pivots = cuda::to_device_vector(runtime_, std::span<const double>(left));
+    cuda::DeviceMatrix<double> factor(runtime_, n, n);
+    std::vector<Index> order(static_cast<std::size_t>(n));
+    for (Index done = 0; done < n; ++done) {
+      const auto smallest = std::min_element(left.begin(), left.end());
+      const Index best = smallest - left.begin();
+      order[std::size_t(n - 1 - done)] = best;
+      cuda::pivot_row(stream(), h.data(), n, done, best, *smallest, factor.data(), pivots.data());
+      left = cuda::to_vector(*runtime_, pivots);
+    }
+    return order;
+  }
+
+  template <class F>
+  void for_panels(Index rows, F&& panel) const {
+    const cuda::DeviceScope scope(device());
+    const Index width = panel_rows(rows);
+    for (Index first = 0; first < rows; first += width) {
+      Worker worker(runtime_);
+      panel(worker, first, (std::min)(width, rows - first));
+    }
+  }
+
+  template <class F>
+  void for_each(Index jobs, F&& job) const {
+    for (Index i = 0; i < jobs; ++i) job(i);
+  }
+
+  int concurrency() const { return 1; }
+  static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
+  static Index product_bytes() { return Index{32} << 20; }  // cuBLAS's own, at most
+  static Index accumulate_bytes(Index cols) {
+    return (Index{64} << 20) + 2 * tokens_at_once * cols * Index(sizeof(float));
+  }
+
+ private:
+  static constexpr Index tokens_at_once = 8192;
+
+  template <class T>
+  static MatrixView<T> whole(cuda::DeviceMatrix<T>& m) {
+    return cuda::part(m, 0, 0, m.rows(), m.cols());
+  }
+  template <class T>
+  static MatrixView<const T> whole(const cuda::DeviceMatrix<T>& m) {
+    return cuda::part(m, 0, 0, m.rows(), m.cols());
+  }
+
+  template <class T>
+  std::vector<float> largest_of_rows(MatrixView<const T> matrix) const {
+    const cuda::DeviceScope scope(device());
+    Matrix of_row(runtime_, 1, matrix.rows());
+    if (matrix.cols() == 0) return std::vector<float>(std::size_t(matrix.rows()), 0.0f);
+    cuda::for_parts_on_device(runtime_, matrix, [&](MatrixView<const T> some, Index first) {
+      cuda::largest_of_rows(stream(), some, of_row.data() + first);
+    });
+    return cuda::to_vector(*runtime_, of_row);
+  }
+
+  template <class T>
+  void add_gram_of(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
+    constexpr bool sixteen_bits = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+    if constexpr (sixteen_bits || std::is_same_v<T, float>)
+      if (x.col_stride() == 1 && !token_weights &&
+          (sixteen_bits || precision_ == Precision::single))
+        return add_gram(sum, x, x);
+    Matrix roots;
+    if (token_weights) {
+      std::vector<float> root(static_cast<std::size_t>(x.rows()));
+      for (std::size_t t = 0; t < root.size(); ++t) root[t] = std::sqrt(token_weights[t]);
+      roots = cuda::to_device_vector(runtime_, std::span<const float>(root));
+    }
+    Matrix dense(runtime_, x.rows(), x.cols());
+    cuda::convert(stream(), x, token_weights ? roots.data() : nullptr, dense.data());
+    if (precision_ == Precision::single)
+      return add_gram(sum, whole(std::as_const(dense)), whole(std::as_const(dense)));
+    cuda::DeviceMatrix<bfloat16> high(runtime_, x.rows(), x.cols()),
+        low(runtime_, x.rows(), x.cols());
+    cuda::split(stream(), dense.data(), dense.size(), high.data(), low.data());
+    const auto h = whole(std::as_const(high)), l = whole(std::as_const(low));
+    add_gram(sum, h, h);
+    add_gram(sum, h, l);
+    add_gram(sum, l, h);
+  }
+
+  /// The upper triangle of sum += aᵀ·b, in strips that reach from the diagonal to the last column.
+  template <class T>
+  void add_gram(Matrix& sum, MatrixView<const T> a, MatrixView<const T> b) const {
+    const Index n = sum.rows(), strip = std::clamp<Index>((n / 8 + 127) / 128 * 128, 128, 2048);
+    for (Index i = 0; i < n; i += strip) {
+      const Index rows = (std::min)(strip, n - i);
+      cuda::add_product(*runtime_, cuda::part(sum, i, i, rows, n - i), a.middle_cols(i, rows),
+                        b.middle_cols(i, n - i));
+    }
+  }
+
+  template <class T>
+  std::vector<double> diagonal_of(const cuda::DeviceMatrix<T>& m) const {
+    std::vector<T> values(static_cast<std::size_t>(m.rows()));
+    runtime_->copy_to_host(values.data(), sizeof(T), m.data(),
+                           sizeof(T) * std::size_t(m.cols() + 1), sizeof(T), values.size());
+    return {values.begin(), values.end()};
+  }
+
+  template <class T>
+  cuda::DeviceMatrix<T> arrange_as(const Matrix& from, std::span<const Index> order, double factor,
+                                   std::span<const double> added) const {
+    const Index n = from.rows();
+    const auto places = cuda::to_device_vector(runtime_, order);
+    const auto more = cuda::to_device_vector(runtime_, added);
+    cuda::DeviceMatrix<T> to(runtime_, n, n);
+    cuda::arrange(stream(), from.data(), n, places.data(), factor, more.data(), to.data());
+    return to;
+  }
+
+  /// H = R·Rᵀ by way of the matrix read backwards, whose lower factor L is R read backwards.
+  /// \return  the position of the first pivot that is lost in rounding, or -1
+  template <class T>
+  Index factor(cuda::DeviceMatrix<T>& h) const {
+    const Index n = h.rows();
+    const std::vector<double> before = diagonal_of(h);
+    cuda::reverse(stream(), h.data(), h.size());
+    const Index failed = cuda::cholesky(runtime_, h);
+    cuda::reverse(stream(), h.data(), h.size());
+    if (failed >= 0) return n - 1 - failed;
+    const std::vector<double> roots = diagonal_of(h);
+    for (Index k = n - 1; k >= 0; --k) {
+      const double pivot = roots[std::size_t(k)] * roots[std::size_t(k)];
+      const double least = std::numeric_limits<T>::epsilon() * before[std::size_t(k)];
+      if (!(pivot > least) || !std::isfinite(pivot)) return k;
+    }
+    return -1;
+  }
+
+  std::shared_ptr<cuda::Runtime> runtime_;
+  Precision precision_;
+};
+
+}  // namespace gptq::backend

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// How work gets to the device: a function object per index, or per block of threads that share
+// memory. A compiler other than nvcc runs them one after the other on the host, which is how the
+// tests reach every line of them where there is no GPU.
+
+#include <gptq/backend/cuda/runtime.hpp>
+#include <gptq/config.hpp>
+
+#include <vector>
+
+namespace gptq::backend::cuda {
+
+/// Threads that share memory.
+struct Block {
+  Index index = 0;  ///< among the blocks of the launch
+  int threads = 0;
+  float* shared = nullptr;
+
+  /// f(t) for each thread t; what they wrote to shared memory is seen by all that follows.
+  template <class F>
+  GPTQ_HD void for_threads(const F& f) const {
+#if GPTQ_ON_DEVICE
+    f(static_cast<int>(threadIdx.x));
+    __syncthreads();
+#else
+    for (int t = 0; t < threads; ++t) f(t);
+#endif
+  }
+};
+
+#if GPTQ_CUDA_COMPILER
+
+template <class F>
+static __global__ void run(F f, Index count) {
+  const Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < count) f(i);
+}
+
+template <class F>
+static __global__ void run_blocks(F f) {
+  extern __shared__ float4 shared[];
+  f(Block{static_cast<Index>(blockIdx.x), static_cast<int>(blockDim.x),
+          reinterpret_cast<float*>(shared)});
+}
+
+#endif
+
+/// f(i) for i < count. (Not inlined: GCC 12 warns of loops to n² that never end.)
+template <class F>
+[[gnu::noinline]] void launch(cudaStream_t stream, Index count, const F& f) {
+  if (count == 0) return;
+#if GPTQ_CUDA_COMPILER
+  constexpr int threads = 256;
+  run<<<static_cast<unsigned>((count + threads - 1) / threads), threads, 0, stream>>>(f, count);
+  check(cudaGetLastError(), "a kernel's launch");
+#else
+  static_cast<void>(stream);
+  for (Index i = 0; i < count; ++i) f(i);
+#endif
+}
+
+/// f(block) for so many blocks with `shared` bytes each.
+template <class F>
+void launch_blocks(cudaStream_t stream, Index blocks, int threads, Index shared, const F& f) {
+  if (blocks == 0) return;
+#if GPTQ_CUDA_COMPILER
+  constexpr Index without_asking = 48 << 10;
+  if (shared > without_asking)
+    check(cudaFuncSetAttribute(run_blocks<F>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(shared)),
+          "cudaFuncSetAttribute");
+  run_blocks<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
+               static_cast<std::size_t>(shared), stream>>>(f);
+  check(cudaGetLastError(), "a kernel's launch");
+#else
+  static_cast<void>(stream);
+  std::vector<double> memory(static_cast<std::size_t>(shared) / sizeof(double) + 1);
+  for (Index b = 0; b < blocks; ++b) f(Block{b, threads, reinterpret_cast<float*>(memory.data())});
+#endif
+}
+
+}  // namespace gptq::backend::cuda

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+
+// The one source of gptq::cuda: kernels that know no scheme, and those of the stock schemes.
+
+#include <gptq/backend/cuda/kernels.cuh>
+#include <gptq/scheme/affine.hpp>
+#include <gptq/scheme/codebook.hpp>
+#include <gptq/scheme/minifloat.hpp>
+
+namespace gptq::backend::cuda {
+
+void add(cudaStream_t stream, const float* from, Index count, float* to) {
+  launch(stream, count, kernels::Sum{to, from, to});
+}
+
+void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to) {
+  launch(stream, count, kernels::Sum{a, b, to});
+}
+
+void multiply(cudaStream_t stream, float factor, Index count, float* data) {
+  launch(stream, count, kernels::Multiply{factor, data});
+}
+
+void fill(cudaStream_t stream, float value, Index count, Index step, float* data) {
+  launch(stream, count, kernels::Fill{value, step, data});
+}
+
+void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfloat16* low) {
+  launch(stream, count, kernels::Split{x, high, low});
+}
+
+void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, double* of_row) {
+  constexpr int threads = 128;
+  launch_blocks(stream, matrix.rows(), threads, threads * Index(sizeof(double)),
+                kernels::ReduceRows<float, double, kernels::Squares>{matrix, {}, of_row});
+}
+
+void pivot_row(cudaStream_t stream, const float* h, Index n, Index done, Index best, double pivot,
+               double* factor, double* pivots) {
+  launch(stream, n, kernels::PivotRow{h, n, done, best, pivot, factor, pivots});
+}
+
+void gather_rows(cudaStream_t stream, MatrixView<const float> from, const Index* order, Index count,
+                 float* to) {
+  launch(stream, count * from.cols(), kernels::GatherRows{from, order, to});
+}
+
+void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
+                   const Index* order, std::uint8_t* to) {
+  launch(stream, n * rows, kernels::ScatterCodes{from, width, rows, order, to});
+}
+
+void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
+                double* of_column) {
+  launch(stream, n, kernels::AddLosses{partial, warps, n, of_column});
+}
+
+template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*,
+                      float*);
+template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*,
+                      double*);
+template void reverse(cudaStream_t, float*, Index);
+template void reverse(cudaStream_t, double*, Index);
+template void convert(cudaStream_t, MatrixView<const float>, const float*, float*);
+template void convert(cudaStream_t, MatrixView<const double>, const float*, float*);
+template void convert(cudaStream_t, MatrixView<const bfloat16>, const float*, float*);
+template void convert(cudaStream_t, MatrixView<const float16>, const float*, float*);
+template void largest_of_rows(cudaStream_t, MatrixView<const float>, float*);
+template void largest_of_rows(cudaStream_t, MatrixView<const double>, float*);
+template void largest_of_rows(cudaStream_t, MatrixView<const bfloat16>, float*);
+template void largest_of_rows(cudaStream_t, MatrixView<const float16>, float*);
+template void load_panel(cudaStream_t, MatrixView<const float>, float, const Index*,
+                         const std::uint8_t*, Index, Index, float*);
+template void load_panel(cudaStream_t, MatrixView<const double>, float, const Index*,
+                         const std::uint8_t*, Index, Index, float*);
+template void load_panel(cudaStream_t, MatrixView<const bfloat16>, float, const Index*,
+                         const std::uint8_t*, Index, Index, float*);
+template void load_panel(cudaStream_t, MatrixView<const float16>, float, const Index*,
+                         const std::uint8_t*, Index, Index, float*);
+
+}  // namespace gptq::backend::cuda
+
+namespace gs = gptq::scheme;
+GPTQ_CUDA_SCHEME(gs::Affine<2>);
+GPTQ_CUDA_SCHEME(gs::Affine<3>);
+GPTQ_CUDA_SCHEME(gs::Affine<4>);
+GPTQ_CUDA_SCHEME(gs::Affine<5>);
+GPTQ_CUDA_SCHEME(gs::Affine<6>);
+GPTQ_CUDA_SCHEME(gs::Affine<7>);
+GPTQ_CUDA_SCHEME(gs::Affine<8>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<2>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<3>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<4>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<5>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<6>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<7>);
+GPTQ_CUDA_SCHEME(gs::Asymmetric<8>);
+GPTQ_CUDA_SCHEME(gs::NF4);
+GPTQ_CUDA_SCHEME(gs::Float4);
+GPTQ_CUDA_SCHEME(gs::Float8);

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What runs on the device, as functions that any C++ compiler can call. They are defined in
+// kernels.cuh for nvcc; instantiations.cu holds the stock schemes, a scheme of your own needs a
+// file like it.
+//
+// All work is queued on the stream. Pointers lead to device memory; matrices are row-major.
+
+#include <gptq/config.hpp>
+#include <gptq/core/half.hpp>
+#include <gptq/core/matrix_view.hpp>
+#include <gptq/core/params.hpp>
+#include <gptq/kernel/column_block.hpp>
+#include <gptq/scheme/range.hpp>
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace gptq::backend::cuda {
+
+/// Rows of a panel that share a warp, and a place in the sums of losses.
+constexpr Index warp = 32;
+
+/// The columns of each group, for fit.
+struct GroupMembers {
+  const Index* members = nullptr;  ///< positions, group by group
+  const float* pivots = nullptr;   ///< of the members, in their order
+  Index group_size = 0, columns = 0;
+};
+
+/// What the solver adds up: `loss` holds one row of n sums per warp, `clipped` one count per row.
+struct SolveSums {
+  double* loss = nullptr;  ///< at the block's first column
+  Index stride = 0;        ///< from one warp to the next
+  int* clipped = nullptr;
+  Index rows = 0;  ///< that are no padding
+};
+
+/// The launchers stay inside the library that they are linked into: another one may have been built
+/// for other devices.
+#pragma GCC visibility push(hidden)
+
+/// to(r, c) = from(r, c) · scale[r], or · 1 where scale is null; `to` dense.
+template <class From, class To>
+void convert(cudaStream_t stream, MatrixView<const From> from, const float* scale, To* to);
+
+/// to = factor · from[order, order] + diag(added), upper triangle, zeros below; n x n.
+template <class T>
+void arrange(cudaStream_t stream, const float* from, Index n, const Index* order, double factor,
+             const double* added, T* to);
+
+/// The last number first, in place.
+template <class T>
+void reverse(cudaStream_t stream, T* data, Index count);
+
+/// to += from
+void add(cudaStream_t stream, const float* from, Index count, float* to);
+
+/// to = a + b
+void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to);
+
+void multiply(cudaStream_t stream, float factor, Index count, float* data);
+
+/// data[i · step] = value for i < count
+void fill(cudaStream_t stream, float value, Index count, Index step, float* data);
+
+/// x = high + low + what is left of it below 2⁻¹⁶·x.
+void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfloat16* low);
+
+/// of_row[r] = the largest magnitude in row r; infinite where a number is not finite.
+template <class T>
+void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix, float* of_row);
+
+/// of_row[r] = Σ x² over row r.
+void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, double* of_row);
+
+/// One step of a pivoted Cholesky factorization of the symmetric h, upper triangle, n x n: row
+/// `done` of `factor` is what column `best`, whose pivot is pivots[best], carries to the others;
+/// pivots of columns that are done are infinite.
+void pivot_row(cudaStream_t stream, const float* h, Index n, Index done, Index best, double pivot,
+               double* factor, double* pivots);
+
+/// Row p of `to` is row order[p] of `from`.
+void gather_rows(cudaStream_t stream, MatrixView<const float> from, const Index* order, Index count,
+                 float* to);
+
+/// The transpose of `weight` [rows, n] in solving order, times `factor`: to[position[c] · stride +
+/// r] = factor · weight(r, c) for r < width; dead positions and rows that are not there are zero.
+template <class T>
+void load_panel(cudaStream_t stream, MatrixView<const T> weight, float factor,
+                const Index* position, const std::uint8_t* dead, Index width, Index stride,
+                float* to);
+
+/// to[order[p] · rows + r] = from[p · width + r] for r < rows.
+void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
+                   const Index* order, std::uint8_t* to);
+
+/// of_column[p] = Σ over warps of partial[w · n + p].
+void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
+                double* of_column);
+
+/// Grids of groups [first, first + groups) of `width` rows, from columns given as rows of `source`,
+/// which starts at position `base`.
+template <class S>
+void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search,
+         const GroupMembers& groups, const float* source, Index base, Index first, Index count,
+         Index width, float* scales, float* zeros);
+
+/// kernel::solve_block for `width` rows of a block whose pointers lead to row 0.
+template <class Form, class S>
+void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
+           Index width, const SolveSums& sums);
+
+/// kernel::round_pattern for all patterns of a block.
+template <class S>
+void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
+           Index width);
+
+/// residual = weight − decode(codes)
+template <class S>
+void measure_residual(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
+                      Index width);
+
+#pragma GCC visibility pop
+
+}  // namespace gptq::backend::cuda

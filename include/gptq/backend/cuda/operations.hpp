@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Copies between host and device, and the matrix operations of cuBLAS and cuSOLVER in the row-major
+// terms of this library. Those libraries read a row-major matrix as its transpose.
+
+#include <gptq/backend/cuda/runtime.hpp>
+#include <gptq/core/half.hpp>
+
+#include <algorithm>  // std::clamp
+#include <cstring>    // std::memcpy
+#include <limits>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace gptq::backend::cuda {
+
+/// A block of a matrix.
+template <class T>
+MatrixView<T> part(DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
+  return {m.row(row) + col, rows, cols, m.cols(), 1};
+}
+template <class T>
+MatrixView<const T> part(const DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
+  return {m.row(row) + col, rows, cols, m.cols(), 1};
+}
+
+template <class T>
+DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from) {
+  DeviceMatrix<T> to(runtime, 1, static_cast<Index>(from.size()));
+  runtime->copy_to_device(to.data(), from.size_bytes(), sizeof(T),
+                          [&](std::byte* host, std::size_t at, std::size_t bytes) {
+                            std::memcpy(host, reinterpret_cast<const std::byte*>(from.data()) + at,
+                                        bytes);
+                          });
+  return to;
+}
+
+template <class T>
+std::vector<T> to_vector(const Runtime& runtime, const DeviceMatrix<T>& from) {
+  std::vector<T> to(static_cast<std::size_t>(from.size()));
+  runtime.copy_to_host(to.data(), from.bytes(), from.data(), from.bytes(), from.bytes(), 1);
+  return to;
+}
+
+/// Copies the leading part of `from` that has the shape of `to`; to's type may be another one.
+template <class From, class To>
+void download(const Runtime& runtime, const DeviceMatrix<From>& from, MatrixView<To> to) {
+  const auto width = sizeof(From) * std::size_t(to.cols()),
+             pitch = sizeof(From) * std::size_t(from.cols()),
+             rows = static_cast<std::size_t>(to.rows());
+  if constexpr (std::is_same_v<From, To>)
+    if (to.col_stride() == 1) {
+      runtime.copy_to_host(to.data(), sizeof(To) * std::size_t(to.row_stride()), from.data(), pitch,
+                           width, rows);
+      return;
+    }
+  std::vector<From> values(static_cast<std::size_t>(to.size()));
+  runtime.copy_to_host(values.data(), width, from.data(), pitch, width, rows);
+  for (Index r = 0; r < to.rows(); ++r)
+    for (Index c = 0; c < to.cols(); ++c)
+      to(r, c) = static_cast<To>(values[std::size_t(r * to.cols() + c)]);
+}
+
+/// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
+/// many rows at a time as fit the memory set aside.
+template <class T, class F>
+void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
+                         const F& f) {
+  if (matrix.empty()) return;
+  if (Runtime::is_on_device(matrix.data())) {
+    f(matrix, Index{0});
+    return;
+  }
+  constexpr Index memory = Index{64} << 20;
+  const Index cols = matrix.cols(), bytes = cols * Index(sizeof(T));
+  const Index at_once = std::clamp<Index>(memory / bytes, 1, matrix.rows());
+  DeviceMatrix<T> copy(runtime, at_once, cols);
+  for (Index first = 0; first < matrix.rows(); first += at_once) {
+    const Index rows = (std::min)(at_once, matrix.rows() - first);
+    const auto fill = [&](std::byte* host, std::size_t at, std::size_t size) {
+      const Index begin = first + static_cast<Index>(at) / bytes;
+      for (Index r = 0; r < static_cast<Index>(size) / bytes; ++r, host += bytes) {
+        const T* const row = &matrix(begin + r, 0);
+        if (matrix.col_stride() == 1) {
+          std::memcpy(host, row, static_cast<std::size_t>(bytes));
+          continue;
+        }
+        for (Index c = 0; c < cols; ++c)
+          std::memcpy(host + c * Index(sizeof(T)), row + c * matrix.col_stride(), sizeof(T));
+      }
+    };
+    runtime->copy_to_device(copy.data(), static_cast<std::size_t>(rows * bytes),
+                            static_cast<std::size_t>(bytes), fill);
+    f(MatrixView<const T>(copy.data(), rows, cols), first);
+  }
+}
+
+/// The same type as cuBLAS names it.
+template <class T>
+constexpr cudaDataType_t data_type = std::is_same_v<T, float>      ? CUDA_R_32F
+                                     : std::is_same_v<T, double>   ? CUDA_R_64F
+                                     : std::is_same_v<T, bfloat16> ? CUDA_R_16BF
+                                                                   : CUDA_R_16F;
+
+/// A dimension in cuBLAS's int.
+inline int small(Index size) {
+  detail::require(size <= std::numeric_limits<int>::max(), "a matrix dimension of ", size,
+                  " is too large for cuBLAS");
+  return static_cast<int>(size);
+}
+
+/// out += leftᵀ·right, sums in single precision: left [depth, rows], right [depth, cols], out
+/// [rows, cols], rows contiguous. Products of 16-bit numbers are exact in it.
+template <class T>
+void add_product(const Runtime& runtime, MatrixView<float> out, MatrixView<const T> left,
+                 MatrixView<const T> right) {
+  if (out.empty() || left.rows() == 0) return;
+  const float one = 1;
+  // Read as transposes: outᵀ += rightᵀ·left.
+  check(
+      cublasGemmEx(runtime.blas(), CUBLAS_OP_N, CUBLAS_OP_T, small(out.cols()), small(out.rows()),
+                   small(left.rows()), &one, right.data(), data_type<T>, small(right.row_stride()),
+                   left.data(), data_type<T>, small(left.row_stride()), &one, out.data(),
+                   CUDA_R_32F, small(out.row_stride()), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+      "cublasGemmEx");
+}
+
+inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixView<const float> left,
+                        MatrixView<const float> right) {
+  add_product<float>(runtime, out, left, right);
+}
+
+/// Which of R and Rᵀ works on the columns of a panel's matrix m, whose rows are positions.
+enum class Factor {
+  plain,       ///< mᵀ·R, or mᵀ·R⁻¹
+  transposed,  ///< mᵀ·Rᵀ, or mᵀ·R⁻ᵀ
+};
+
+/// mᵀ ← mᵀ·op(R)⁻¹ in place, R upper triangular.
+inline void solve_triangular(const Runtime& runtime, Factor which, MatrixView<const float> r,
+                             MatrixView<float> m) {
+  if (m.empty()) return;
+  const float one = 1;
+  // cuBLAS sees mᵀ and Rᵀ, which is lower triangular.
+  check(cublasStrsm(runtime.blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
+                    which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                    small(m.cols()), small(m.rows()), &one, r.data(), small(r.row_stride()),
+                    m.data(), small(m.row_stride())),
+        "cublasStrsm");
+}
+
+/// outᵀ = mᵀ·op(R), R upper triangular; `out` may be m.
+inline void multiply_triangular(const Runtime& runtime, Factor which, MatrixView<const float> r,
+                                MatrixView<const float> m, MatrixView<float> out) {
+  if (m.empty()) return;
+  const float one = 1;
+  check(cublasStrmm(runtime.blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
+                    which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                    small(m.cols()), small(m.rows()), &one, r.data(), small(r.row_stride()),
+                    m.data(), small(m.row_stride()), out.data(), small(out.row_stride())),
+        "cublasStrmm");
+}
+
+/// The Cholesky factorization of a row-major lower triangle in place, m = L·Lᵀ.
+/// \return  the first position whose pivot is not positive, or -1
+template <class T>
+Index cholesky(const std::shared_ptr<Runtime>& runtime, DeviceMatrix<T>& m) {
+  const Index n = m.rows();
+  std::size_t on_device = 0, on_host = 0;
+  const cublasFillMode_t upper = CUBLAS_FILL_MODE_UPPER;  // of the transpose
+  check(cusolverDnXpotrf_bufferSize(runtime->solver(), runtime->solver_options(), upper, n,
+                                    data_type<T>, m.data(), n, data_type<T>, &on_device, &on_host),
+        "cusolverDnXpotrf_bufferSize");
+  DeviceMatrix<std::uint8_t> workspace(runtime, 1, static_cast<Index>(on_device));
+  std::vector<std::uint8_t> host_workspace(on_host);
+  auto info = DeviceMatrix<int>::zeros(runtime, 1, 1);
+  check(cusolverDnXpotrf(runtime->solver(), runtime->solver_options(), upper, n, data_type<T>,
+                         m.data(), n, data_type<T>, workspace.data(), on_device,
+                         host_workspace.data(), on_host, info.data()),
+        "cusolverDnXpotrf");
+  const int failed = to_vector(*runtime, info).front();
+  detail::require<CudaError>(failed >= 0, "cusolverDnXpotrf: argument ", -failed, " is invalid");
+  return failed - 1;
+}
+
+}  // namespace gptq::backend::cuda

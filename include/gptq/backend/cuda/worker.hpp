@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// cuda::Worker: one panel of rows on its way through the solver, on a device.
+
+#include <gptq/backend/cuda/launch.hpp>
+#include <gptq/backend/cuda/operations.hpp>
+#include <gptq/kernel/column_layout.hpp>
+#include <gptq/kernel/panel.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <numeric>  // std::accumulate
+#include <span>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::backend::cuda {
+
+/// What kernels need of a ColumnLayout.
+struct DeviceLayout {
+  DeviceMatrix<Index> order, position, group, members;
+  DeviceMatrix<float> pivots;  ///< of the members, where the layout has them
+  DeviceMatrix<std::uint8_t> dead;
+};
+
+struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>> {
+  DeviceLayout layout{};
+  DeviceMatrix<double> loss{};  ///< [warps, positions]
+  DeviceMatrix<int> clipped{};  ///< of each row
+};
+
+/// A handle, like the backend that hands it out.
+class Worker {
+ public:
+  using Matrix = DeviceMatrix<float>;
+  using Panel = DevicePanel;
+
+  explicit Worker(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
+
+  Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(runtime_, rows, padded(cols)); }
+
+  template <class W>
+  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout,
+                   double unit) const {
+    const Index n = weight.cols(), width = padded(rows), warps = width / warp;
+    Panel panel;
+    panel.first = first;
+    panel.rows = rows;
+    panel.unit = unit;
+    panel.layout = to_device(layout);
+    panel.weight = Matrix(runtime_, n, width);
+    for_parts_on_device(runtime_, weight.middle_rows(first, rows),
+                        [&](MatrixView<const W> some, Index at) {
+                          // Padding is written with the last rows.
+                          const Index columns = at + some.rows() == rows ? width - at : some.rows();
+                          cuda::load_panel(stream(), some, static_cast<float>(1 / unit),
+                                           panel.layout.position.data(), panel.layout.dead.data(),
+                                           columns, width, panel.weight.data() + at);
+                        });
+    panel.residual = Matrix::zeros(runtime_, n, width);
+    panel.scales = Matrix(runtime_, layout.groups(), width);
+    panel.zeros = Matrix(runtime_, layout.groups(), width);
+    panel.codes = DeviceMatrix<std::uint8_t>(runtime_, n, width);
+    panel.loss = DeviceMatrix<double>::zeros(runtime_, warps, n);
+    panel.clipped = DeviceMatrix<int>::zeros(runtime_, 1, width);
+    return panel;
+  }
+
+  template <class S>
+  void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout,
+           const Matrix& source, Index base, Index first, Index last, Panel& panel) const {
+    const GroupMembers groups{.members = panel.layout.members.data(),
+                              .pivots = panel.layout.pivots.data(),
+                              .group_size = layout.group_size(),
+                              .columns = layout.columns()};
+    cuda::fit(stream(), scheme, search, groups, source.data(), base, first, last - first,
+              source.cols(), panel.scales.data(), panel.zeros.data());
+  }
+
+  template <class Form, class S>
+  void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity,
+             const ColumnLayout& /*layout*/, const Matrix& factor, Index first, Index last,
+             Panel& panel) const {
+    auto columns = block(panel, first, last, sparsity);
+    columns.factor = factor.row(first) + first;
+    columns.factor_stride = factor.cols();
+    cuda::solve<Form>(stream(), scheme, columns, panel.weight.cols(),
+                      {.loss = panel.loss.data() + first,
+                       .stride = panel.loss.cols(),
+                       .clipped = panel.clipped.data(),
+                       .rows = panel.rows});
+  }
+
+  Matrix corrected(const Panel& panel, Index first, Index last) const {
+    Matrix v(runtime_, last - first, panel.weight.cols());
+    cuda::sum(stream(), panel.weight.row(first), panel.residual.row(first), v.size(), v.data());
+    return v;
+  }
+
+  template <class S>
+  void measure_residual(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
+    cuda::measure_residual(stream(), scheme, block(panel, 0, layout.columns(), {}),
+                           panel.weight.cols());
+  }
+
+  template <class S>
+  void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
+             Panel& panel) const {
+    cuda::round(stream(), scheme, block(panel, 0, layout.columns(), sparsity), panel.weight.cols());
+  }
+
+  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
+                   MatrixView<float> scales, MatrixView<float> zeros) const {
+    const Index n = layout.columns(), rows = panel.rows;
+    DeviceMatrix<std::uint8_t> columns(runtime_, n, rows);
+    cuda::scatter_codes(stream(), panel.codes.data(), n, panel.weight.cols(), rows,
+                        panel.layout.order.data(), columns.data());
+    download(*runtime_, columns, codes.middle_rows(panel.first, rows).transposed());
+    const auto grids = [&](const Matrix& from, MatrixView<float> to, double unit) {
+      const auto mine = to.middle_rows(panel.first, rows).transposed();  // [groups, rows]
+      download(*runtime_, from, mine);
+      if (unit == 1) return;
+      for (Index g = 0; g < mine.rows(); ++g)
+        for (Index r = 0; r < rows; ++r) mine(g, r) = static_cast<float>(mine(g, r) * unit);
+    };
+    grids(panel.scales, scales, panel.unit);
+    grids(panel.zeros, zeros, 1);
+  }
+
+  std::vector<double> column_loss(const Panel& panel) const {
+    const Index n = panel.loss.cols();
+    DeviceMatrix<double> sums(runtime_, 1, n);
+    cuda::add_losses(stream(), panel.loss.data(), panel.loss.rows(), n, sums.data());
+    return to_vector(*runtime_, sums);
+  }
+
+  Index clipped(const Panel& panel) const {
+    const std::vector<int> of_row = to_vector(*runtime_, panel.clipped);
+    return std::accumulate(of_row.begin(), of_row.end(), Index{0});
+  }
+
+  void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
+                 Index from, Index from_count) const {
+    add_product(*runtime_, part(out, to, 0, to_count, out.cols()),
+                part(factor, from, to, from_count, to_count),
+                part(in, from, 0, from_count, in.cols()));
+  }
+
+  Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
+    const Index count = last - first, width = panel.weight.cols();
+    Matrix v(runtime_, count, width);
+    check(cudaMemcpyAsync(v.data(), panel.residual.row(first), v.bytes(), cudaMemcpyDeviceToDevice,
+                          stream()),
+          "cudaMemcpyAsync");
+    solve_triangular(*runtime_, Factor::plain, part(factor, first, first, count, count),
+                     part(v, 0, 0, count, width));
+    cuda::add(stream(), panel.weight.row(first), v.size(), v.data());
+    return v;
+  }
+
+  void solve_factor(const Matrix& factor, Matrix& m) const {
+    const auto r = part(factor, 0, 0, factor.rows(), factor.cols());
+    solve_triangular(*runtime_, Factor::transposed, r, part(m, 0, 0, m.rows(), m.cols()));
+    solve_triangular(*runtime_, Factor::plain, r, part(m, 0, 0, m.rows(), m.cols()));
+  }
+
+  void multiply_factor(const Matrix& factor, Matrix& m) const {
+    const auto r = part(factor, 0, 0, factor.rows(), factor.cols());
+    const auto x = part(m, 0, 0, m.rows(), m.cols());
+    multiply_triangular(*runtime_, Factor::plain, r, x, x);
+    multiply_triangular(*runtime_, Factor::transposed, r, x, x);
+  }
+
+  double energy(const Matrix& factor, const Matrix& a, Index rows) const {
+    // Some rows of the panel at a time: their product with R is as large as they are.
+    constexpr Index at_once = 1024;
+    const Index n = a.rows();
+    double total = 0;
+    for (Index first = 0; first < rows; first += at_once) {
+      const Index count = (std::min)(at_once, rows - first);
+      Matrix y(runtime_, n, count);
+      multiply_triangular(*runtime_, Factor::plain, part(factor, 0, 0, n, n),
+                          MatrixView<const float>(a.data() + first, n, count, a.cols(), 1),
+                          part(y, 0, 0, n, count));
+      const std::vector<double> of_position = squares(part(std::as_const(y), 0, 0, n, count));
+      total = std::accumulate(of_position.begin(), of_position.end(), total);
+    }
+    return total;
+  }
+
+  double weighted_squares(const Matrix& a, Index rows, std::span<const double> weight) const {
+    const std::vector<double> of_position = squares(part(a, 0, 0, a.rows(), rows));
+    double total = 0;
+    for (std::size_t p = 0; p < of_position.size(); ++p) total += weight[p] * of_position[p];
+    return total;
+  }
+
+  Matrix gather(const Matrix& m, std::span<const Index> order) const {
+    const auto on_it = to_device_vector(runtime_, order);
+    Matrix out(runtime_, static_cast<Index>(order.size()), m.cols());
+    cuda::gather_rows(stream(), part(m, 0, 0, m.rows(), m.cols()), on_it.data(), out.rows(),
+                      out.data());
+    return out;
+  }
+
+  void add_rows(const Matrix& m, double scale, std::span<const Index> order, Index first,
+                Index rows, MatrixView<float> out) const {
+    std::vector<float> values(static_cast<std::size_t>(m.rows() * rows));
+    const MatrixView<float> host(values.data(), m.rows(), rows);
+    download(*runtime_, m, host);
+    for (Index p = 0; p < m.rows(); ++p)
+      for (Index r = 0; r < rows; ++r)
+        out(first + r, order[std::size_t(p)]) +=
+            static_cast<float>(scale * static_cast<double>(host(p, r)));
+  }
+
+  /// One column of noise, the same each time and on each backend.
+  void fill_start(Matrix& m) const {
+    std::vector<float> noise(static_cast<std::size_t>(m.rows()));
+    std::uint32_t state = 1;
+    for (float& x : noise) {
+      state = state * 1664525u + 1013904223u;
+      x = static_cast<float>(static_cast<double>(state) / 0x1p31 - 1);
+    }
+    check(cudaMemcpy2DAsync(m.data(), sizeof(float) * std::size_t(m.cols()), noise.data(),
+                            sizeof(float), sizeof(float), noise.size(), cudaMemcpyHostToDevice,
+                            stream()),
+          "cudaMemcpy2DAsync");
+    runtime_->synchronize();
+  }
+
+  void scale(Matrix& m, double factor) const {
+    cuda::multiply(stream(), static_cast<float>(factor), m.size(), m.data());
+  }
+
+ private:
+  static Index padded(Index rows) { return (rows + warp - 1) / warp * warp; }
+
+  cudaStream_t stream() const { return runtime_->stream(); }
+
+  std::vector<double> squares(MatrixView<const float> a) const {
+    DeviceMatrix<double> of_row(runtime_, 1, a.rows());
+    cuda::squares_of_rows(stream(), a, of_row.data());
+    return to_vector(*runtime_, of_row);
+  }
+
+  static kernel::ColumnBlock<float> block(Panel& panel, Index first, Index last,
+                                          const Sparsity& sparsity) {
+    return {.width = last - first,
+            .stride = panel.weight.cols(),
+            .weight = panel.weight.row(first),
+            .residual = panel.residual.row(first),
+            .codes = panel.codes.row(first),
+            .scales = panel.scales.data(),
+            .zeros = panel.zeros.data(),
+            .grid_stride = panel.scales.cols(),
+            .group = panel.layout.group.data() + first,
+            .sparsity = sparsity};
+  }
+
+  DeviceLayout to_device(const ColumnLayout& layout) const {
+    const Index n = layout.columns();
+    std::vector<Index> position(static_cast<std::size_t>(n)), members;
+    std::vector<std::uint8_t> dead(position.size());
+    std::vector<float> pivots;
+    for (Index p = 0; p < n; ++p) {
+      position[std::size_t(layout.column(p))] = p;
+      dead[std::size_t(p)] = layout.dead(p);
+    }
+    for (Index g = 0; g < layout.groups(); ++g)
+      for (const Index p : layout.members(g)) {
+        members.push_back(p);
+        pivots.push_back(
+            layout.pivots().empty() ? 1.0f : static_cast<float>(layout.pivots()[std::size_t(p)]));
+      }
+    return {to_device_vector(runtime_, layout.order()),
+            to_device_vector(runtime_, std::span<const Index>(position)),
+            to_device_vector(runtime_, layout.group()),
+            to_device_vector(runtime_, std::span<const Index>(members)),
+            to_device_vector(runtime_, std::span<const float>(pivots)),
+            to_device_vector(runtime_, std::span<const std::uint8_t>(dead))};
+  }
+
+  std::shared_ptr<Runtime> runtime_;
+};
+
+}  // namespace gptq::backend::cuda

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT
+
+// backend::Cuda: on a GPU where there is one, and on a device that is made of host memory, where
+// every line of it runs but cuBLAS, cuSOLVER and the launches themselves.
+
+#include "../../conformance/suite.hpp"
+
+#include <gptq/backend/cuda.hpp>
+#include <gptq/baseline/rtn.hpp>
+#include <gptq/calibration/target.hpp>
+
+using gptq::Index;
+using gptq::Params;
+using gptq::backend::Cpu;
+using gptq::backend::Cuda;
+
+namespace {
+
+bool no_device() {
+  if (gptq::backend::cuda::device_count() > 0) return false;
+  std::printf("SKIPPED: no CUDA device\n");
+  return true;
+}
+
+/// A matrix in the device's memory.
+template <class T>
+class OnDevice {
+ public:
+  OnDevice(const Cuda& backend, const std::vector<T>& values, Index rows, Index cols)
+      : runtime_(std::make_shared<gptq::backend::cuda::Runtime>(backend.device(), nullptr)),
+        data_(gptq::backend::cuda::to_device_vector(runtime_, std::span<const T>(values))),
+        rows_(rows),
+        cols_(cols) {
+    runtime_->synchronize();
+  }
+  gptq::MatrixView<const T> view() const { return {data_.data(), rows_, cols_}; }
+
+ private:
+  std::shared_ptr<gptq::backend::cuda::Runtime> runtime_;
+  gptq::backend::cuda::DeviceMatrix<T> data_;
+  Index rows_, cols_;
+};
+
+/// The same codes but where two are equally near, and what follows from those.
+template <class S>
+void require_same_as_cpu(const test::Layer& layer, const Params& params) {
+  const auto a = test::quantize<S, Cpu>(layer, params), b = test::quantize<S, Cuda>(layer, params);
+  const double size = static_cast<double>(a.rows() * a.cols());
+  CHECK(static_cast<double>(test::code_differences(a, b)) <= 0.002 * size);
+  const auto &x = a.report(), &y = b.report();
+  CHECK(y.loss == Approx(x.loss).epsilon(2e-3));
+  CHECK(y.damped_loss == Approx(x.damped_loss).epsilon(2e-3));
+  CHECK(y.relative_error == Approx(x.relative_error).epsilon(2e-3));
+  CHECK(y.rtn_relative_error == Approx(x.rtn_relative_error).epsilon(2e-3));
+  CHECK(y.clipped == Approx(x.clipped).margin(2 / size + 1e-3));
+  CHECK(y.damping.lambda == Approx(x.damping.lambda).epsilon(1e-5));
+  const auto d = test::error_of_weight(layer, b);
+  CHECK(y.loss == Approx(test::quadratic_form(d, test::hessian_of(layer))).epsilon(5e-3));
+  for (Index c = 0; c < a.cols(); ++c)
+    REQUIRE(a.group_index()[std::size_t(c)] == b.group_index()[std::size_t(c)]);
+}
+
+}  // namespace
+
+TEST_CASE("backend::Cuda conforms", "[cuda]") {
+  if (no_device()) return;
+  test::test_backend(Cuda{}, 5e-6);
+}
+
+TEST_CASE("a GPU gives the codes of the CPU", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 75, .in = 192, .tokens = 700});
+  using gptq::Groups, gptq::Order, gptq::Range, gptq::Solver;
+  SECTION("in every order and with groups on the way") {
+    for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
+      for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+        INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
+        require_same_as_cpu<gptq::scheme::Int4>(
+            layer, {.group_size = 32, .order = order, .groups = groups});
+      }
+  }
+  SECTION("in both forms, with every range and block size") {
+    for (const Solver solver : {Solver::left_looking, Solver::lazy_batch})
+      for (const Range range : {Range::minmax, Range::mse, Range::weighted})
+        for (const Index block : {16, 128, 192}) {
+          INFO("solver " << static_cast<int>(solver) << ", range " << static_cast<int>(range)
+                         << ", block " << block);
+          Params params{.group_size = 64, .range = range, .solver = solver};
+          params.block_size = block;
+          require_same_as_cpu<gptq::scheme::Asymmetric<3>>(layer, params);
+        }
+  }
+  SECTION("in all schemes") {
+    const Params params{.group_size = 32};
+    require_same_as_cpu<gptq::scheme::Int2>(layer, params);
+    require_same_as_cpu<gptq::scheme::Int8>(layer, {.group_size = -1});
+    require_same_as_cpu<gptq::scheme::Asymmetric<4>>(layer, params);
+    require_same_as_cpu<gptq::scheme::NF4>(layer, params);
+    Params fp4{.group_size = 16};
+    fp4.scale_type = gptq::ScaleType::fp8_e4m3;
+    require_same_as_cpu<gptq::scheme::Float4>(layer, fp4);
+    Params mx{.group_size = 32};
+    mx.scale_type = gptq::ScaleType::power_of_two;
+    require_same_as_cpu<gptq::scheme::Float4>(layer, mx);
+    require_same_as_cpu<gptq::scheme::Float8>(layer, {.group_size = -1});
+  }
+  SECTION("with a sparsity pattern, a short last group and a factor in double precision") {
+    Params sparse{.group_size = 32, .order = Order::natural};
+    sparse.sparsity = {2, 4};
+    require_same_as_cpu<gptq::scheme::Int4>(layer, sparse);
+    Params tail{.group_size = 80};
+    tail.allow_tail_group = true;
+    tail.factor_in_double = true;
+    require_same_as_cpu<gptq::scheme::Int4>(layer, tail);
+  }
+}
+
+TEST_CASE("dead inputs and weights of any size are solved as on the CPU", "[cuda]") {
+  if (no_device()) return;
+  auto layer = test::random_layer({.out = 33, .in = 96, .tokens = 300});
+  for (Index t = 0; t < layer.activations.rows; ++t)
+    layer.activations(t, 7) = layer.activations(t, 50) = 0;
+  for (double& w : layer.weight.data) w *= 1e-20;
+  test::round_to_float(layer);
+  Params params{.group_size = 32};
+  params.scale_type = gptq::ScaleType::fp32;
+  const auto a = test::quantize<gptq::scheme::Int4, Cpu>(layer, params);
+  const auto b = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
+  CHECK(test::code_differences(a, b) <= 6);
+  CHECK(b.report().damping.dead_columns == 2);
+  for (Index r = 0; r < b.rows(); ++r) CHECK(b(r, 7) == 0.0f);
+}
+
+TEST_CASE("a GPU's Hessian is that of double precision, whatever the activations are", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 4, .in = 150, .tokens = 500});
+  const Cuda backend;
+  const auto norm = [](const test::Matrix& m) {
+    double sum = 0;
+    for (const double x : m.data) sum += x * x;
+    return std::sqrt(sum);
+  };
+  const auto check = [&](auto convert, gptq::Precision precision, bool weighted, double tolerance) {
+    using T = decltype(convert(0.0f));
+    std::vector<T> x;
+    for (const float value : layer.activations_f) x.push_back(convert(value));
+    std::vector<float> weights(static_cast<std::size_t>(layer.activations.rows), 1.0f);
+    if (weighted)
+      for (std::size_t t = 0; t < weights.size(); ++t) weights[t] = static_cast<float>(t % 4);
+    gptq::Hessian<Cuda> hessian(150, Cuda(0, nullptr, precision));
+    const gptq::MatrixView<const T> view(x.data(), layer.activations.rows, 150);
+    if (weighted) hessian.add(view, std::span<const float>(weights));
+    else hessian.add(view);
+    test::Matrix error = test::download(hessian.backend(), hessian.sum(), 150, 150), exact = error;
+    for (Index i = 0; i < 150; ++i)
+      for (Index j = 0; j < 150; ++j) {
+        double sum = 0;
+        for (Index t = 0; t < view.rows(); ++t)
+          sum += static_cast<double>(weights[static_cast<std::size_t>(t)]) *
+                 static_cast<double>(gptq::to_float(view(t, i))) *
+                 static_cast<double>(gptq::to_float(view(t, j)));
+        exact(i, j) = sum;
+        error(i, j) = j < i ? 0 : error(i, j) - sum;
+      }
+    CHECK(norm(error) <= tolerance * norm(exact));
+  };
+  using gptq::Precision;
+  for (const bool weighted : {false, true}) {
+    check([](float x) { return x; }, Precision::single, weighted, 1e-5);
+    check([](float x) { return x; }, Precision::split, weighted, 1e-5);
+    check([](float x) { return static_cast<double>(x); }, Precision::single, weighted, 1e-5);
+    check([](float x) { return gptq::to_bfloat16(x); }, Precision::single, weighted, 1e-5);
+    check([](float x) { return gptq::to_float16(x); }, Precision::single, weighted, 1e-5);
+  }
+}
+
+TEST_CASE("weights and activations may lie on the device, with any strides on the host", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 40, .in = 96, .tokens = 300});
+  const Cuda backend;
+  const Params params{.group_size = 32};
+  const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
+  const auto expected = test::quantize<gptq::scheme::Int4, Cuda>(layer, params, backend);
+
+  const OnDevice<float> x(backend, layer.activations_f, 300, 96),
+      w(backend, layer.weight_f, 40, 96);
+  gptq::Hessian<Cuda> hessian(96, backend);
+  hessian.add(x.view());
+  const auto there = quantizer.quantize(w.view(), hessian);
+  CHECK(test::code_differences(expected, there) == 0);
+  CHECK(there.report().loss == expected.report().loss);
+
+  std::vector<float> transposed(layer.weight_f.size());
+  for (Index r = 0; r < 40; ++r)
+    for (Index c = 0; c < 96; ++c)
+      transposed[static_cast<std::size_t>(c * 40 + r)] =
+          layer.weight_f[static_cast<std::size_t>(r * 96 + c)];
+  const gptq::MatrixView<const float> strided(transposed.data(), 40, 96, 1, 40);
+  CHECK(test::code_differences(expected, quantizer.quantize(strided, hessian)) == 0);
+}
+
+TEST_CASE("what is not finite is named wherever it lies, and nothing is added", "[cuda]") {
+  if (no_device()) return;
+  auto layer = test::random_layer({.out = 4, .in = 64, .tokens = 100});
+  const Cuda backend;
+  gptq::Hessian<Cuda> hessian(64, backend);
+  layer.activations_f[17 * 64 + 9] = std::numeric_limits<float>::quiet_NaN();
+  const OnDevice<float> x(backend, layer.activations_f, 100, 64);
+  for (const auto& view : {layer.x(), x.view()}) try {
+      hessian.add(view);
+      FAIL("accepted");
+    } catch (const gptq::NumericalError& error) {
+      CHECK(std::string(error.what()) == "activations(17, 9) = nan is not finite");
+    }
+  CHECK(hessian.tokens() == 0);
+  CHECK(backend.diagonal(hessian.sum())[9] == 0);
+}
+
+TEST_CASE("what cannot be factored is damped, refused or rounded as on the CPU", "[cuda]") {
+  if (no_device()) return;
+  test::Layer layer = test::random_layer({.out = 8, .in = 64, .tokens = 20});
+  for (Index t = 0; t < 20; ++t)  // rank 1, and large
+    for (Index j = 0; j < 64; ++j) layer.activations(t, j) = 1000 * (1 + 0.001 * double(t));
+  test::round_to_float(layer);
+  Params params{.group_size = 32, .damping = 1e-9};
+  params.on_failure = gptq::OnFailure::damp;
+  const auto a = test::quantize<gptq::scheme::Int4, Cpu>(layer, params);
+  const auto b = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
+  CHECK(a.report().damping.retries > 0);
+  CHECK(std::abs(a.report().damping.retries - b.report().damping.retries) <= 1);
+  params.on_failure = gptq::OnFailure::error;
+  CHECK_THROWS_AS((test::quantize<gptq::scheme::Int4, Cuda>(layer, params)), gptq::NumericalError);
+}
+
+TEST_CASE("a GPU rounds to nearest, finds the columns' order and aims as the CPU does", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
+  const Cuda gpu;
+  const Cpu cpu;
+  const auto a = gptq::baseline::round_to_nearest<gptq::scheme::Int4>(
+      layer.w(), Params{.group_size = 32}, cpu);
+  const auto b = gptq::baseline::round_to_nearest<gptq::scheme::Int4>(
+      layer.w(), Params{.group_size = 32}, gpu);
+  CHECK(test::code_differences(a, b) == 0);
+
+  const auto on_cpu = test::calibrate(layer, cpu);
+  const auto on_gpu = test::calibrate(layer, gpu);
+  Params pivots{.group_size = 32, .order = gptq::Order::min_pivot};
+  pivots.estimate_condition = true;
+  const auto f = gptq::damped_factor(on_cpu, pivots);
+  const auto g = gptq::damped_factor(on_gpu, pivots);
+  CHECK(std::vector<Index>(f.layout.order().begin(), f.layout.order().end()) ==
+        std::vector<Index>(g.layout.order().begin(), g.layout.order().end()));
+  CHECK(g.damping.condition == Approx(f.damping.condition).epsilon(1e-3));
+
+  const auto shifted = test::random_layer({.out = 20, .in = 64, .tokens = 200, .seed = 9});
+  const auto aimed = [&](const auto& backend, const auto& factor) {
+    gptq::CrossMoment<std::decay_t<decltype(backend)>> cross(64, 64, backend),
+        residual(20, 64, backend);
+    cross.add(shifted.x(), layer.x());
+    std::vector<float> r(200 * 20);
+    for (std::size_t i = 0; i < r.size(); ++i) r[i] = static_cast<float>(i % 7) - 3;
+    residual.add(gptq::MatrixView<const float>(r.data(), 200, 20), layer.x());
+    std::vector<float> w = layer.weight_f;
+    gptq::aim_at_full_precision(gptq::MatrixView<float>(w.data(), 20, 64), factor,
+                                {.inputs = &cross, .residual = &residual});
+    return w;
+  };
+  const auto x = aimed(cpu, f), y = aimed(gpu, g);
+  for (std::size_t i = 0; i < x.size(); ++i) REQUIRE(y[i] == Approx(x[i]).margin(1e-3));
+}
+
+TEST_CASE("several backends share a device, and a backend takes the caller's stream", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
+  cudaStream_t stream = nullptr;
+  REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess);
+  {
+    const Cuda mine(0, stream), other;
+    CHECK(mine.stream() == stream);
+    const Params params{.group_size = 32};
+    const auto a = test::quantize<gptq::scheme::Int4, Cuda>(layer, params, mine);
+    const auto b = test::quantize<gptq::scheme::Int4, Cuda>(layer, params, other);
+    CHECK(test::code_differences(a, b) == 0);
+    CHECK(a.report().loss == b.report().loss);
+  }
+  CHECK(cudaStreamDestroy(stream) == cudaSuccess);
+  CHECK_THROWS_AS(Cuda(99), gptq::InvalidArgument);
+}

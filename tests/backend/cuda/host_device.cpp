@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: MIT
+
+#include "host_device.hpp"
+
+#include <gptq/core/half.hpp>
+
+#include <cublas_v2.h>
+#include <cuda_runtime_api.h>
+#include <cusolverDn.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <vector>
+
+namespace {
+
+std::map<const void*, std::size_t>& blocks() {
+  static std::map<const void*, std::size_t> all;
+  return all;
+}
+
+const std::pair<const void* const, std::size_t>* block_of(const void* data) {
+  auto after = blocks().upper_bound(data);
+  if (after == blocks().begin()) return nullptr;
+  --after;
+  const auto* end = static_cast<const char*>(after->first) + after->second;
+  return static_cast<const char*>(data) < end ? &*after : nullptr;
+}
+
+double number(const void* data, cudaDataType type, std::size_t i) {
+  switch (type) {
+    case CUDA_R_32F: return static_cast<double>(static_cast<const float*>(data)[i]);
+    case CUDA_R_16BF:
+      return static_cast<double>(gptq::to_float(static_cast<const gptq::bfloat16*>(data)[i]));
+    case CUDA_R_16F:
+      return static_cast<double>(gptq::to_float(static_cast<const gptq::float16*>(data)[i]));
+    default: std::abort();
+  }
+}
+
+/// A triangular matrix, column-major as cuBLAS has it: op(A)(i, j).
+struct Triangle {
+  const float* data;
+  int ld;
+  bool lower, transposed;
+  double operator()(int i, int j) const {
+    if (transposed) std::swap(i, j);
+    if (lower ? i < j : i > j) return 0;
+    return static_cast<double>(data[i + std::size_t(j) * std::size_t(ld)]);
+  }
+};
+
+template <class T>
+int factor(std::int64_t n, T* a, std::int64_t lda) {
+  // A = Uᵀ·U, column-major, upper.
+  for (std::int64_t j = 0; j < n; ++j) {
+    for (std::int64_t i = 0; i <= j; ++i) {
+      double x = static_cast<double>(a[i + j * lda]);
+      for (std::int64_t k = 0; k < i; ++k)
+        x -= static_cast<double>(a[k + i * lda]) * static_cast<double>(a[k + j * lda]);
+      if (i < j) {
+        a[i + j * lda] = static_cast<T>(x / static_cast<double>(a[i + i * lda]));
+      } else {
+        if (!(x > 0)) return static_cast<int>(j) + 1;
+        a[j + j * lda] = static_cast<T>(std::sqrt(x));
+      }
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+test::HostDevice& test::host_device() {
+  static HostDevice device;
+  return device;
+}
+
+extern "C" {
+
+const char* cudaGetErrorName(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+         : error == cudaErrorNoDevice       ? "cudaErrorNoDevice"
+                                            : "cudaError";
+}
+const char* cudaGetErrorString(cudaError_t error) {
+  return error == cudaErrorMemoryAllocation ? "out of memory"
+         : error == cudaErrorNoDevice       ? "no CUDA-capable device is detected"
+                                            : "an error";
+}
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = test::host_device().devices;
+  return *count ? cudaSuccess : cudaErrorNoDevice;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  *value = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
+  const test::HostDevice& device = test::host_device();
+  *available = device.memory - device.used;
+  *total = device.memory;
+  return cudaSuccess;
+}
+cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_t, cudaStream_t) {
+  test::HostDevice& device = test::host_device();
+  if (device.used + bytes > device.memory) return cudaErrorMemoryAllocation;
+  *data = std::malloc(bytes);
+  std::memset(*data, 0xff, bytes);
+  blocks()[*data] = bytes;
+  device.used += bytes;
+  device.peak = std::max(device.peak, device.used);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
+  const auto block = blocks().find(data);
+  if (block == blocks().end()) std::abort();
+  std::memset(data, 0xff, block->second);
+  test::host_device().used -= block->second;
+  blocks().erase(block);
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
+  *data = std::malloc(bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* data) {
+  std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(data, value, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t) {
+  if (kind == cudaMemcpyHostToDevice && !block_of(to)) std::abort();
+  if (kind == cudaMemcpyHostToDevice && block_of(from)) std::abort();
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
+                              std::size_t from_pitch, std::size_t width, std::size_t height,
+                              cudaMemcpyKind kind, cudaStream_t) {
+  if (kind == cudaMemcpyDeviceToHost && (!block_of(from) || block_of(to))) std::abort();
+  if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
+  for (std::size_t r = 0; r < height; ++r)
+    std::memcpy(static_cast<char*>(to) + r * to_pitch,
+                static_cast<const char*>(from) + r * from_pitch, width);
+  return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
+  attributes->type = block_of(data) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = reinterpret_cast<cudaStream_t>(1);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = reinterpret_cast<cudaEvent_t>(1);
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
+  *pool = reinterpret_cast<cudaMemPool_t>(1);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
+
+const char* cublasGetStatusName(cublasStatus_t) { return "CUBLAS_STATUS"; }
+const char* cublasGetStatusString(cublasStatus_t) { return "a status"; }
+cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
+  *handle = reinterpret_cast<cublasHandle_t>(1);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasDestroy_v2(cublasHandle_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetStream_v2(cublasHandle_t, cudaStream_t) { return CUBLAS_STATUS_SUCCESS; }
+
+cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperation_t op_b, int m,
+                            int n, int k, const void* alpha, const void* a, cudaDataType type_a,
+                            int lda, const void* b, cudaDataType type_b, int ldb, const void* beta,
+                            void* c, cudaDataType type_c, int ldc, cublasComputeType_t compute,
+                            cublasGemmAlgo_t) {
+  if (lda < (op_a == CUBLAS_OP_N ? m : k) || ldb < (op_b == CUBLAS_OP_N ? k : n) || ldc < m ||
+      type_c != CUDA_R_32F || compute != CUBLAS_COMPUTE_32F)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  ++test::host_device().products;
+  const double scale = static_cast<double>(*static_cast<const float*>(alpha));
+  const double keep = static_cast<double>(*static_cast<const float*>(beta));
+  const auto at = [](int row, int col, int ld) {
+    return std::size_t(row) + std::size_t(col) * std::size_t(ld);
+  };
+  std::vector<double> left(std::size_t(m) * std::size_t(k)), right(std::size_t(k) * std::size_t(n));
+  for (int i = 0; i < m; ++i)
+    for (int l = 0; l < k; ++l)
+      left[at(l, i, k)] = number(a, type_a, op_a == CUBLAS_OP_N ? at(i, l, lda) : at(l, i, lda));
+  for (int l = 0; l < k; ++l)
+    for (int j = 0; j < n; ++j)
+      right[at(l, j, k)] = number(b, type_b, op_b == CUBLAS_OP_N ? at(l, j, ldb) : at(j, l, ldb));
+  auto* const out = static_cast<float*>(c);
+  for (int j = 0; j < n; ++j)
+    for (int i = 0; i < m; ++i) {
+      double sum = 0;
+      for (int l = 0; l < k; ++l) sum += left[at(l, i, k)] * right[at(l, j, k)];
+      float& x = out[at(i, j, ldc)];
+      x = static_cast<float>(scale * sum + (keep == 0 ? 0 : keep * static_cast<double>(x)));
+    }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasStrsm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillMode_t uplo,
+                              cublasOperation_t op, cublasDiagType_t diag, int m, int n,
+                              const float* alpha, const float* a, int lda, float* b, int ldb) {
+  if (side != CUBLAS_SIDE_RIGHT || diag != CUBLAS_DIAG_NON_UNIT || lda < n || ldb < m ||
+      *alpha != 1)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const Triangle t{a, lda, uplo == CUBLAS_FILL_MODE_LOWER, op != CUBLAS_OP_N};
+  const bool lower = t.lower != t.transposed;  // op(A)
+  for (int i = 0; i < m; ++i) {
+    // x·op(A) = b for a row: from the last column to the first where op(A) is lower.
+    std::vector<double> x(static_cast<std::size_t>(n));
+    for (int step = 0; step < n; ++step) {
+      const int j = lower ? n - 1 - step : step;
+      double sum = static_cast<double>(b[i + std::size_t(j) * std::size_t(ldb)]);
+      for (int k = 0; k < n; ++k)
+        if (lower ? k > j : k < j) sum -= x[std::size_t(k)] * t(k, j);
+      x[std::size_t(j)] = sum / t(j, j);
+    }
+    for (int j = 0; j < n; ++j)
+      b[i + std::size_t(j) * std::size_t(ldb)] = static_cast<float>(x[std::size_t(j)]);
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasStrmm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillMode_t uplo,
+                              cublasOperation_t op, cublasDiagType_t diag, int m, int n,
+                              const float* alpha, const float* a, int lda, const float* b, int ldb,
+                              float* c, int ldc) {
+  if (side != CUBLAS_SIDE_RIGHT || diag != CUBLAS_DIAG_NON_UNIT || lda < n || ldb < m || ldc < m ||
+      *alpha != 1)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  const Triangle t{a, lda, uplo == CUBLAS_FILL_MODE_LOWER, op != CUBLAS_OP_N};
+  for (int i = 0; i < m; ++i) {
+    std::vector<double> x(static_cast<std::size_t>(n), 0.0);
+    for (int j = 0; j < n; ++j)
+      for (int k = 0; k < n; ++k)
+        x[std::size_t(j)] +=
+            static_cast<double>(b[i + std::size_t(k) * std::size_t(ldb)]) * t(k, j);
+    for (int j = 0; j < n; ++j)
+      c[i + std::size_t(j) * std::size_t(ldc)] = static_cast<float>(x[std::size_t(j)]);
+  }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t* handle) {
+  *handle = reinterpret_cast<cusolverDnHandle_t>(1);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+cusolverStatus_t cusolverDnDestroy(cusolverDnHandle_t) { return CUSOLVER_STATUS_SUCCESS; }
+cusolverStatus_t cusolverDnSetStream(cusolverDnHandle_t, cudaStream_t) {
+  return CUSOLVER_STATUS_SUCCESS;
+}
+cusolverStatus_t cusolverDnCreateParams(cusolverDnParams_t* params) {
+  *params = reinterpret_cast<cusolverDnParams_t>(1);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+cusolverStatus_t cusolverDnDestroyParams(cusolverDnParams_t) { return CUSOLVER_STATUS_SUCCESS; }
+cusolverStatus_t cusolverDnXpotrf_bufferSize(cusolverDnHandle_t, cusolverDnParams_t,
+                                             cublasFillMode_t, std::int64_t, cudaDataType,
+                                             const void*, std::int64_t, cudaDataType,
+                                             std::size_t* on_device, std::size_t* on_host) {
+  *on_device = 64;
+  *on_host = 64;
+  return CUSOLVER_STATUS_SUCCESS;
+}
+cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t, cusolverDnParams_t, cublasFillMode_t uplo,
+                                  std::int64_t n, cudaDataType type, void* a, std::int64_t lda,
+                                  cudaDataType, void*, std::size_t, void*, std::size_t, int* info) {
+  if (uplo != CUBLAS_FILL_MODE_UPPER || lda < n) return CUSOLVER_STATUS_INVALID_VALUE;
+  *info = type == CUDA_R_64F ? factor(n, static_cast<double*>(a), lda)
+                             : factor(n, static_cast<float*>(a), lda);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+}  // extern "C"

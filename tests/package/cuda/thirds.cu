@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+
+#include "thirds.hpp"
+
+#include <gptq/backend/cuda/kernels.cuh>
+
+GPTQ_CUDA_SCHEME(Thirds);
