@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+
+// The stages of quantizing on a GPU, each in percent of what the device or its libraries reach.
+// Needs nvcc alone: benchmarks/gpu.sh builds and runs it.
+
+#include <gptq/backend/cuda.hpp>
+#include <gptq/backend/cuda/device.cuh>
+#include <gptq/quantizer.hpp>
+#include <gptq/scheme/affine.hpp>
+
+#include <cstdio>
+#include <vector>
+
+namespace {
+
+using gptq::bfloat16;
+using gptq::Index;
+using gptq::MatrixView;
+using gptq::backend::Cuda;
+using Int4 = gptq::scheme::Int4;
+namespace cuda = gptq::backend::cuda;
+
+struct Noise {
+  std::uint32_t seed;
+  float correlated;
+  Index cols;
+  bfloat16* halves;
+  float* floats;
+  GPTQ_HD static float at(std::uint32_t seed, Index i) {
+    std::uint32_t x = static_cast<std::uint32_t>(i) * 2654435761u + seed;
+    x = (x ^ (x >> 15)) * 2246822519u;
+    x = (x ^ (x >> 13)) * 3266489917u;
+    return static_cast<float>(x ^ (x >> 16)) / 2147483648.0f - 1;
+  }
+  GPTQ_HD void operator()(Index i) const {
+    float x = at(seed, i);
+    if (i % cols > 0) x += correlated * at(seed, i - 1);
+    if (halves) halves[i] = gptq::to_bfloat16(x);
+    else floats[i] = x;
+  }
+};
+
+/// Best time in seconds of some runs, the device idle before and after.
+template <class F>
+double best(const Cuda& backend, int runs, const F& f) {
+  double least = 1e9;
+  for (int i = 0; i <= runs; ++i) {
+    cuda::check(cudaStreamSynchronize(backend.stream()), "cudaStreamSynchronize");
+    gptq::Stopwatch watch;
+    f();
+    cuda::check(cudaStreamSynchronize(backend.stream()), "cudaStreamSynchronize");
+    const double seconds = watch.lap();
+    if (i > 0) least = (std::min)(least, seconds);
+  }
+  return least;
+}
+
+void row(const char* what, double seconds, double flop, double peak, const char* of) {
+  std::printf("%-46s %9.3f ms", what, 1e3 * seconds);
+  if (flop > 0)
+    std::printf("  %7.1f TFLOP/s  %5.1f %% of %s", flop / seconds / 1e12,
+                100 * flop / seconds / peak, of);
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+gptq::Params solve_only() {
+  gptq::Params params;
+  params.measure_baseline = false;
+  return params;
+}
+
+class Bench {
+ public:
+  Bench() : runtime_(std::make_shared<cuda::Runtime>(0, backend_.stream())) {
+    cudaDeviceProp device{};
+    cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
+    int driver = 0, version = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&version);
+    std::printf("%s, %d multiprocessors, %zu MiB, driver %d, runtime %d\n", device.name,
+                device.multiProcessorCount, device.totalGlobalMem >> 20, driver, version);
+    single_ = product_rate<float>(8192);
+    halves_ = product_rate<bfloat16>(8192);
+    std::printf("products of 8192 x 8192 x 8192: %.0f TFLOP/s single, %.0f bfloat16\n",
+                single_ / 1e12, halves_ / 1e12);
+  }
+
+  void hessian(Index n, Index tokens) {
+    const auto x = noise<bfloat16>(tokens, n, 3);
+    const MatrixView<const bfloat16> view(x.data(), tokens, n);
+    auto sum = backend_.zeros(n, n);
+    const double flop = static_cast<double>(tokens) * static_cast<double>(n * n);
+    char name[80];
+    std::snprintf(name, sizeof(name), "hessian, %td tokens x %td, bfloat16", tokens, n);
+    row(name, best(backend_, 3, [&] { backend_.accumulate(sum, view, nullptr); }), flop, halves_,
+        "the bfloat16 product");
+    gptq::Hessian<Cuda> checked(n, backend_);
+    row("  with the search for numbers that are not finite",
+        best(backend_, 3, [&] { checked.add(view); }), flop, halves_, "the bfloat16 product");
+  }
+
+  void factorize(Index n) {
+    const auto hessian = hessian_of(n);
+    const gptq::Quantizer<Int4, Cuda> quantizer(solve_only());
+    const auto size = static_cast<double>(n);
+    char name[80];
+    std::snprintf(name, sizeof(name), "factorize %td", n);
+    const double whole = best(backend_, 3, [&] { (void)quantizer.factorize(hessian); });
+    row(name, whole, size * size * size / 3, single_, "the single product");
+    std::vector<Index> order(static_cast<std::size_t>(n));
+    for (Index i = 0; i < n; ++i) order[static_cast<std::size_t>(i)] = i;
+    const std::vector<double> added(order.size(), hessian.tokens());
+    double alone = 1e9;
+    for (int i = 0; i < 3; ++i) {
+      auto h = backend_.arrange(hessian.sum(), order, 1, added);
+      cuda::reverse(backend_.stream(), h.data(), h.size());
+      runtime_->synchronize();
+      gptq::Stopwatch watch;
+      (void)cuda::cholesky(runtime_, h);
+      alone = (std::min)(alone, watch.lap());
+    }
+    row("  cuSOLVER's Cholesky alone", alone, size * size * size / 3, single_,
+        "the single product");
+  }
+
+  /// Grids, the loop and its updates, all on the device; then with codes and scales on the host.
+  void solve(Index m, Index n, gptq::Range range) {
+    gptq::Params params = solve_only();
+    params.range = range;
+    const gptq::Quantizer<Int4, Cuda> quantizer(params);
+    const auto hessian = hessian_of(n);
+    const auto factor = quantizer.factorize(hessian);
+    const auto w = noise<float>(m, n, 5);
+    const MatrixView<const float> weight(w.data(), m, n);
+    const auto search = gptq::scheme::range_search(params, 1, 1);
+    const double flop = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(n);
+    char name[80];
+    std::snprintf(name, sizeof(name), "grids (%s), loop and updates %td x %td",
+                  range == gptq::Range::minmax ? "min-max" : "search", m, n);
+    backend_.for_panels(m, [&](const auto& worker, Index first, Index rows) {
+      auto panel = worker.load_panel(weight, first, rows, factor.layout, 1);
+      row(name,
+          best(backend_, 5,
+               [&] {
+                 cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(),
+                                 backend_.stream());
+                 gptq::Timings seconds;
+                 gptq::solver::solve_panel<Int4, Cuda>(worker, Int4{}, factor, params, search,
+                                                       panel, seconds);
+               }),
+          flop, single_, "the single product");
+    });
+    row("  from the weight to codes on the host",
+        best(backend_, 3, [&] { (void)quantizer.quantize(weight, factor); }), flop, single_,
+        "the single product");
+  }
+
+  /// 32 layers of seven matrices, each input factored once.
+  void llama() {
+    struct Input {
+      Index in;
+      std::vector<Index> outs;
+    };
+    const Input inputs[] = {
+        {4096, {4096, 1024, 1024}}, {4096, {4096}}, {4096, {14336, 14336}}, {14336, {4096}}};
+    const gptq::Quantizer<Int4, Cuda> quantizer(solve_only());
+    const auto w = noise<float>(14336, 14336, 7);
+    const auto small = hessian_of(4096), large = hessian_of(14336);
+    const double seconds = best(backend_, 1, [&] {
+      for (int layer = 0; layer < 32; ++layer)
+        for (const Input& input : inputs) {
+          const auto factor = quantizer.factorize(input.in == 4096 ? small : large);
+          for (const Index out : input.outs)
+            (void)quantizer.quantize(MatrixView<const float>(w.data(), out, input.in), factor);
+        }
+    });
+    row("224 matrices of Llama-3-8B: factors and solves", seconds, 0, 0, "");
+  }
+
+ private:
+  template <class T>
+  cuda::DeviceMatrix<T> noise(Index rows, Index cols, std::uint32_t seed) {
+    cuda::DeviceMatrix<T> m(runtime_, rows, cols);
+    Noise f{seed, 0.7f, cols, nullptr, nullptr};
+    if constexpr (std::is_same_v<T, float>) f.floats = m.data();
+    else f.halves = m.data();
+    cuda::launch(backend_.stream(), m.size(), f);
+    runtime_->synchronize();
+    return m;
+  }
+
+  template <class T>
+  double product_rate(Index n) {
+    const auto a = noise<T>(n, n, 1), b = noise<T>(n, n, 2);
+    auto c = backend_.zeros(n, n);
+    const double seconds = best(backend_, 4, [&] {
+      cuda::add_product(*runtime_, cuda::part(c, 0, 0, n, n), cuda::part(a, 0, 0, n, n),
+                        cuda::part(b, 0, 0, n, n));
+    });
+    const auto size = static_cast<double>(n);
+    return 2 * size * size * size / seconds;
+  }
+
+  gptq::Hessian<Cuda> hessian_of(Index n) {
+    gptq::Hessian<Cuda> hessian(n, backend_);
+    const auto x = noise<bfloat16>(2 * n, n, 11);
+    hessian.add(MatrixView<const bfloat16>(x.data(), 2 * n, n));
+    return hessian;
+  }
+
+  Cuda backend_;
+  std::shared_ptr<cuda::Runtime> runtime_;
+  double single_ = 1, halves_ = 1;
+};
+
+}  // namespace
+
+int main() {
+  if (cuda::device_count() == 0) {
+    std::printf("SKIPPED: no CUDA device\n");
+    return 0;
+  }
+  Bench bench;
+  bench.hessian(4096, 262144);
+  bench.hessian(14336, 65536);
+  bench.factorize(4096);
+  bench.factorize(14336);
+  for (const auto range : {gptq::Range::minmax, gptq::Range::weighted}) {
+    bench.solve(4096, 4096, range);
+    bench.solve(14336, 4096, range);
+    bench.solve(4096, 14336, range);
+  }
+  bench.llama();
+  return 0;
+}
