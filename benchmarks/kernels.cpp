@@ -18,6 +18,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <numeric>  // std::iota
 #include <random>
 
 namespace {
@@ -105,6 +106,25 @@ void add_hessian(benchmark::State& state, gptq::Precision precision) {
   for (auto _ : state) hessian.add(x.view());
   const auto size = static_cast<double>(n);
   report(state, threads, static_cast<double>(tokens) * size * size);
+}
+
+/// The Cholesky factorization alone; `factorize` is what a quantizer does before it solves.
+void cholesky(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index n = state.range(1);
+  const Cpu backend{gptq::exec::Threads(threads)};
+  const auto hessian = hessian_of(n, backend);
+  std::vector<Index> order(static_cast<std::size_t>(n));
+  std::iota(order.begin(), order.end(), Index{0});
+  const std::vector<double> added(order.size(), hessian.tokens());
+  for (auto _ : state) {
+    state.PauseTiming();
+    auto h = backend.arrange(hessian.sum(), order, 1, added);
+    state.ResumeTiming();
+    benchmark::DoNotOptimize(backend.factorize(h));
+  }
+  const auto size = static_cast<double>(n);
+  report(state, threads, size * size * size / 3);
 }
 
 void factorize(benchmark::State& state) {
@@ -210,6 +230,7 @@ void add_all() {
       "hessian/single", [](auto& state) { add_hessian(state, Precision::single); }, inputs);
   add(
       "hessian/split", [](auto& state) { add_hessian(state, Precision::split); }, inputs);
+  add("cholesky", cholesky, inputs);
   add("factorize", factorize, inputs);
   add("range_search", range_search, layers);
   add(

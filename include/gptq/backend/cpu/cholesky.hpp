@@ -59,13 +59,15 @@ class ReversedCholesky {
     if (const Index failed = factor(middle, end); failed >= 0) return failed;
     const Index rows = middle - begin, cols = end - middle;
 
-    // R₁₂ = H₁₂·R₂₂⁻ᵀ: rows are independent.
-    const Index strip = std::clamp<Index>(rows / 8 / leaf * leaf, leaf, 4 * leaf);
+    // R₁₂ = H₁₂·R₂₂⁻ᵀ: rows are independent. What is done before another thread has woken up is
+    // done by this one.
+    const bool alone = rows <= 2 * leaf;
+    const Index strip = alone ? rows : std::clamp<Index>(rows / 8 / leaf * leaf, leaf, 4 * leaf);
     executor_.parallel_for((rows + strip - 1) / strip, [&](Index i) {
       solve(begin + i * strip, (std::min)(strip, rows - i * strip), middle, end);
     });
     // H₁₁ −= R₁₂·R₁₂ᵀ, upper triangle.
-    const auto tiles = upper_tiles(rows, tile_size(rows));
+    const auto tiles = upper_tiles(rows, alone ? rows : tile_size(rows));
     executor_.parallel_for(static_cast<Index>(tiles.size()), [&](Index i) {
       const Tile& t = tiles[std::size_t(i)];
       subtract(begin + t.row, begin + t.col, t.rows, t.cols, middle, cols);
