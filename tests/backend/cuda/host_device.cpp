@@ -42,6 +42,12 @@ double number(const void* data, cudaDataType type, std::size_t i) {
   }
 }
 
+/// Where an element of a column-major matrix lies.
+std::size_t place(int row, int col, int ld) {
+  return static_cast<std::size_t>(row) +
+         static_cast<std::size_t>(col) * static_cast<std::size_t>(ld);
+}
+
 /// A triangular matrix, column-major as cuBLAS has it: op(A)(i, j).
 struct Triangle {
   const float* data;
@@ -50,7 +56,7 @@ struct Triangle {
   double operator()(int i, int j) const {
     if (transposed) std::swap(i, j);
     if (lower ? i < j : i > j) return 0;
-    return static_cast<double>(data[i + std::size_t(j) * std::size_t(ld)]);
+    return static_cast<double>(data[place(i, j, ld)]);
   }
 };
 
@@ -204,22 +210,21 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperat
   ++test::host_device().products;
   const double scale = static_cast<double>(*static_cast<const float*>(alpha));
   const double keep = static_cast<double>(*static_cast<const float*>(beta));
-  const auto at = [](int row, int col, int ld) {
-    return std::size_t(row) + std::size_t(col) * std::size_t(ld);
-  };
   std::vector<double> left(std::size_t(m) * std::size_t(k)), right(std::size_t(k) * std::size_t(n));
   for (int i = 0; i < m; ++i)
     for (int l = 0; l < k; ++l)
-      left[at(l, i, k)] = number(a, type_a, op_a == CUBLAS_OP_N ? at(i, l, lda) : at(l, i, lda));
+      left[place(l, i, k)] =
+          number(a, type_a, op_a == CUBLAS_OP_N ? place(i, l, lda) : place(l, i, lda));
   for (int l = 0; l < k; ++l)
     for (int j = 0; j < n; ++j)
-      right[at(l, j, k)] = number(b, type_b, op_b == CUBLAS_OP_N ? at(l, j, ldb) : at(j, l, ldb));
+      right[place(l, j, k)] =
+          number(b, type_b, op_b == CUBLAS_OP_N ? place(l, j, ldb) : place(j, l, ldb));
   auto* const out = static_cast<float*>(c);
   for (int j = 0; j < n; ++j)
     for (int i = 0; i < m; ++i) {
       double sum = 0;
-      for (int l = 0; l < k; ++l) sum += left[at(l, i, k)] * right[at(l, j, k)];
-      float& x = out[at(i, j, ldc)];
+      for (int l = 0; l < k; ++l) sum += left[place(l, i, k)] * right[place(l, j, k)];
+      float& x = out[place(i, j, ldc)];
       x = static_cast<float>(scale * sum + (keep == 0 ? 0 : keep * static_cast<double>(x)));
     }
   return CUBLAS_STATUS_SUCCESS;
@@ -238,13 +243,12 @@ cublasStatus_t cublasStrsm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillM
     std::vector<double> x(static_cast<std::size_t>(n));
     for (int step = 0; step < n; ++step) {
       const int j = lower ? n - 1 - step : step;
-      double sum = static_cast<double>(b[i + std::size_t(j) * std::size_t(ldb)]);
+      double sum = static_cast<double>(b[place(i, j, ldb)]);
       for (int k = 0; k < n; ++k)
         if (lower ? k > j : k < j) sum -= x[std::size_t(k)] * t(k, j);
       x[std::size_t(j)] = sum / t(j, j);
     }
-    for (int j = 0; j < n; ++j)
-      b[i + std::size_t(j) * std::size_t(ldb)] = static_cast<float>(x[std::size_t(j)]);
+    for (int j = 0; j < n; ++j) b[place(i, j, ldb)] = static_cast<float>(x[std::size_t(j)]);
   }
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -261,10 +265,8 @@ cublasStatus_t cublasStrmm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillM
     std::vector<double> x(static_cast<std::size_t>(n), 0.0);
     for (int j = 0; j < n; ++j)
       for (int k = 0; k < n; ++k)
-        x[std::size_t(j)] +=
-            static_cast<double>(b[i + std::size_t(k) * std::size_t(ldb)]) * t(k, j);
-    for (int j = 0; j < n; ++j)
-      c[i + std::size_t(j) * std::size_t(ldc)] = static_cast<float>(x[std::size_t(j)]);
+        x[std::size_t(j)] += static_cast<double>(b[place(i, k, ldb)]) * t(k, j);
+    for (int j = 0; j < n; ++j) c[place(i, j, ldc)] = static_cast<float>(x[std::size_t(j)]);
   }
   return CUBLAS_STATUS_SUCCESS;
 }
