@@ -182,6 +182,8 @@ TEST_CASE("convolutions that cannot be are refused", "[convolution][errors]") {
   CHECK_THROWS_WITH(add(2, 16, 8), ContainsSubstring("smaller than the kernel"));
   image[21] = std::nanf("");
   CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("image(1, 5) = nan"));
+  image[21] = 1e25f;  // in the second group: the first one must not have seen the image either
+  CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("activations of up to 1e+25"));
   CHECK(hessian.group(0).tokens() == 0);
   CHECK_THROWS_WITH(
       (gptq::Quantizer<Int4, Cpu>().quantize(MatrixView<const float>(image.data(), 3, 9), hessian)),

@@ -92,7 +92,7 @@ class ConvolutionHessian {
   /// \param image   [channels, height · width], any strides: transposed() where channels come last
   /// \param height  1 for Conv1d
   /// \throws InvalidArgument  the shape does not fit
-  /// \throws NumericalError   an element is not finite; nothing was added
+  /// \throws NumericalError   an element is not finite, or too large; nothing was added
   template <class T>
   void add(MatrixView<T> image, Index height = 1) {
     using Value = std::remove_const_t<T>;
@@ -105,8 +105,10 @@ class ConvolutionHessian {
     detail::require(tall > 0 && wide > 0, "the image of ", height, " x ", image.cols() / height,
                     " pixels is smaller than the kernel");
     const MatrixView<const Value> pixels = image;
-    require_finite(hessians_.front().backend(), pixels, "image");
+    const double largest = require_finite(hessians_.front().backend(), pixels, "image");
     const Index positions = tall * wide;
+    for (const Hessian<B>& hessian : hessians_)  // before the first one changes
+      hessian.require_room(largest, static_cast<double>(positions));
     std::vector<Value> memory(
         static_cast<std::size_t>(detail::checked_size(positions, shape_.in_features())));
     const MatrixView<Value> unfolded(memory.data(), positions, shape_.in_features());

@@ -88,6 +88,17 @@ class Hessian {
     sequences_ += other.sequences_;
   }
 
+  /// Whether activations of up to `largest` can be added for so many tokens more.
+  /// \throws NumericalError  sums of squares could leave the range of the backend's numbers
+  void require_room(double largest, double tokens) const {
+    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
+    if (squares_ + largest * largest * tokens < range) return;
+    throw NumericalError(detail::message(
+        "activations of up to ", largest, ": the squares of ", tokens,
+        " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
+        "double precision"));
+  }
+
   Index in_features() const { return sum_.rows(); }
 
   /// Tokens seen, each counted with its weight.
@@ -119,25 +130,13 @@ class Hessian {
                     " columns, the Hessian has ", in_features(), " inputs");
     double counted = static_cast<double>(x.rows());
     if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
-    require_summable(require_finite(backend_, x, "activations"), counted);
+    const double largest = require_finite(backend_, x, "activations");
+    require_room(largest, counted);
     backend_.accumulate(sum_, x, token_weights);
+    squares_ += largest * largest * counted;
+    largest_ = (std::max)(largest_, largest);
     tokens_ += counted;
     sequences_ += 1;
-  }
-
-  /// \throws NumericalError  sums of squares could leave the range of the backend's numbers
-  void require_summable(double largest, double tokens) {
-    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
-    const double squares = squares_ + largest * largest * tokens;
-    if (squares < range) {
-      squares_ = squares;
-      largest_ = (std::max)(largest_, largest);
-      return;
-    }
-    throw NumericalError(detail::message(
-        "activations of up to ", largest, ": the squares of ", tokens,
-        " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
-        "double precision"));
   }
 
   B backend_;
