@@ -123,24 +123,35 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* 
 /// of their grids, the smallest weights of the pattern to zero: codes, and W − Q in residual.
 template <class T, class S, class Scalar>
 GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, Index first) {
-  const int of = block.sparsity.dense() ? 1 : static_cast<int>(block.sparsity.of);
-  const T zeros(static_cast<Scalar>(block.sparsity.dense() ? 0 : block.sparsity.zeros));
-  T size[Sparsity::largest], rank[Sparsity::largest];
-  for (int k = 0; k < of; ++k) size[k] = abs(load(block.weight + (first + k) * block.stride, T{}));
-  rank_ascending(size, of, rank);
-  for (int k = 0; k < of; ++k) {
-    const Index column = first + k, group = block.group[column] * block.grid_stride;
+  const auto round = [&](Index column, const T& weight, const T& wanted) {
+    const Index group = block.group[column] * block.grid_stride;
     const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
-    const T weight = load(block.weight + column * block.stride, T{});
-    const T code = scheme.encode(select(rank[k] < zeros, T(0), weight), grid);
+    const T code = scheme.encode(wanted, grid);
     store_codes(block.codes + column * block.stride, code);
     store(block.residual + column * block.stride, weight - scheme.decode(code, grid));
+  };
+  const auto weight_at = [&](Index column) {
+    return load(block.weight + column * block.stride, T{});
+  };
+  if (block.sparsity.dense()) {
+    const T weight = weight_at(first);
+    round(first, weight, weight);
+    return;
+  }
+  const int of = static_cast<int>(block.sparsity.of);
+  const T zeros(static_cast<Scalar>(block.sparsity.zeros));
+  T size[Sparsity::largest] = {}, rank[Sparsity::largest] = {};
+  for (int k = 0; k < of; ++k) size[k] = abs(weight_at(first + k));
+  rank_ascending(size, of, rank);
+  for (int k = 0; k < of; ++k) {
+    const T weight = weight_at(first + k);
+    round(first + k, weight, select(rank[k] < zeros, T(0), weight));
   }
 }
 
-/// Rounds `Width` columns from `first` on, for one lane T. The
-/// corrections of these columns stay in registers: each rounded column adds to those behind it at
-/// once. Where the block is sparse, `of` divides Width.
+/// Rounds `Width` columns from `first` on, for one lane T. The corrections of these columns stay in
+/// registers: each rounded column adds to those behind it at once. Where the block is sparse, `of`
+/// divides Width.
 template <int Width, bool Sparse, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first,
                            Sums& sums) {
