@@ -71,6 +71,7 @@ set(GPTQ_CUDA_SOURCES
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/device.cuh
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/instantiations.cu
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/kernels.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/matrix_kernels.cuh
 )
 
 set(GPTQ_TOOLKIT_HEADERS

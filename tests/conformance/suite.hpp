@@ -94,7 +94,6 @@ void test_backend(const B& backend, double tolerance) {
 
     // one panel: load, propagate, compensate, energy
     gptq::ColumnLayout layout(order, 8);
-    layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
     std::atomic<Index> rows_seen{0};
     backend.for_panels(37, [&](const auto& worker, Index first, Index rows) {
       rows_seen += rows;

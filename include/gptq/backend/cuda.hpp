@@ -120,7 +120,7 @@ class Cuda {
 
   void add(Matrix& sum, const Matrix& other) const {
     const cuda::DeviceScope scope(device());
-    cuda::add(stream(), other.data(), sum.size(), sum.data());
+    cuda::sum(stream(), sum.data(), other.data(), sum.size(), sum.data());
   }
 
   std::vector<double> diagonal(const Matrix& matrix) const {

@@ -17,6 +17,7 @@
 #include <cmath>    // std::isfinite
 #include <cstring>  // std::memcpy
 #include <span>
+#include <vector>
 
 namespace gptq::backend {
 
@@ -60,7 +61,10 @@ class HostWorker {
  public:
   using Matrix = HostMatrix<Scalar>;
   using Codes = HostMatrix<std::uint8_t>;
-  using Panel = gptq::Panel<Matrix, Codes>;
+  struct Panel : gptq::Panel<Matrix, Codes> {
+    std::vector<double> loss{};  ///< per position: Σ_rows d_j·e_j²
+    Index clipped = 0;
+  };
 
   Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, padded(cols)); }
 
@@ -71,7 +75,10 @@ class HostWorker {
                    double unit) const {
     const Index n = weight.cols(), width = padded(rows);
     const auto inverse_unit = static_cast<Scalar>(1 / unit);
-    Panel panel{.first = first, .rows = rows, .unit = unit};
+    Panel panel;
+    panel.first = first;
+    panel.rows = rows;
+    panel.unit = unit;
     // Transposed tile by tile in the weight's own order, where reading and writing both go along
     // cache lines; then whole rows into the solver's order.
     constexpr Index side = 16;
@@ -106,10 +113,10 @@ class HostWorker {
   template <class S>
   void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout,
            const Matrix& source, Index base, Index first, Index last, Panel& panel) const {
+    Matrix values(layout.group_size(), Rows), pivots(1, layout.group_size());
     for (Index g = first; g < last; ++g) {
       const std::span<const Index> members = layout.members(g);
       const auto count = static_cast<Index>(members.size());
-      Matrix values(count, Rows), pivots(1, count);
       for (Index j = 0; j < count; ++j)
         pivots(0, j) = static_cast<Scalar>(layout.pivots()[std::size_t(members[std::size_t(j)])]);
       const auto importance = [&](Index j) { return pivots(0, j); };
@@ -242,10 +249,7 @@ class HostWorker {
   /// out(first + r, order[p]) += scale · m(p, r) for the first `rows` r.
   void add_rows(const Matrix& m, double scale, std::span<const Index> order, Index first,
                 Index rows, MatrixView<float> out) const {
-    for (Index p = 0; p < m.rows(); ++p)
-      for (Index r = 0; r < rows; ++r)
-        out(first + r, order[std::size_t(p)]) +=
-            static_cast<float>(scale * static_cast<double>(m(p, r)));
+    add_panel_rows(m.view(), scale, order, first, rows, out);
   }
 
   /// Σ_p weight[p] · Σ_rows A_p², over the panel's real rows.
@@ -261,11 +265,8 @@ class HostWorker {
 
   /// One column of noise in row-padded m, the same each time.
   void fill_start(Matrix& m) const {
-    std::uint32_t state = 1;
-    for (Index p = 0; p < m.rows(); ++p) {
-      state = state * 1664525u + 1013904223u;
-      m(p, 0) = static_cast<Scalar>(static_cast<double>(state) / 0x1p31 - 1);
-    }
+    const auto noise = start_noise<Scalar>(m.rows());
+    for (Index p = 0; p < m.rows(); ++p) m(p, 0) = noise[std::size_t(p)];
   }
 
   void scale(Matrix& m, double factor) const {

@@ -32,7 +32,6 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   std::vector<Index> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), Index{0});
   ColumnLayout layout(std::move(order), effective_group_size(params, n));
-  layout.set_pivots(std::vector<double>(static_cast<std::size_t>(n), 1.0));
 
   QuantizedMatrix<S> result(w.rows(), n, layout.group_size(), scheme);
   result.set_scale_unit(scale_unit<S>(params.scale_type, largest));

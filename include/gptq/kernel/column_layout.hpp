@@ -30,6 +30,7 @@ class ColumnLayout {
   ColumnLayout(std::vector<Index> order, Index group_size, Grouping grouping = Grouping::columns)
       : order_(std::move(order)), group_size_(group_size) {
     const Index n = columns();
+    pivots_.assign(order_.size(), 1.0);
     group_.resize(order_.size());
     members_.resize(order_.size());
     for (Index p = 0; p < n; ++p) {
@@ -65,7 +66,8 @@ class ColumnLayout {
   bool dead(Index position) const { return !dead_.empty() && dead_[std::size_t(position)]; }
   void set_dead(std::vector<bool> by_position) { dead_ = std::move(by_position); }
 
-  /// What a squared error at a position costs: the pivots d_j = R_jj² of the factored Hessian.
+  /// What a squared error at a position costs: the pivots d_j = R_jj² of the factored Hessian; 1
+  /// until they are set.
   std::span<const double> pivots() const { return pivots_; }
   void set_pivots(std::vector<double> by_position) { pivots_ = std::move(by_position); }
 

@@ -3,15 +3,12 @@
 // The one source of gptq::cuda: kernels that know no scheme, and those of the stock schemes.
 
 #include <gptq/backend/cuda/kernels.cuh>
+#include <gptq/backend/cuda/matrix_kernels.cuh>
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/codebook.hpp>
 #include <gptq/scheme/minifloat.hpp>
 
 namespace gptq::backend::cuda {
-
-void add(cudaStream_t stream, const float* from, Index count, float* to) {
-  launch(stream, count, kernels::Sum{to, from, to});
-}
 
 void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to) {
   launch(stream, count, kernels::Sum{a, b, to});

@@ -43,8 +43,8 @@ struct SolveSums {
 #pragma GCC visibility push(hidden)
 
 /// to(r, c) = from(r, c) · scale[r], or · 1 where scale is null; `to` dense.
-template <class From, class To>
-void convert(cudaStream_t stream, MatrixView<const From> from, const float* scale, To* to);
+template <class T>
+void convert(cudaStream_t stream, MatrixView<const T> from, const float* scale, float* to);
 
 /// to = factor · from[order, order] + diag(added), upper triangle, zeros below; n x n.
 template <class T>
@@ -55,10 +55,7 @@ void arrange(cudaStream_t stream, const float* from, Index n, const Index* order
 template <class T>
 void reverse(cudaStream_t stream, T* data, Index count);
 
-/// to += from
-void add(cudaStream_t stream, const float* from, Index count, float* to);
-
-/// to = a + b
+/// to = a + b; `to` may be either
 void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to);
 
 void multiply(cudaStream_t stream, float factor, Index count, float* data);

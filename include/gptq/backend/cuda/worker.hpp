@@ -20,7 +20,7 @@ namespace gptq::backend::cuda {
 /// What kernels need of a ColumnLayout.
 struct DeviceLayout {
   DeviceMatrix<Index> order, position, group, members;
-  DeviceMatrix<float> pivots;  ///< of the members, where the layout has them
+  DeviceMatrix<float> pivots;  ///< of the members
   DeviceMatrix<std::uint8_t> dead;
 };
 
@@ -155,7 +155,7 @@ class Worker {
           "cudaMemcpyAsync");
     solve_triangular(*runtime_, Factor::plain, part(factor, first, first, count, count),
                      part(v, 0, 0, count, width));
-    cuda::add(stream(), panel.weight.row(first), v.size(), v.data());
+    cuda::sum(stream(), panel.weight.row(first), v.data(), v.size(), v.data());
     return v;
   }
 
@@ -209,20 +209,11 @@ class Worker {
     std::vector<float> values(static_cast<std::size_t>(m.rows() * rows));
     const MatrixView<float> host(values.data(), m.rows(), rows);
     download(*runtime_, m, host);
-    for (Index p = 0; p < m.rows(); ++p)
-      for (Index r = 0; r < rows; ++r)
-        out(first + r, order[std::size_t(p)]) +=
-            static_cast<float>(scale * static_cast<double>(host(p, r)));
+    add_panel_rows(MatrixView<const float>(host), scale, order, first, rows, out);
   }
 
-  /// One column of noise, the same each time and on each backend.
   void fill_start(Matrix& m) const {
-    std::vector<float> noise(static_cast<std::size_t>(m.rows()));
-    std::uint32_t state = 1;
-    for (float& x : noise) {
-      state = state * 1664525u + 1013904223u;
-      x = static_cast<float>(static_cast<double>(state) / 0x1p31 - 1);
-    }
+    const auto noise = start_noise<float>(m.rows());
     check(cudaMemcpy2DAsync(m.data(), sizeof(float) * std::size_t(m.cols()), noise.data(),
                             sizeof(float), sizeof(float), noise.size(), cudaMemcpyHostToDevice,
                             stream()),
@@ -271,8 +262,7 @@ class Worker {
     for (Index g = 0; g < layout.groups(); ++g)
       for (const Index p : layout.members(g)) {
         members.push_back(p);
-        pivots.push_back(
-            layout.pivots().empty() ? 1.0f : static_cast<float>(layout.pivots()[std::size_t(p)]));
+        pivots.push_back(static_cast<float>(layout.pivots()[std::size_t(p)]));
       }
     return {to_device_vector(runtime_, layout.order()),
             to_device_vector(runtime_, std::span<const Index>(position)),

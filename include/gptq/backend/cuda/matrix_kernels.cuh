@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The kernels of backend::Cuda that know no scheme, one function object each, and the launchers
+// among theirs that are templates; instantiations.cu has the others.
+
+#include <gptq/backend/cuda/device.cuh>
+#include <gptq/backend/cuda/launch.hpp>
+#include <gptq/kernel/arithmetic.hpp>
+
+#include <cfloat>  // FLT_MAX
+#include <cmath>   // HUGE_VALF, std::sqrt
+
+namespace gptq::backend::cuda {
+
+namespace kernels {
+
+template <class T>
+struct Convert {
+  MatrixView<const T> from;
+  const float* scale;
+  float* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index r = i / from.cols();
+    const auto x = to_float(from(r, i - r * from.cols()));
+    to[i] = static_cast<float>(scale ? x * static_cast<decltype(x)>(scale[r]) : x);
+  }
+};
+
+template <class T>
+struct Arrange {
+  const float* from;
+  Index n;
+  const Index* order;
+  T factor;
+  const double* added;
+  T* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index r = i / n, c = i - r * n;
+    if (c < r) {
+      to[i] = 0;
+      return;
+    }
+    const Index a = order[r], b = order[c];
+    T x = factor * static_cast<T>(a < b ? from[a * n + b] : from[b * n + a]);
+    if (r == c) x += static_cast<T>(added[r]);
+    to[i] = x;
+  }
+};
+
+template <class T>
+struct Reverse {
+  T* data;
+  Index count;
+  GPTQ_HD void operator()(Index i) const {
+    const T front = data[i];
+    data[i] = data[count - 1 - i];
+    data[count - 1 - i] = front;
+  }
+};
+
+struct Sum {
+  const float *a, *b;
+  float* to;
+  GPTQ_HD void operator()(Index i) const { to[i] = a[i] + b[i]; }
+};
+
+struct Multiply {
+  float factor;
+  float* data;
+  GPTQ_HD void operator()(Index i) const { data[i] *= factor; }
+};
+
+struct Fill {
+  float value;
+  Index step;
+  float* data;
+  GPTQ_HD void operator()(Index i) const { data[i * step] = value; }
+};
+
+struct Split {
+  const float* x;
+  bfloat16 *high, *low;
+  GPTQ_HD void operator()(Index i) const {
+    high[i] = to_bfloat16(x[i]);
+    low[i] = to_bfloat16(x[i] - to_float(high[i]));
+  }
+};
+
+/// One block per row: each thread takes every so many-th element, then the second half of the
+/// threads is added to the first until one is left.
+template <class T, class Value, class Combine>
+struct ReduceRows {
+  MatrixView<const T> matrix;
+  Combine combine;
+  Value* of_row;
+  GPTQ_HD void operator()(const Block& block) const {
+    Value* const partial = reinterpret_cast<Value*>(block.shared);
+    block.for_threads([&](int t) {
+      Value value(0);
+      for (Index c = t; c < matrix.cols(); c += block.threads)
+        value = combine.element(value, matrix(block.index, c));
+      partial[t] = value;
+    });
+    for (int count = block.threads / 2; count > 0; count /= 2)
+      block.for_threads([&](int t) {
+        if (t < count) partial[t] = combine.both(partial[t], partial[t + count]);
+      });
+    block.for_threads([&](int t) {
+      if (t == 0) of_row[block.index] = partial[0];
+    });
+  }
+};
+
+struct Largest {
+  template <class T>
+  GPTQ_HD float element(float largest, const T& x) const {
+    const float size = kernel::abs(static_cast<float>(to_float(x)));
+    return both(largest, size <= FLT_MAX ? size : HUGE_VALF);  // not a number: infinite
+  }
+  GPTQ_HD float both(float a, float b) const { return kernel::max(a, b); }
+};
+
+struct Squares {
+  GPTQ_HD double element(double sum, float x) const {
+    return sum + static_cast<double>(x) * static_cast<double>(x);
+  }
+  GPTQ_HD double both(double a, double b) const { return a + b; }
+};
+
+struct PivotRow {
+  const float* h;
+  Index n, done, best;
+  double pivot;
+  double *factor, *pivots;
+  GPTQ_HD void operator()(Index j) const {
+    const bool gone = pivots[j] == HUGE_VAL;
+    double x = best < j ? h[best * n + j] : h[j * n + best];
+    for (Index i = 0; i < done; ++i) x -= factor[i * n + best] * factor[i * n + j];
+    // A pivot that rounding has eaten carries nothing on.
+    x = gone || !(pivot > 0) ? 0 : x / std::sqrt(pivot);
+    factor[done * n + j] = x;
+    pivots[j] = gone || j == best ? HUGE_VAL : pivots[j] - x * x;
+  }
+};
+
+struct GatherRows {
+  MatrixView<const float> from;
+  const Index* order;
+  float* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index r = i / from.cols();
+    to[i] = from(order[r], i - r * from.cols());
+  }
+};
+
+/// Tiles of 32 x 32 through shared memory, so that reading and writing both go along rows.
+template <class T>
+struct LoadPanel {
+  static constexpr int side = 32, threads = 256;
+  MatrixView<const T> weight;
+  float factor;
+  const Index* position;  ///< of a column
+  const std::uint8_t* dead;
+  Index width, stride, across;  ///< across: tiles in a row of the weight
+  float* to;
+  GPTQ_HD void operator()(const Block& block) const {
+    const Index row = block.index / across * side, col = block.index % across * side;
+    float* const tile = block.shared;  // [side][side + 1]: a column falls on all banks
+    block.for_threads([&](int t) {
+      for (int i = t; i < side * side; i += threads) {
+        const Index r = row + i / side, c = col + i % side;
+        tile[i / side * (side + 1) + i % side] =
+            r < weight.rows() && c < weight.cols()
+                ? static_cast<float>(to_float(weight(r, c))) * factor
+                : 0.0f;
+      }
+    });
+    block.for_threads([&](int t) {
+      for (int i = t; i < side * side; i += threads) {
+        const Index c = col + i / side, r = row + i % side;
+        if (c >= weight.cols() || r >= width) continue;
+        const Index p = position[c];
+        to[p * stride + r] = dead[p] ? 0.0f : tile[i % side * (side + 1) + i / side];
+      }
+    });
+  }
+};
+
+struct ScatterCodes {
+  const std::uint8_t* from;
+  Index width, rows;
+  const Index* order;
+  std::uint8_t* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index p = i / rows, r = i - p * rows;
+    to[order[p] * rows + r] = from[p * width + r];
+  }
+};
+
+struct AddLosses {
+  const double* partial;
+  Index warps, n;
+  double* of_column;
+  GPTQ_HD void operator()(Index p) const {
+    double total = 0;
+    for (Index w = 0; w < warps; ++w) total += partial[w * n + p];
+    of_column[p] = total;
+  }
+};
+
+}  // namespace kernels
+
+template <class T>
+void convert(cudaStream_t stream, MatrixView<const T> from, const float* scale, float* to) {
+  launch(stream, from.size(), kernels::Convert<T>{from, scale, to});
+}
+
+template <class T>
+void arrange(cudaStream_t stream, const float* from, Index n, const Index* order, double factor,
+             const double* added, T* to) {
+  launch(stream, n * n, kernels::Arrange<T>{from, n, order, static_cast<T>(factor), added, to});
+}
+
+template <class T>
+void reverse(cudaStream_t stream, T* data, Index count) {
+  launch(stream, count / 2, kernels::Reverse<T>{data, count});
+}
+
+template <class T>
+void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix, float* of_row) {
+  constexpr int threads = 128;
+  launch_blocks(stream, matrix.rows(), threads, threads * Index(sizeof(float)),
+                kernels::ReduceRows<T, float, kernels::Largest>{matrix, {}, of_row});
+}
+
+template <class T>
+void load_panel(cudaStream_t stream, MatrixView<const T> weight, float factor,
+                const Index* position, const std::uint8_t* dead, Index width, Index stride,
+                float* to) {
+  using Kernel = kernels::LoadPanel<T>;
+  const auto tiles = [](Index size) { return (size + Kernel::side - 1) / Kernel::side; };
+  launch_blocks(stream, tiles(width) * tiles(weight.cols()), Kernel::threads,
+                Kernel::side * (Kernel::side + 1) * Index(sizeof(float)),
+                Kernel{weight, factor, position, dead, width, stride, tiles(weight.cols()), to});
+}
+
+}  // namespace gptq::backend::cuda
