@@ -9,8 +9,6 @@
 
 struct Ternary {
   static constexpr int bits = 2, max_code = 2;  // codes 0, 1, 2
-  static constexpr int variants = 1;            // nothing but the scale to search for
-  static constexpr bool signed_variants = false;
 
   // T is a number, or a lane of rows: arithmetic and the names of gptq/kernel/arithmetic.hpp only.
   template <class T>
@@ -27,10 +25,6 @@ struct Ternary {
                                     const gptq::scheme::ScaleRounding& rounding) const {
     using gptq::kernel::max;
     return {gptq::scheme::round_scale(max(-low, high), rounding), T(0)};
-  }
-  template <class T>
-  GPTQ_HD gptq::scheme::Grid<T> variant(const gptq::scheme::Grid<T>& grid, int) const {
-    return grid;
   }
 };
 static_assert(gptq::Scheme<Ternary>);

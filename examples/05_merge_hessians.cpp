@@ -1,36 +1,54 @@
 // SPDX-License-Identifier: MIT
 
-// Calibration in two processes, each with half of the text: their Hessians meet in files.
+// Calibration in two processes, each with its share of the text: their Hessians meet in files. The
+// program starts itself twice; on a cluster it would be one process per machine.
 
 #include <gptq/gptq.hpp>
 
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <string>
 
 namespace fs = std::filesystem;
 using Backend = gptq::backend::Cpu;
 
-/// What each process does with the activations that it has seen.
-void calibrate(const Eigen::MatrixXf& activations, const fs::path& file) {
-  gptq::Hessian<Backend> hessian(activations.cols());
-  hessian.add(gptq::view(activations));
-  gptq::save_hessian(hessian, file);
+constexpr gptq::Index inputs = 96, tokens[] = {1000, 2000};
+
+/// The activations that a process sees: the same each time, others in each process.
+Eigen::MatrixXf activations(int process) {
+  return Eigen::MatrixXf::NullaryExpr(tokens[process], inputs, [=](gptq::Index t, gptq::Index i) {
+    return std::sin(static_cast<float>((t + 1) * (i + 3) + 1000 * process));
+  });
+}
+
+fs::path file_of(const fs::path& folder, int process) {
+  return folder / ("part" + std::to_string(process) + ".hessian");
 }
 
 int main(int argc, char** argv) {
   const fs::path folder = argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path();
-  const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(3000, 96);
-  calibrate(activations.topRows(1000), folder / "first.hessian");
-  calibrate(activations.bottomRows(2000), folder / "second.hessian");
+  if (argc > 2) {  // one of the two: calibrate, save, end
+    const int process = std::atoi(argv[2]);
+    const Eigen::MatrixXf seen = activations(process);
+    gptq::Hessian<Backend> hessian(inputs);
+    hessian.add(gptq::view(seen));
+    gptq::save_hessian(hessian, file_of(folder, process));
+    return 0;
+  }
 
-  auto merged = gptq::load_hessian<Backend>(folder / "first.hessian");
-  merged.merge(gptq::load_hessian<Backend>(folder / "second.hessian"));
-  gptq::save_hessian(merged, folder / "merged.hessian");
+  const std::string self = "\"" + std::string(argv[0]) + "\" \"" + folder.string() + "\" ";
+  if (std::system((self + "0 & first=$!; " + self + "1 && wait $first").c_str()) != 0) return 1;
+  auto merged = gptq::load_hessian<Backend>(file_of(folder, 0));
+  merged.merge(gptq::load_hessian<Backend>(file_of(folder, 1)));
 
-  gptq::Hessian<Backend> whole(96);
-  whole.add(gptq::view(activations));
+  gptq::Hessian<Backend> whole(inputs);
+  for (const int process : {0, 1}) {
+    const Eigen::MatrixXf seen = activations(process);
+    whole.add(gptq::view(seen));
+  }
   std::cout << "tokens: " << merged.tokens() << '\n';
-  for (gptq::Index i = 0; i < 96; ++i)
+  for (gptq::Index i = 0; i < inputs; ++i)
     if (std::abs(merged.sum()(i, i) - whole.sum()(i, i)) > 1e-5f * whole.sum()(i, i)) return 1;
-  return merged.tokens() == 3000 ? 0 : 1;
+  return merged.tokens() == tokens[0] + tokens[1] ? 0 : 1;
 }

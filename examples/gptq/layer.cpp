@@ -28,10 +28,11 @@ struct LayerOptions {
   ComputeOptions compute;
 };
 
-/// What the flags say, on top of our defaults or of the paper's.
+/// What the flags say, on top of our defaults or of another implementation's.
 Params layer_params(const LayerOptions& o) {
-  const bool paper = o.parity == "paper";
-  Params params = paper ? Params::paper() : Params{};
+  Params params = o.parity == "paper"         ? Params::paper()
+                  : o.parity == "msmodelslim" ? Params::msmodelslim()
+                                              : Params{};
   params.allow_tail_group = true;
   params.group_size = o.group_size;
   params.block_size = o.block_size;
@@ -55,7 +56,14 @@ Params layer_params(const LayerOptions& o) {
   choose(params.solver, o.solver,
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
-  if (params.solver != Solver::lazy_batch) params.parity.stale_group_scales = false;
+  if (params.parity.stale_group_scales && params.solver != Solver::lazy_batch) {
+    params.parity.stale_group_scales = false;
+    if (params.groups == Groups::dynamic && o.group_size != -1 && o.group_size % o.block_size != 0)
+      fmt::print(stderr,
+                 "note: --parity {} takes scales from a partly corrected weight, of which --solver "
+                 "left-looking has none: they come from the corrected one\n",
+                 o.parity);
+  }
   if (!o.sparsity.empty()) {
     char end = 0;
     const bool read = std::sscanf(o.sparsity.c_str(), "%td:%td%c", &params.sparsity.zeros,
@@ -95,6 +103,8 @@ Input read_input(const LayerOptions& o, const backend::Cpu& backend) {
   const bool has_activations = file.tensors().count("X") > 0;
   detail::require<FormatError>(has_activations || file.tensors().count("H") > 0, o.input,
                                ": has neither X, activations [tokens, in], nor H, [in, in]");
+  detail::require(has_activations || o.sequences == 1, "--sequences ", o.sequences,
+                  ": slices X, and ", o.input, " has H alone");
   if (!has_activations) {
     const auto sum = matrix("H", in, in);
     const MatrixView<const float> h(sum.data(), in, in);
@@ -223,17 +233,19 @@ void add_layer(CLI::App& app) {
       ->check(CLI::Range(Index(1), Index(1) << 40))
       ->capture_default_str();
   command
-      ->add_option("--parity", o->parity,
-                   "paper: everything that is not given is as in the paper's own code")
-      ->check(CLI::IsMember({"paper"}));
+      ->add_option(
+          "--parity", o->parity,
+          "paper, msmodelslim: everything that is not given is as in the paper's own code, or "
+          "as in msModelSlim's")
+      ->check(CLI::IsMember({"paper", "msmodelslim"}));
   command->add_flag("--overwrite", o->overwrite, "Replace OUT");
   o->compute.declare(*command);
   command->footer(
       "Example:\n  gptq layer layer.safetensors --out quantized.safetensors --bits 4 --group-size "
       "128");
   command->callback([o, command] {
-    // The paper's groups are whole rows unless somebody asks for others.
-    if (o->parity == "paper" && command->count("--group-size") == 0) o->group_size = -1;
+    // Theirs are groups of whole rows unless somebody asks for others.
+    if (!o->parity.empty() && command->count("--group-size") == 0) o->group_size = -1;
     layer(*o);
   });
 }

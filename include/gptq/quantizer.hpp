@@ -35,13 +35,9 @@ template <Scheme S, Backend B>
 class Quantizer {
  public:
   /// \throws InvalidArgument  a parameter is out of range
-  explicit Quantizer(Params params = {}, S scheme = {}) : params_(params), scheme_(scheme) {
+  explicit Quantizer(Params params = {}, S scheme = {})
+      : params_(params), scheme_(scheme::with_parity(scheme, params.parity)) {
     params_.validate();
-    if constexpr (requires { scheme.with(params.parity); }) scheme_ = scheme.with(params.parity);
-    else
-      detail::require(!params.parity.one_sided_range && !params.parity.round_with_zero,
-                      "parity.one_sided_range and parity.round_with_zero are habits of affine "
-                      "schemes, not of this one");
     if (params_.sparsity.dense()) return;
     const auto grid = scheme_.fit(-1.0f, 1.0f, {});
     const float zero = scheme_.decode(scheme_.encode(0.0f, grid), grid);
@@ -171,6 +167,8 @@ class Quantizer {
           static_cast<std::int32_t>(factor.layout.group()[std::size_t(p)]);
     result.set_scale_unit(scale_unit<S>(params_.scale_type, largest));
     const auto search = scheme::range_search(params_, result.scale_unit(), unit);
+    const bool with_dead = params_.parity.dead_weights_in_range && params_.group_size == -1 &&
+                           factor.layout.any_dead();
     std::map<Index, solver::PanelReport>
         panels;  // by first row, so that sums do not depend on who finished first
     std::mutex mutex;
@@ -178,7 +176,10 @@ class Quantizer {
     factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
       solver::PanelReport report;
       auto panel = worker.load_panel(w, first, rows, factor.layout, unit);
-      solver::solve_panel<S, B>(worker, scheme_, factor, params_, search, panel, report.seconds);
+      if (with_dead)
+        solver::fit_with_dead_columns<S, B>(worker, scheme_, factor.layout, search, w, panel);
+      solver::solve_panel<S, B>(worker, scheme_, factor, params_, search, with_dead, panel,
+                                report.seconds);
       report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
       report.column_loss = worker.column_loss(panel);
       report.clipped = worker.clipped(panel);

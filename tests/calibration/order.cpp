@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 
+#include <gptq/backend/cpu.hpp>
+#include <gptq/backend/reference.hpp>
+#include <gptq/calibration/damping.hpp>
 #include <gptq/calibration/order.hpp>
 #include <gptq/kernel/column_layout.hpp>
 
@@ -17,6 +20,22 @@ TEST_CASE("act order rounds the largest diagonal first", "[order]") {
 TEST_CASE("ties keep the natural order", "[order]") {
   CHECK(gptq::column_order(gptq::Order::act, std::vector<double>{2, 5, 2, 5, 2, 0, 0}, 4) ==
         Columns{1, 3, 0, 2, 4, 5, 6});
+  CHECK(gptq::column_order(gptq::Order::group_aware, std::vector<double>{2, 5, 2, 5, 2, 5, 1, 1},
+                           2) == Columns{1, 0, 3, 2, 5, 4, 6, 7});
+}
+
+TEMPLATE_TEST_CASE("smallest pivots first: ties keep the natural order too", "[order]",
+                   gptq::backend::Cpu, gptq::backend::Reference) {
+  std::vector<float> sum(70 * 70, 0.0f);
+  Columns expected;
+  for (Index i = 0; i < 70; ++i) sum[static_cast<std::size_t>(i * 71)] = i % 10 == 3 ? 2.0f : 1.0f;
+  for (Index i = 3; i < 70; i += 10) expected.push_back(i);
+  for (Index i = 0; i < 70; ++i)
+    if (i % 10 != 3) expected.push_back(i);
+  const auto factor = gptq::damped_factor(
+      gptq::Hessian<TestType>::from_sum(gptq::MatrixView<const float>(sum.data(), 70, 70), 1, 1),
+      {.group_size = -1, .order = gptq::Order::min_pivot});
+  CHECK(Columns(factor.layout.order().begin(), factor.layout.order().end()) == expected);
 }
 
 TEST_CASE("groups keep the weight's own columns under any order", "[order]") {

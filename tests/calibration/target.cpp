@@ -106,6 +106,13 @@ TEST_CASE("the same inputs, or no strength, leave the weight as it is", "[target
   for (std::size_t i = 0; i < same.layer.weight.data.size(); ++i)
     CHECK(target<Cpu>(same, 1, 0.01).data[i] == Approx(same.layer.weight.data[i]).margin(1e-6));
   CHECK(target<Cpu>(other, 0).data == other.layer.weight.data);
+  // So the codes are those of plain GPTQ.
+  Layer aimed = same.layer;
+  aimed.weight = target<Cpu>(same, 1, 0.01);
+  test::round_to_float(aimed);
+  CHECK(test::code_differences(
+            test::quantize<gptq::scheme::Int4, Cpu>(aimed, {.group_size = 8}),
+            test::quantize<gptq::scheme::Int4, Cpu>(same.layer, {.group_size = 8})) == 0);
 }
 
 TEST_CASE("backends agree on the target", "[target]") {

@@ -6,8 +6,7 @@
 
 /// Two numbers per group.
 struct Halves {
-  static constexpr int bits = 1, max_code = 1, variants = 1;
-  static constexpr bool signed_variants = false;
+  static constexpr int bits = 1, max_code = 1;
 
   template <class T>
   T encode(const T& x, const gptq::scheme::Grid<T>&) const {
@@ -23,10 +22,6 @@ struct Halves {
   gptq::scheme::Grid<T> fit(const T& low, const T& high,
                             const gptq::scheme::ScaleRounding& rounding) const {
     return {gptq::scheme::round_scale(high - low, rounding), T(0)};
-  }
-  template <class T>
-  gptq::scheme::Grid<T> variant(const gptq::scheme::Grid<T>& grid, int) const {
-    return grid;
   }
 };
 

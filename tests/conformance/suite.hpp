@@ -148,6 +148,23 @@ void test_backend(const B& backend, double tolerance) {
   broken.weight_f[5 * 96 + 7] = std::numeric_limits<float>::quiet_NaN();
   CHECK(backend.find_non_finite(broken.w()) == 5 * 96 + 7);
 
+  // Ties go to even codes. Levels are 0.5 apart: with the scale at 7.5 / 15 and nothing between the
+  // inputs, every weight is rounded alone.
+  Layer ties = random_layer({.out = 2, .in = 8, .tokens = 8});
+  ties.weight.data = {3.75, 0.25, 0.75, 1.25, -0.25, -0.75, -1.25, 0,  //
+                      3.75, 0.26, 0.74, 1.26, -0.26, -0.74, -1.26, 0};
+  for (Index t = 0; t < 8; ++t)
+    for (Index i = 0; i < 8; ++i) ties.activations(t, i) = t == i ? 1 : 0;
+  round_to_float(ties);
+  const auto rounded = quantize<gptq::scheme::Int4, B>(
+      ties, {.group_size = -1, .order = gptq::Order::natural, .range = gptq::Range::minmax},
+      backend);
+  const int even[] = {15, 8, 10, 10, 8, 6, 6, 8}, nearest[] = {15, 9, 9, 11, 7, 7, 5, 8};
+  for (Index c = 0; c < 8; ++c) {
+    CHECK(rounded.codes()(0, c) == even[c]);
+    CHECK(rounded.codes()(1, c) == nearest[c]);
+  }
+
   // the whole way
   const auto q = quantize<gptq::scheme::Int4, B>(layer, {.group_size = 32}, backend);
   CHECK(q.report().relative_error < q.report().rtn_relative_error);

@@ -51,6 +51,38 @@ TEST_CASE("packing and reading gives back the solver's weights, bit for bit", "[
   }
 }
 
+TEST_CASE("what is packed has the loss that was reported, under every order and kind of group",
+          "[gptq]") {
+  const auto layer = test::random_layer({.out = 64, .in = 96, .tokens = 300});
+  const auto h = test::hessian_of(layer);
+  using gptq::Groups, gptq::Order;
+  for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
+    for (const Groups groups : {Groups::fixed, Groups::dynamic})
+      for (const Index size : {32, 40, -1}) {  // 40: a short last group
+        const gptq::Params params{
+            .group_size = size, .allow_tail_group = true, .order = order, .groups = groups};
+        INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups)
+                      << " of " << size);
+        const auto q = test::quantize<Asymmetric<3>, Cpu>(layer, params);
+        const auto t = gptq::pack::to_gptq(q, GptqFormat::v2);
+        bool scattered = false;
+        for (Index c = 0; c < 96; ++c)
+          scattered |= t.g_idx[static_cast<std::size_t>(c)] != c / (size == -1 ? 96 : size);
+        CHECK(scattered == (size != -1 && gptq::needs_group_index(params)));
+        std::vector<float> back(64 * 96);
+        gptq::pack::dequantize(t, GptqFormat::v2, gptq::MatrixView<float>(back.data(), 64, 96),
+                               "layer");
+        test::Matrix error(64, 96);
+        for (Index r = 0; r < 64; ++r)
+          for (Index c = 0; c < 96; ++c) {
+            const float w = back[static_cast<std::size_t>(r * 96 + c)];
+            REQUIRE(w == q(r, c));
+            error(r, c) = layer.weight(r, c) - static_cast<double>(w);
+          }
+        CHECK(test::quadratic_form(error, h) == Approx(q.report().loss).epsilon(2e-3));
+      }
+}
+
 TEST_CASE("a layer of 32 x 32 packs to the published words", "[gptq]") {
   const auto q = made<Affine<4>>(
       32, 32, 32, [](Index o, Index i) { return (i + o) % 16; }, [](Index, Index) { return 8; },

@@ -93,9 +93,65 @@ TEST_CASE("H does as well as X, and X wins", "[program]") {
       0);
   CHECK(numbers<std::uint8_t>(Safetensors(folder / "a"), "codes") ==
         numbers<std::uint8_t>(Safetensors(folder / "b"), "codes"));
+  // An H that has nothing to do with X changes nothing.
+  auto other = h;
+  for (float& x : other) x = 0;
+  const auto in = static_cast<std::size_t>(file.at("H").shape[0]);
+  for (std::size_t i = 0; i < in; ++i) other[i * in + i] = static_cast<float>(1 + i);
+  write(folder / "both", {{"W", file.at("W").shape, w},
+                          {"X", file.at("X").shape, numbers<float>(file, "X")},
+                          {"H", file.at("H").shape, other}});
+  write(folder / "other", {{"W", file.at("W").shape, w}, {"H", file.at("H").shape, other}});
+  const auto codes = [&](const char* name) {
+    const std::string out = (folder / (std::string(name) + ".out")).string();
+    REQUIRE(layer((folder / name).string() + flags + " --overwrite --out " + out).code == 0);
+    return numbers<std::uint8_t>(Safetensors(out), "codes");
+  };
+  CHECK(codes("both") == numbers<std::uint8_t>(Safetensors(folder / "b"), "codes"));
+  CHECK(codes("other") != codes("both"));
+  const auto sliced =
+      layer((folder / "h").string() + " --sequences 4 --out " + (folder / "c").string());
+  CHECK(sliced.code == 2);
+  CHECK_THAT(sliced.output, ContainsSubstring("--sequences 4") && ContainsSubstring("H alone"));
   const auto again = layer((folder / "h").string() + flags + " --out " + (folder / "a").string());
   CHECK(again.code == 2);
   CHECK_THAT(again.output, ContainsSubstring("--overwrite"));
+}
+
+TEST_CASE("msModelSlim's int8 comes out of the program", "[program]") {
+  const TemporaryFolder folder;
+  const Safetensors in(golden("row_sym_b8"));
+  const auto w = numbers<float>(in, "W");
+  const auto rows = static_cast<std::size_t>(in.at("W").shape[0]), cols = w.size() / rows;
+  for (const char* scope : {"", " --group-size 32"}) {
+    const std::string out = (folder / "out").string();
+    const auto outcome = layer(golden("row_sym_b8") + " --parity msmodelslim --bits 8 --overwrite" +
+                               scope + " --out " + out);
+    INFO(outcome.output);
+    REQUIRE(outcome.code == 0);
+    // The first group's scale is taken from the weight as it is.
+    const auto scale = numbers<float>(Safetensors(out), "scale");
+    const std::size_t groups = scale.size() / rows, size = cols / groups;
+    for (std::size_t r = 0; r < rows; ++r) {
+      float largest = 0;
+      for (std::size_t c = 0; c < size; ++c) largest = std::max(largest, std::abs(w[r * cols + c]));
+      CHECK(scale[r * groups] == Approx(largest / 127));
+    }
+  }
+}
+
+TEST_CASE("what --parity asks for and --solver cannot do is said", "[program]") {
+  const TemporaryFolder folder;
+  const auto says = [&](const std::string& flags) {
+    return layer(golden("g32_asym_b4_block128_stale") + " --parity paper --overwrite --asym " +
+                 flags + " --out " + (folder / "out").string())
+        .output;
+  };
+  const auto note = ContainsSubstring("note: --parity paper takes scales from a partly corrected");
+  CHECK_THAT(says("--group-size 32 --solver left-looking"), note);
+  CHECK_THAT(says("--group-size 32 --solver lazy-batch"), !note);
+  CHECK_THAT(says("--group-size 32 --block-size 32 --solver left-looking"), !note);
+  CHECK_THAT(says("--solver left-looking"), !note);
 }
 
 TEST_CASE("two of four inputs can be given up", "[program]") {

@@ -60,6 +60,60 @@ TEMPLATE_TEST_CASE("every code of a table decodes to a number that encodes to it
   }
 }
 
+namespace {
+
+template <float... Values>
+struct Table {
+  static constexpr std::array<float, sizeof...(Values)> values{Values...};
+};
+template <float... Values>
+using Levels = gptq::scheme::Codebook<Table<Values...>>;
+
+using Ternary = Levels<-1.0f, 0.0f, 1.0f>;
+using Lopsided = Levels<-0.25f, 0.0f, 0.125f, 0.5f, 3.0f>;
+using Upwards = Levels<0.0f, 0.1f, 0.3f, 1.0f>;
+using Downwards = Levels<-2.0f, -1.0f, -0.5f, -0.25f>;
+using Binary = Levels<-1.0f, 1.0f>;
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("any sorted table is a codebook: the nearest level, as an own loop finds it",
+                   "[scheme]", Ternary, Lopsided, Upwards, Downwards, Binary) {
+  const TestType scheme;
+  static_assert(gptq::Scheme<TestType>);
+  constexpr int size = TestType::max_code + 1;
+  for (const float scale : {0.5f, -0.5f})
+    for (float x = -2; x < 2; x += 0.013f) {
+      const Grid<float> grid{scale, 0};
+      float best = 1e9f;
+      for (int code = 0; code < size; ++code)
+        best = std::min(best, std::abs(x - scheme.decode(static_cast<float>(code), grid)));
+      CHECK(std::abs(x - scheme.decode(scheme.encode(x, grid), grid)) == Approx(best).margin(1e-6));
+    }
+  // Fitted grids reach the end of the weights that lies farther out, where the table does.
+  const auto grid = scheme.fit(-1.0f, 2.0f, ScaleRounding(ScaleType::fp32));
+  const float ends[] = {scheme.decode(0.0f, grid), scheme.decode(size - 1.0f, grid)};
+  CHECK(std::max(std::abs(ends[0]), std::abs(ends[1])) >= 2);
+  // In the solver: what others make up for is less than what each one misses alone.
+  const auto layer = test::random_layer({.out = 24, .in = 64, .tokens = 300, .correlation = 0.8});
+  const auto q = test::quantize<TestType, Cpu>(layer, {.group_size = 16});
+  CHECK(q.report().relative_error < q.report().rtn_relative_error);
+  CHECK(q.report().loss ==
+        Approx(test::quadratic_form(test::error_of_weight(layer, q), test::hessian_of(layer)))
+            .epsilon(1e-3));
+}
+
+TEST_CASE("a table on one side of zero serves weights on either side", "[scheme]") {
+  auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 300});
+  for (Index r = 0; r < 8; ++r)
+    for (Index c = 0; c < 64; ++c)
+      layer.weight(r, c) = std::abs(layer.weight(r, c)) * (r % 2 ? 1 : -1);
+  test::round_to_float(layer);
+  const auto q = test::quantize<Upwards, Cpu>(layer, {.group_size = 32});
+  CHECK(q.report().relative_error < 0.2);
+  for (Index r = 0; r < 8; ++r) CHECK((q.scales()(r, 0) < 0) == (r % 2 == 0));
+}
+
 TEST_CASE("a code's pattern is what files store", "[scheme]") {
   CHECK(Float4::pattern(7) == 0x0);   // 0
   CHECK(Float4::pattern(14) == 0x7);  // 6

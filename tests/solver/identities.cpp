@@ -64,6 +64,31 @@ TEST_CASE("leading blocks of the factor are those of Schur complements", "[solve
     }
 }
 
+TEST_CASE("rows of the paper's factor over their diagonals invert the LDL factor",
+          "[solver][identity]") {
+  const Index n = 24;
+  const Layer layer = random_layer({.in = n, .tokens = 60});
+  Params params{.group_size = -1, .order = Order::natural};
+  params.solver = gptq::Solver::lazy_batch;
+  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  Matrix h = test::hessian_of(layer);
+  for (Index i = 0; i < n; ++i) h(i, i) += factor.added[static_cast<std::size_t>(i)];
+  // H = L̃·D·L̃ᵀ, L̃ upper triangular with ones on its diagonal, from the last column on.
+  Matrix l(n, n);
+  for (Index k = n - 1; k >= 0; --k) {
+    for (Index i = 0; i <= k; ++i) l(i, k) = h(i, k) / h(k, k);
+    for (Index i = 0; i < k; ++i)
+      for (Index j = 0; j < k; ++j) h(i, j) -= l(i, k) * l(j, k) * h(k, k);
+    CHECK(h(k, k) == Approx(factor.layout.pivots()[static_cast<std::size_t>(k)]).epsilon(1e-10));
+  }
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < n; ++j) {
+      double x = 0;
+      for (Index k = i; k <= j; ++k) x += factor.inverse(i, k) / factor.inverse(i, i) * l(k, j);
+      CHECK(x == Approx(i == j ? 1.0 : 0.0).epsilon(1e-10).margin(1e-10));
+    }
+}
+
 TEST_CASE("two inputs: the second makes up for the first as the closed form says",
           "[solver][identity]") {
   for (std::uint32_t seed = 1; seed <= 30; ++seed) {

@@ -115,6 +115,15 @@ TEST_CASE("what is stored is what was rounded", "[quantizer]") {
   CHECK_THROWS_AS(q.dequantize({small.data(), 2, 5}), gptq::InvalidArgument);
 }
 
+TEST_CASE("decibels, by hand", "[quantizer][report]") {
+  gptq::Report report;
+  CHECK(std::isnan(report.snr_db()));
+  report.relative_error = 0.01;
+  CHECK(report.snr_db() == Approx(20));
+  report.relative_error = 0.5;
+  CHECK(report.snr_db() == Approx(3.0103).epsilon(1e-5));
+}
+
 TEST_CASE("without the baseline the solve is the same and the relative errors are unknown",
           "[quantizer]") {
   const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});

@@ -120,17 +120,44 @@ TEST_CASE("GPTQ beats round to nearest, and the search beats min-max", "[solver]
 TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest, exactly",
           "[solver][identity]") {
   const Index n = 64;
-  Layer layer = random_layer({.out = 16, .in = n, .tokens = n});
-  for (Index t = 0; t < n; ++t)
-    for (Index j = 0; j < n; ++j) layer.activations(t, j) = t == j ? 3.0 : 0.0;
-  test::round_to_float(layer);
-  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
-    const Params params{
-        .group_size = 16, .order = Order::natural, .groups = groups, .range = Range::minmax};
-    const auto rtn = gptq::baseline::round_to_nearest<Int4>(layer.w(), params, Cpu{});
-    CHECK(test::code_differences(quantize<Int4, Cpu>(layer, params), rtn) == 0);
-    CHECK(test::code_differences(quantize<Int4, Reference>(layer, params), rtn) == 0);
-  }
+  const Layer layer = random_layer({.out = 16, .in = n, .tokens = n});
+  // H = 8·I and a damping of the same: all pivots are 16, with a root that is exact.
+  const auto check = [&](const auto& scheme, Params params, auto backend) {
+    using S = std::remove_cvref_t<decltype(scheme)>;
+    using B = decltype(backend);
+    std::vector<float> sum(static_cast<std::size_t>(n * n), 0.0f);
+    for (Index i = 0; i < n; ++i) sum[static_cast<std::size_t>(i * n + i)] = 8;
+    params.group_size = 16;
+    params.damping = 1;
+    const auto exact =
+        gptq::Hessian<B>::from_sum(gptq::MatrixView<const float>(sum.data(), n, n), 1, 1, backend);
+    const auto rtn = gptq::baseline::round_to_nearest<S>(layer.w(), params, backend);
+    const auto q = gptq::Quantizer<S, B>(params).quantize(layer.w(), exact);
+    // Groups along any order are the same groups here: with equal inputs it is the natural one.
+    CHECK(test::code_differences(q, rtn) == 0);
+    for (Index r = 0; r < 16; ++r)
+      for (Index c = 0; c < n; ++c) REQUIRE(q(r, c) == rtn(r, c));
+  };
+  for (const auto order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
+    for (const auto groups : {Groups::fixed, Groups::dynamic})
+      for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
+        for (const auto range : {Range::minmax, Range::mse, Range::weighted}) {
+          INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups)
+                        << ", solver " << static_cast<int>(solver) << ", range "
+                        << static_cast<int>(range));
+          const Params params{.order = order, .groups = groups, .range = range, .solver = solver};
+          check(Int4{}, params, Cpu{});
+          check(Int4{}, params, Reference{});
+          check(gptq::scheme::Asymmetric<3>{}, params, Cpu{});
+          check(gptq::scheme::NF4{}, params, Cpu{});
+          Params paper = params;
+          paper.parity = {.unit_dead_diagonal = true,
+                          .stale_group_scales = solver == gptq::Solver::lazy_batch,
+                          .one_sided_range = true,
+                          .round_with_zero = true,
+                          .narrow_range = true};
+          check(Int4{}, paper, Cpu{});
+        }
 }
 
 TEST_CASE("the block size does not change the codes", "[solver][identity]") {
@@ -144,6 +171,25 @@ TEST_CASE("the block size does not change the codes", "[solver][identity]") {
     const auto expected = with(160);
     for (const Index block : {1, 5, 16, 32, 64, 1000})
       CHECK(test::code_differences(with(block), expected) == 0);
+  }
+}
+
+TEST_CASE("in single precision neither the block size nor the form changes more than a few codes",
+          "[solver][identity]") {
+  const Layer layer = random_layer({.out = 96, .in = 320, .tokens = 900, .correlation = 0.7});
+  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+    const auto with = [&](Index block, gptq::Solver solver) {
+      Params params{.group_size = 64, .groups = groups, .block_size = block};
+      params.solver = solver;
+      return quantize<Int4, Cpu>(layer, params);
+    };
+    const auto expected = with(128, gptq::Solver::left_looking);
+    for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
+      for (const Index block : {16, 50, 64, 320}) {
+        const auto q = with(block, solver);
+        CHECK(test::code_differences(q, expected) <= 96 * 320 / 1000);
+        CHECK(q.report().loss == Approx(expected.report().loss).epsilon(1e-3));
+      }
   }
 }
 

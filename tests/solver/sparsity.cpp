@@ -169,8 +169,7 @@ namespace {
 
 /// A grid of four numbers, none of which is zero.
 struct Midrise {
-  static constexpr int bits = 2, max_code = 3, variants = 1;
-  static constexpr bool signed_variants = false;
+  static constexpr int bits = 2, max_code = 3;
   template <class T>
   T encode(const T& x, const gptq::scheme::Grid<T>& g) const {
     using gptq::kernel::clamp, gptq::kernel::round_even;
@@ -183,10 +182,6 @@ struct Midrise {
   template <class T>
   gptq::scheme::Grid<T> fit(const T& low, const T& high, const gptq::scheme::ScaleRounding&) const {
     return {(high - low) * T(1.0f / 3), T(0)};
-  }
-  template <class T>
-  gptq::scheme::Grid<T> variant(const gptq::scheme::Grid<T>& g, int) const {
-    return g;
   }
 };
 

@@ -38,9 +38,11 @@ inline Matrix inverse(Matrix a) {
 
 /// \param damped  H + λI, in the weight's own column order
 /// \param order   columns in the order in which they are rounded
-/// \param round   round(row, column, value): the rounded weight
-inline Matrix paper_gptq(Matrix weight, const Matrix& damped, const std::vector<Index>& order,
-                         const std::function<double(Index, Index, double)>& round) {
+/// \param round   round(weight, row, column, value): the rounded weight; `weight` as compensated by
+///                then
+inline Matrix paper_gptq_in_view(
+    Matrix weight, const Matrix& damped, const std::vector<Index>& order,
+    const std::function<double(const Matrix&, Index, Index, double)>& round) {
   const auto n = static_cast<Index>(order.size());
   Matrix out(weight.rows, n);
   for (Index step = 0; step < n; ++step) {
@@ -52,13 +54,21 @@ inline Matrix paper_gptq(Matrix weight, const Matrix& damped, const std::vector<
     const Matrix inv = inverse(rest);
     const Index column = order[static_cast<std::size_t>(step)];
     for (Index r = 0; r < weight.rows; ++r) {
-      out(r, column) = round(r, column, weight(r, column));
+      out(r, column) = round(weight, r, column, weight(r, column));
       const double error = (weight(r, column) - out(r, column)) / inv(0, 0);
       for (Index j = step + 1; j < n; ++j)
         weight(r, order[static_cast<std::size_t>(j)]) -= error * inv(0, j - step);
     }
   }
   return out;
+}
+
+/// \param round   round(row, column, value): the rounded weight
+inline Matrix paper_gptq(Matrix weight, const Matrix& damped, const std::vector<Index>& order,
+                         const std::function<double(Index, Index, double)>& round) {
+  return paper_gptq_in_view(
+      std::move(weight), damped, order,
+      [&](const Matrix&, Index r, Index c, double value) { return round(r, c, value); });
 }
 
 /// H with a fraction of its mean diagonal added, as Params::damping has it.

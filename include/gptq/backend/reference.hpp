@@ -205,8 +205,9 @@ class Reference {
     std::vector<Index> left(static_cast<std::size_t>(n)), order(left.size());
     std::iota(left.begin(), left.end(), Index{0});
     for (Index p = n - 1; p >= 0; --p) {
-      const auto smallest = std::min_element(left.begin(), left.end(),
-                                             [&](Index i, Index j) { return a(i, i) < a(j, j); });
+      auto smallest = left.begin();  // the last of equal ones: ties keep the natural order
+      for (auto i = left.begin(); i != left.end(); ++i)
+        if (a(*i, *i) <= a(*smallest, *smallest)) smallest = i;
       const Index k = *smallest;
       left.erase(smallest);
       order[std::size_t(p)] = k;

@@ -16,7 +16,8 @@ namespace gptq::baseline {
 ///
 /// \param weight  [out_features, in_features], any strides
 /// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales,
-///                scale_type and sparsity (the smallest weights become zero) are used
+///                scale_type, sparsity (the smallest weights become zero) and the habits of grids
+///                are used
 /// \throws InvalidArgument  the group size does not divide in_features
 /// \throws NumericalError   a weight is not finite
 template <Scheme S, Backend B, class W>
@@ -24,6 +25,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
                                     const B& backend = {}, S scheme = {},
                                     std::string_view name = "the weight") {
   params.validate();
+  scheme = scheme::with_parity(scheme, params.parity);
   const MatrixView<const std::remove_const_t<W>> w = weight;
   const Index n = w.cols();
   require_divisible(params, n, name);

@@ -33,8 +33,7 @@ namespace gptq {
 /// run on the host and on a GPU: mark them GPTQ_HD and use nothing but arithmetic and the names of
 /// kernel/arithmetic.hpp.
 template <class S>
-concept Scheme = std::copyable<S> &&
-    requires(const S s, const float x, const scheme::Grid<float> grid, const int which) {
+concept Scheme = std::copyable<S> && requires(const S s, const float x, const scheme::Grid<float> grid) {
   // Stored bits per code, at most 8, and the largest code.
   { S::bits } -> std::convertible_to<int>;
   { S::max_code } -> std::convertible_to<int>;
@@ -43,12 +42,14 @@ concept Scheme = std::copyable<S> &&
   { s.decode(x, grid) } -> std::same_as<float>;
   // The grid that covers [low, high], low ≤ 0 ≤ high, low < high, with a storable scale.
   { s.fit(x, x, scheme::ScaleRounding{}) } -> std::same_as<scheme::Grid<float>>;
-  // Neighbours of a fitted grid that the range search tries too: variant 0 is the grid itself.
+} && (!scheme::HasVariants<S> || requires(const S s, const scheme::Grid<float> grid, const int which) {
+  // Neighbours of a fitted grid that the range search tries too: variant 0 is the grid itself. Only
+  // schemes that have some say so.
   { S::variants } -> std::convertible_to<int>;
   { s.variant(grid, which) } -> std::same_as<scheme::Grid<float>>;
   // Whether the variants behind 0 have negative scales, which Params::signed_scales can forbid.
   { S::signed_variants } -> std::convertible_to<bool>;
-};
+});
 
 /// An executor runs f(0) … f(n−1), in any order, at the same time or not, and returns when all are
 /// done.

@@ -108,6 +108,13 @@ struct Parity {
   /// code = round(w/s + z) instead of round(w/s) + z: other codes at ties where z is odd
   /// (compressed-tensors, llm-compressor, msModelSlim).
   bool round_with_zero = false;
+  /// A symmetric grid has the scale max|w| / (2^(bits−1) − 1), which puts the largest weight of
+  /// either sign on a level, instead of 2·max|w| / (2^bits − 1): steps are wider, at 4 bits by 7 %
+  /// (msModelSlim, AutoAWQ).
+  bool narrow_range = false;
+  /// With one group per row, the weights of dead inputs count for the range of their row, although
+  /// they become zero (GPTQ, GPTQ-for-LLaMa, AutoGPTQ).
+  bool dead_weights_in_range = false;
 };
 
 struct Params {
@@ -142,20 +149,21 @@ struct Params {
 
   /// The choices and habits of the paper's own code, from its defaults on.
   static Params paper() {
-    Params p;
-    p.group_size = -1;
+    Params p = descendant();
     p.allow_tail_group = true;
-    p.order = Order::natural;
-    p.groups = Groups::dynamic;
-    p.range = Range::minmax;
-    p.signed_scales = false;
-    p.scale_type = ScaleType::fp32;
-    p.solver = Solver::lazy_batch;
-    p.on_failure = OnFailure::error;
-    p.parity = {.count_sequences = true,
-                .unit_dead_diagonal = true,
-                .stale_group_scales = true,
-                .one_sided_range = true};
+    p.parity.count_sequences = true;
+    p.parity.unit_dead_diagonal = true;
+    p.parity.one_sided_range = true;
+    p.parity.dead_weights_in_range = true;
+    return p;
+  }
+
+  /// Those of msModelSlim for inputs of which none is dead, from its scope `per_channel` on; for
+  /// `per_group` set group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
+  static Params msmodelslim() {
+    Params p = descendant();
+    p.parity.round_with_zero = true;
+    p.parity.narrow_range = true;
     return p;
   }
 
@@ -183,6 +191,22 @@ struct Params {
     require(block_size % of == 0 && (group_size == -1 || group_size % of == 0),
             "block_size = ", block_size, " and group_size = ", group_size,
             " must be multiples of sparsity.of = ", of);
+  }
+
+ private:
+  /// What the paper's own code and those made from it share.
+  static Params descendant() {
+    Params p;
+    p.group_size = -1;
+    p.order = Order::natural;
+    p.groups = Groups::dynamic;
+    p.range = Range::minmax;
+    p.signed_scales = false;
+    p.scale_type = ScaleType::fp32;
+    p.solver = Solver::lazy_batch;
+    p.on_failure = OnFailure::error;
+    p.parity.stale_group_scales = true;
+    return p;
   }
 };
 

@@ -6,7 +6,7 @@
 
 #include <gptq/core/matrix_view.hpp>
 
-#include <algorithm>  // std::sort
+#include <algorithm>  // std::find, std::sort
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -64,6 +64,7 @@ class ColumnLayout {
 
   /// Columns that were always zero in calibration: their weights are stored as zero.
   bool dead(Index position) const { return !dead_.empty() && dead_[std::size_t(position)]; }
+  bool any_dead() const { return std::find(dead_.begin(), dead_.end(), true) != dead_.end(); }
   void set_dead(std::vector<bool> by_position) { dead_ = std::move(by_position); }
 
   /// What a squared error at a position costs: the pivots d_j = R_jj² of the factored Hessian; 1

@@ -22,12 +22,13 @@ struct Affine {
   static constexpr bool symmetric = Kind == Symmetry::symmetric;
 
   /// Habits of other implementations; see Parity.
-  bool one_sided_range = false, round_with_zero = false;
+  bool one_sided_range = false, round_with_zero = false, narrow_range = false;
 
   constexpr Affine with(const Parity& parity) const {
     Affine scheme = *this;
     scheme.one_sided_range = parity.one_sided_range;
     scheme.round_with_zero = parity.round_with_zero;
+    scheme.narrow_range = parity.narrow_range;
     return scheme;
   }
 
@@ -56,7 +57,8 @@ struct Affine {
     if constexpr (symmetric) {
       const T reach = max(-low, high);
       const T span = one_sided_range ? select(low < T(0), reach + reach, high) : reach + reach;
-      return {round_scale(span / T(max_code), rounding), T(1 << (Bits - 1))};
+      return {round_scale(span / T(narrow_range ? max_code - 1 : max_code), rounding),
+              T(1 << (Bits - 1))};
     } else {
       const T scale = round_scale((high - low) / T(max_code), rounding);
       return {scale, clamp<T>(round_even(-low / scale), T(0), T(max_code))};

@@ -5,6 +5,7 @@
 
 #include <gptq/scheme/grid.hpp>
 
+#include <algorithm>  // std::is_sorted
 #include <array>
 #include <cstddef>
 
@@ -12,8 +13,8 @@ namespace gptq::scheme {
 
 /// weight = scale · levels[code].
 ///
-/// \tparam Levels  a type with `static constexpr std::array<float, N> values`, sorted, N ≤ 256,
-///                 the first one ≤ 0 and the last one > 0
+/// \tparam Levels  a type with `static constexpr std::array<float, N> values`, sorted, 2 ≤ N ≤ 256,
+///                 not all of them zero
 template <class Levels>
 struct Codebook {
   static constexpr int size = static_cast<int>(Levels::values.size());
@@ -21,7 +22,9 @@ struct Codebook {
   static constexpr int bits = size <= 2 ? 1 : size <= 4 ? 2 : size <= 8 ? 3 : size <= 16 ? 4 : 8;
   static constexpr int max_code = size - 1;
   static constexpr float lowest = Levels::values.front(), highest = Levels::values.back();
-  static_assert(lowest <= 0 && highest > 0, "gptq: the levels of a codebook lie around zero");
+  static_assert(std::is_sorted(Levels::values.begin(), Levels::values.end()),
+                "gptq: the levels of a codebook are sorted");
+  static_assert(lowest != 0 || highest != 0, "gptq: a codebook has levels other than zero");
   /// The mirrored table is tried too, where it is another one.
   static constexpr int variants = 2;
   static constexpr bool signed_variants = true;
@@ -42,8 +45,10 @@ struct Codebook {
 
   template <class T>
   GPTQ_HD Grid<T> fit(const T& low, const T& high, const ScaleRounding& rounding) const {
-    const T upwards = high / T(highest);
-    return {round_scale(lowest < 0 ? max(upwards, low / T(lowest)) : upwards, rounding), T(0)};
+    if constexpr (lowest < 0 && highest > 0)
+      return {round_scale(max(high / T(highest), low / T(lowest)), rounding), T(0)};
+    // Levels on one side of zero: which one the weights lie on is up to the sign of the scale.
+    else return {round_scale(max(high, -low) / T(max(highest, -lowest)), rounding), T(0)};
   }
 
   template <class T>

@@ -77,4 +77,19 @@ GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
   return rounded_by([&](float x) { return detail::storable(x, rounding); });
 }
 
+/// The scheme with the habits that concern grids.
+/// \throws InvalidArgument  it knows none
+template <class S>
+S with_parity(const S& scheme, const Parity& parity) {
+  if constexpr (requires { scheme.with(parity); }) {
+    return scheme.with(parity);
+  } else {
+    gptq::detail::require(
+        !parity.one_sided_range && !parity.round_with_zero && !parity.narrow_range,
+        "parity.one_sided_range, round_with_zero and narrow_range are habits of affine schemes, "
+        "not of this one");
+    return scheme;
+  }
+}
+
 }  // namespace gptq::scheme

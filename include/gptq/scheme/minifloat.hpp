@@ -21,8 +21,6 @@ template <class Format>
 struct SmallFloat {
   static constexpr int bits = Format::bits;
   static constexpr int max_code = 2 * Format::max_ordinal;
-  static constexpr int variants = 1;  // the numbers lie symmetrically: there is nothing to mirror
-  static constexpr bool signed_variants = false;
 
   template <class T>
   GPTQ_HD T encode(const T& x, const Grid<T>& grid) const {
@@ -45,11 +43,6 @@ struct SmallFloat {
   template <class T>
   GPTQ_HD Grid<T> fit(const T& low, const T& high, const ScaleRounding& rounding) const {
     return {round_scale(max(-low, high) / T(Format::max()), rounding), T(0)};
-  }
-
-  template <class T>
-  GPTQ_HD Grid<T> variant(const Grid<T>& grid, int /*which*/) const {
-    return grid;
   }
 
   /// Sign, exponent and mantissa of a code, as files store it.

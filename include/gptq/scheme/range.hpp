@@ -24,6 +24,12 @@ inline RangeSearch range_search(const Params& params, float unit, double weight_
           {params.scale_type, unit, static_cast<float>(weight_unit)}};
 }
 
+/// Schemes that know more grids for a range than the one that `fit` finds.
+template <class S>
+concept HasVariants = requires {
+  S::variants;
+};
+
 namespace detail {
 
 /// Schemes whose levels are plain numbers find the nearest one to x / scale in a few operations.
@@ -128,7 +134,9 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
   Grid<T> best = scheme.fit(low, high, search.rounding);
   if (search.range == Range::minmax) return best;
 
-  const int variants = S::signed_variants && !search.signed_scales ? 1 : S::variants;
+  int variants = 1;
+  if constexpr (HasVariants<S>)
+    if (!S::signed_variants || search.signed_scales) variants = S::variants;
   T best_loss = T(std::numeric_limits<float>::infinity());
   const auto loss_of = [&](const Grid<T>& grid) {
     return detail::grid_loss(scheme, grid, column, weight, count, best_loss);
@@ -136,8 +144,8 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
   best_loss = loss_of(best);
   T best_factor(1);
   const auto consider = [&](const T& factor, int variant) {
-    const Grid<T> grid =
-        scheme.variant(scheme.fit(low * factor, high * factor, search.rounding), variant);
+    Grid<T> grid = scheme.fit(low * factor, high * factor, search.rounding);
+    if constexpr (HasVariants<S>) grid = scheme.variant(grid, variant);
     const T loss = loss_of(grid);
     best_factor = select(loss < best_loss, factor, best_factor);
     detail::keep_better(best, best_loss, grid, loss);

@@ -26,10 +26,23 @@ struct PanelReport {
   Timings seconds;
 };
 
+/// One grid per row, from a weight that still has its dead columns; see
+/// Parity::dead_weights_in_range.
+template <class S, class B, class W>
+void fit_with_dead_columns(const typename B::Worker& worker, const S& scheme,
+                           const ColumnLayout& layout, const scheme::RangeSearch& search,
+                           MatrixView<const W> weight, typename B::Worker::Panel& panel) {
+  ColumnLayout alive = layout;
+  alive.set_dead({});
+  const auto whole = worker.load_panel(weight, panel.first, panel.rows, alive, panel.unit);
+  worker.fit(scheme, search, alive, whole.weight, 0, 0, 1, panel);
+}
+
 /// Rounds the panel: codes, scales, zeros and residual come out.
+/// \param fitted  whether scales and zeros of fixed groups are there already
 template <class S, class B, class Panel>
 void solve_panel(const typename B::Worker& worker, const S& scheme, const DampedFactor<B>& factor,
-                 const Params& params, const scheme::RangeSearch& search, Panel& panel,
+                 const Params& params, const scheme::RangeSearch& search, bool fitted, Panel& panel,
                  Timings& seconds) {
   const ColumnLayout& layout = factor.layout;
   const Index n = layout.columns();
@@ -44,7 +57,7 @@ void solve_panel(const typename B::Worker& worker, const S& scheme, const Damped
     const Index group = layout.group()[std::size_t(first)];
     fit(source, first, group, group + 1);
   };
-  if (!on_the_way) fit(panel.weight, 0, 0, layout.groups());
+  if (!on_the_way && !fitted) fit(panel.weight, 0, 0, layout.groups());
   const Cuts groups = on_the_way ? group_cuts(layout) : Cuts{0, n};
 
   if (params.solver == Solver::lazy_batch) {

@@ -3,7 +3,7 @@
 
 // Order::min_pivot: which column to round last, last but one, and so on. A pivoted Cholesky
 // factorization that picks the smallest pivot, blocked, in double precision because that is the
-// unstable direction.
+// unstable direction. Ties keep the natural order.
 
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/host_matrix.hpp>
@@ -37,7 +37,7 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
       Index best = -1;
       for (Index j = 0; j < n; ++j)
         if (!picked[std::size_t(j)] &&
-            (best < 0 || pivot[std::size_t(j)] < pivot[std::size_t(best)]))
+            (best < 0 || pivot[std::size_t(j)] <= pivot[std::size_t(best)]))
           best = j;
       picked[std::size_t(best)] = true;
       order.push_back(best);
