@@ -72,7 +72,7 @@ gptq::Params solve_only() {
 
 class Bench {
  public:
-  Bench() : runtime_(std::make_shared<cuda::Runtime>(0, backend_.stream())) {
+  Bench() : runtime_(backend_.runtime()) {
     cudaDeviceProp device{};
     cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
     int driver = 0, version = 0;
@@ -147,13 +147,63 @@ class Bench {
                                  backend_.stream());
                  gptq::Timings seconds;
                  gptq::solver::solve_panel<Int4, Cuda>(worker, Int4{}, factor, params, search,
-                                                       panel, seconds);
+                                                       false, panel, seconds);
                }),
           flop, single_, "the single product");
     });
     row("  from the weight to codes on the host",
         best(backend_, 3, [&] { (void)quantizer.quantize(weight, factor); }), flop, single_,
         "the single product");
+  }
+
+  /// What benchmarks/gpu_triton.py does too: the factor, and the loop with min-max scales on the
+  /// way.
+  void against_rival() {
+    constexpr Index n = 4096;
+    gptq::Params params = solve_only();
+    params.order = gptq::Order::natural;
+    params.groups = gptq::Groups::dynamic;
+    params.range = gptq::Range::minmax;
+    params.signed_scales = false;
+    const gptq::Quantizer<Int4, Cuda> quantizer(params);
+    const auto hessian = hessian_of(n);
+    const auto w = noise<float>(n, n, 5);
+    const MatrixView<const float> weight(w.data(), n, n);
+    const double factor_alone = best(backend_, 5, [&] { (void)quantizer.factorize(hessian); });
+    const auto factor = quantizer.factorize(hessian);
+    const auto search = gptq::scheme::range_search(params, 1, 1);
+    double loop = 0;
+    backend_.for_panels(n, [&](const auto& worker, Index first, Index rows) {
+      auto panel = worker.load_panel(weight, first, rows, factor.layout, 1);
+      loop = best(backend_, 5, [&] {
+        cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(), backend_.stream());
+        gptq::Timings seconds;
+        gptq::solver::solve_panel<Int4, Cuda>(worker, Int4{}, factor, params, search, false, panel,
+                                              seconds);
+      });
+    });
+    std::printf(
+        "own factor        %9.3f ms\nown loop          %9.3f ms\nown factor+loop   %9.3f ms\n",
+        1e3 * factor_alone, 1e3 * loop, 1e3 * (factor_alone + loop));
+  }
+
+  /// Device memory that a weight takes beside itself and its Hessian, in arrays of n x n floats.
+  void memory(Index m, Index n) {
+    const auto hessian = hessian_of(n);
+    const auto w = noise<float>(m, n, 5);
+    const gptq::Quantizer<Int4, Cuda> quantizer(solve_only());
+    const std::uint64_t before = runtime_->take_peak();
+    static_cast<void>(before);
+    const std::uint64_t held = hessian.sum().bytes() + w.bytes();
+    (void)quantizer.quantize(MatrixView<const float>(w.data(), m, n), hessian);
+    const double peak = static_cast<double>(runtime_->take_peak() - held);
+    const auto plan = gptq::memory_plan(m, n, solve_only(), backend_);
+    std::printf(
+        "peak memory %td x %td: %.0f MiB beside weight and Hessian, planned %td MiB; n x n floats "
+        "are %.0f MiB, "
+        "a panel %td MiB\n",
+        m, n, peak / 0x1p20, plan.peak() >> 20, static_cast<double>(4 * n * n) / 0x1p20,
+        plan.panel >> 20);
   }
 
   /// 32 layers of seven matrices, each input factored once.
@@ -231,6 +281,9 @@ int main() {
     bench.solve(14336, 4096, range);
     bench.solve(4096, 14336, range);
   }
+  bench.memory(4096, 4096);
+  bench.memory(4096, 14336);
   bench.llama();
+  bench.against_rival();
   return 0;
 }

@@ -1,4 +1,5 @@
-# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit where they are asked for as components.
+# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit where they are asked for as components, and
+# gptq::toolkit_cuda where both are.
 
 include(CMakeFindDependencyMacro)
 find_dependency(Eigen3)
@@ -28,3 +29,4 @@ foreach(component IN LISTS gptq_FIND_COMPONENTS)
     set(gptq_NOT_FOUND_MESSAGE "gptq has no component ${component}")
   endif()
 endforeach()
+include(${CMAKE_CURRENT_LIST_DIR}/gptqToolkitCuda.cmake)

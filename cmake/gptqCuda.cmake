@@ -24,7 +24,8 @@ if(NOT TARGET gptq::cuda)
     target_include_directories(gptq::cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
     target_sources(gptq::cuda INTERFACE ${GPTQ_CUDA_SOURCE_DIR}/gptq/backend/cuda/instantiations.cu)
     # CMake 3.25 knows no name for C++20 in nvcc 13.
-    target_compile_options(gptq::cuda INTERFACE $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20> $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--expt-relaxed-constexpr>)
+    set(GPTQ_CUDA_OPTIONS $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:-std=c++20> $<$<COMPILE_LANG_AND_ID:CUDA,NVIDIA>:--expt-relaxed-constexpr>)
+    target_compile_options(gptq::cuda INTERFACE ${GPTQ_CUDA_OPTIONS})
   endif()
 endif()
 

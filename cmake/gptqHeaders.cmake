@@ -72,6 +72,14 @@ set(GPTQ_CUDA_SOURCES
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/instantiations.cu
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/kernels.cuh
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/matrix_kernels.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/decoder.cu
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/kernels.cuh
+)
+
+# Of gptq::toolkit_cuda.
+set(GPTQ_TOOLKIT_CUDA_HEADERS
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/launch.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda_operations.hpp
 )
 
 set(GPTQ_TOOLKIT_HEADERS
@@ -83,6 +91,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors_writer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
@@ -95,6 +104,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/placed_layer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/stream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer.hpp

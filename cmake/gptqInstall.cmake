@@ -20,6 +20,7 @@ install(FILES
     ${PROJECT_SOURCE_DIR}/cmake/gptqConfig.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqCuda.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqToolkit.cmake
+    ${PROJECT_SOURCE_DIR}/cmake/gptqToolkitCuda.cmake
     ${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake
     DESTINATION ${GPTQ_PACKAGE_DIR}
 )

@@ -14,3 +14,13 @@ function(gptq_private_options target)
     target_compile_options(${target} PRIVATE $<${cxx}:-march=native>)
   endif()
 endfunction()
+
+# The kernels of our own programs and tests, compiled once. One that spills registers does not build.
+if(TARGET gptq::cuda)
+  add_library(gptq_device_code STATIC EXCLUDE_FROM_ALL)
+  target_link_libraries(gptq_device_code PRIVATE $<IF:$<TARGET_EXISTS:gptq::toolkit_cuda>,gptq::toolkit_cuda,gptq::cuda>
+      INTERFACE gptq::gptq CUDA::cublas CUDA::cusolver)
+  target_include_directories(gptq_device_code SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_options(gptq_device_code INTERFACE ${GPTQ_CUDA_OPTIONS})
+  target_compile_options(gptq_device_code PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xptxas -warn-spills,-Werror>")
+endif()

@@ -17,18 +17,18 @@ target_link_libraries(gptq INTERFACE Eigen3::Eigen Threads::Threads)
 target_sources(gptq INTERFACE
     FILE_SET core TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CORE_HEADERS}
     FILE_SET toolkit TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_TOOLKIT_HEADERS}
-    FILE_SET cuda TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CUDA_HEADERS} ${GPTQ_CUDA_SOURCES}
+    FILE_SET cuda TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CUDA_HEADERS} ${GPTQ_TOOLKIT_CUDA_HEADERS} ${GPTQ_CUDA_SOURCES}
 )
 
 include(gptqToolkit)
 
-# CUDA where it is asked for, or where our own tests or benchmarks could use it and nvcc works.
+# CUDA where it is asked for, or where our own programs could use it and nvcc works.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND PROJECT_IS_TOP_LEVEL)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # 90: its PTX runs on what is newer
 endif()
 if(NOT GPTQ_CUDA STREQUAL "AUTO")
   set(gptq_cuda ${GPTQ_CUDA})
-elseif(PROJECT_IS_TOP_LEVEL AND (GPTQ_BUILD_TESTS OR GPTQ_BUILD_BENCHMARKS))
+elseif(PROJECT_IS_TOP_LEVEL AND (GPTQ_BUILD_EXAMPLES OR GPTQ_BUILD_TESTS OR GPTQ_BUILD_BENCHMARKS))
   include(CheckLanguage)
   if(NOT DEFINED CMAKE_CUDA_COMPILER)
     find_program(CMAKE_CUDA_COMPILER nvcc HINTS ENV CUDA_PATH PATHS /usr/local/cuda PATH_SUFFIXES bin)
@@ -42,3 +42,4 @@ if(gptq_cuda)
   enable_language(CUDA)
 endif()
 include(gptqCuda)
+include(gptqToolkitCuda)

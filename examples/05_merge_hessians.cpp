@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   if (std::system((self + "0 & first=$!; " + self + "1 && wait $first").c_str()) != 0) return 1;
   auto merged = gptq::load_hessian<Backend>(file_of(folder, 0));
   merged.merge(gptq::load_hessian<Backend>(file_of(folder, 1)));
+  gptq::save_hessian(merged, folder / "merged.hessian");
 
   gptq::Hessian<Backend> whole(inputs);
   for (const int process : {0, 1}) {

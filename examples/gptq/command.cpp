@@ -106,10 +106,16 @@ Progress progress_display(bool quiet) {
 }
 
 void ComputeOptions::declare(CLI::App& command) {
+  command.add_option("--backend", backend, "Where to compute")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--device", device, "GPU of --backend cuda, counted from 0")
+      ->check(CLI::Range(0, 1023))
+      ->capture_default_str();
   command
       .add_option("--precision", precision,
                   "Large products: floats split in two bfloat16 parts where the processor has "
-                  "matrix tiles, or single precision")
+                  "matrix tiles and on a GPU, or single precision")
       ->check(CLI::IsMember({"split", "single"}))
       ->capture_default_str();
   command.add_option("--threads", threads, "Threads; 0: one per processor")

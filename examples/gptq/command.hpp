@@ -43,11 +43,12 @@ Progress progress_display(bool quiet);
 
 /// How the work is done, the same options for every command that computes.
 struct ComputeOptions {
-  std::string precision = "split";
-  int threads = 0;
+  std::string precision = "split", backend = "cpu";
+  int threads = 0, device = 0;
   bool quiet = false;
 
-  /// Declares --precision, --threads and --quiet; `this` must live as long as the command.
+  /// Declares --backend, --device, --precision, --threads and --quiet; `this` must live as long as
+  /// the command.
   void declare(CLI::App& command);
   Precision products() const { return precision == "split" ? Precision::split : Precision::single; }
 };

@@ -3,6 +3,7 @@
 // gptq eval: perplexity of a model, quantized or not, on a text.
 
 #include "command.hpp"
+#include "compute.hpp"
 
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/model/perplexity.hpp>
@@ -21,7 +22,8 @@ struct EvalOptions {
   ComputeOptions compute;
 };
 
-void eval(EvalOptions o) {
+template <class Operations>
+void eval(EvalOptions o, const Operations& operations, const std::string& place) {
   Stopwatch watch;
   detail::require(!o.text.empty() || !o.tokens.empty(),
                   "--text FILE or --tokens FILE (ids) is needed");
@@ -34,19 +36,16 @@ void eval(EvalOptions o) {
                   o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
                   " tokens, less than one window of ", o.sequence_length,
                   " (--sequence-length makes windows shorter)");
-  const exec::Threads threads(o.compute.threads);
   const auto result = [&] {
     const Progress progress = progress_display(o.compute.quiet);
-    return model::perplexity(model, model::CpuOperations<>(threads, o.compute.products()), ids,
-                             o.windows, o.sequence_length, progress);
+    return model::perplexity(model, operations, ids, o.windows, o.sequence_length, progress);
   }();
   const auto windows = static_cast<Index>(result.window_nll.size());
   if (o.windows > windows)
     fmt::print("note: the text has {} windows of {} tokens, {} were asked for\n", windows,
                o.sequence_length, o.windows);
-  fmt::print("{} windows of {} tokens, {} on {} threads, peak memory {}\n", windows,
-             o.sequence_length, duration_text(watch.lap()), threads.concurrency(),
-             bytes_text(peak_memory()));
+  fmt::print("{} windows of {} tokens, {} on {}, peak memory {}\n", windows, o.sequence_length,
+             duration_text(watch.lap()), place, bytes_text(peak_memory()));
   fmt::print("mean negative log-likelihood: {:.6f}\n", result.nll);
   fmt::print("perplexity: {:.4f}\n", result.perplexity());
 }
@@ -72,7 +71,11 @@ void add_eval(CLI::App& app) {
   o->compute.declare(*command);
   command->footer(
       "Example:\n  gptq eval Qwen3-8B-int4 --text test.txt --windows 40 --sequence-length 1024");
-  command->callback([o] { eval(*o); });
+  command->callback([o] {
+    with_backend(o->compute, [&](const auto& operations, const auto&, const std::string& place) {
+      eval(*o, operations, place);
+    });
+  });
 }
 
 }  // namespace gptq::program

@@ -3,9 +3,9 @@
 // gptq layer: one matrix from a file to a file, so that any language can use the core.
 
 #include "command.hpp"
+#include "compute.hpp"
 #include "report.hpp"
 
-#include <gptq/backend/cpu.hpp>
 #include <gptq/io/safetensors.hpp>
 #include <gptq/io/safetensors_writer.hpp>
 #include <gptq/quantizer.hpp>
@@ -76,13 +76,15 @@ Params layer_params(const LayerOptions& o) {
   return params;
 }
 
+template <class B>
 struct Input {
   std::vector<float> weight;
   Index out = 0, in = 0;
-  Hessian<backend::Cpu> hessian;
+  Hessian<B> hessian;
 };
 
-Input read_input(const LayerOptions& o, const backend::Cpu& backend) {
+template <class B>
+Input<B> read_input(const LayerOptions& o, const B& backend) {
   const io::Safetensors file(o.input);
   const auto matrix = [&](const char* name, Index rows, Index cols) {
     const io::SafeTensor& t = file.at(name);
@@ -115,13 +117,13 @@ Input read_input(const LayerOptions& o, const backend::Cpu& backend) {
             ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
             ") = ", h(j, i));
     // Two sequences, so that H stands as it is whether sequences or tokens are counted.
-    return {std::move(weight), out, in, Hessian<backend::Cpu>::from_sum(h, 1, 2, backend)};
+    return {std::move(weight), out, in, Hessian<B>::from_sum(h, 1, 2, backend)};
   }
   const auto x = matrix("X", -1, in);
   const Index tokens = shape_of("X")[0];
   detail::require(tokens % o.sequences == 0, "--sequences ", o.sequences, " does not divide the ",
                   tokens, " tokens of X");
-  Hessian<backend::Cpu> hessian(in, backend);
+  Hessian<B> hessian(in, backend);
   const Index length = tokens / o.sequences;
   for (Index s = 0; s < o.sequences; ++s)
     hessian.add(MatrixView<const float>(x.data() + s * length * in, length, in));
@@ -158,11 +160,10 @@ void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
                                {"Q", io::DType::F32, {out, in}, bytes_of(weights)}});
 }
 
-template <class S>
-void quantize_layer(const LayerOptions& o, const Params& params) {
-  const backend::Cpu backend(exec::Threads(o.compute.threads), o.compute.products());
-  const Input input = read_input(o, backend);
-  const auto quantized = Quantizer<S, backend::Cpu>(params).quantize(
+template <class S, class B>
+void quantize_layer(const LayerOptions& o, const Params& params, const B& backend) {
+  const Input<B> input = read_input(o, backend);
+  const auto quantized = Quantizer<S, B>(params).quantize(
       MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
       progress_display(true));
   write_output(o, quantized);
@@ -173,24 +174,26 @@ void quantize_layer(const LayerOptions& o, const Params& params) {
   fmt::print("{}\n", json.dump());
 }
 
-template <int Bits>
-void with_bits(const LayerOptions& o, const Params& params) {
+template <int Bits, class B>
+void with_bits(const LayerOptions& o, const Params& params, const B& backend) {
   if (o.bits != Bits) return;
-  if (o.asymmetric) quantize_layer<scheme::Asymmetric<Bits>>(o, params);
-  else quantize_layer<scheme::Affine<Bits>>(o, params);
+  if (o.asymmetric) quantize_layer<scheme::Asymmetric<Bits>>(o, params, backend);
+  else quantize_layer<scheme::Affine<Bits>>(o, params, backend);
 }
 
 void layer(const LayerOptions& o) {
   const Params params = layer_params(o);
   detail::require(o.overwrite || !std::filesystem::exists(o.output), o.output,
                   " exists (--overwrite replaces it)");
-  with_bits<2>(o, params);
-  with_bits<3>(o, params);
-  with_bits<4>(o, params);
-  with_bits<5>(o, params);
-  with_bits<6>(o, params);
-  with_bits<7>(o, params);
-  with_bits<8>(o, params);
+  with_backend(o.compute, [&](const auto&, const auto& backend, const std::string&) {
+    with_bits<2>(o, params, backend);
+    with_bits<3>(o, params, backend);
+    with_bits<4>(o, params, backend);
+    with_bits<5>(o, params, backend);
+    with_bits<6>(o, params, backend);
+    with_bits<7>(o, params, backend);
+    with_bits<8>(o, params, backend);
+  });
 }
 
 }  // namespace

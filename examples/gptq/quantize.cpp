@@ -3,9 +3,9 @@
 // gptq quantize: a model in, a smaller model out, and what it cost.
 
 #include "command.hpp"
+#include "compute.hpp"
 #include "report.hpp"
 
-#include <gptq/backend/cpu.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
@@ -107,7 +107,9 @@ bool stores_blocks(const io::TensorSource& source) {
   return false;
 }
 
-void quantize(QuantizeOptions o) {
+template <class Operations, class B>
+void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
+              const std::string& place) {
   Stopwatch watch;
   const auto options = pipeline_options(o);
   if (!calibrates(o) && (!o.calibration.empty() || !o.tokens.empty()))
@@ -137,10 +139,7 @@ void quantize(QuantizeOptions o) {
   const auto sink = [&](const std::string& name, const model::QuantizedModule& module) {
     folder.write(name, module);
   };
-  const exec::Threads threads(o.compute.threads);
-  const Precision precision = o.compute.products();
-  model::Pipeline pipeline(model, options, model::CpuOperations<>(threads, precision),
-                           backend::Cpu(threads, precision));
+  model::Pipeline pipeline(model, options, operations, backend);
   RunReport run;
   {
     const Progress progress = progress_display(o.compute.quiet);
@@ -165,7 +164,9 @@ void quantize(QuantizeOptions o) {
   }
   run.bytes_after = folder.tensor_bytes();
   run.seconds = watch.lap();
-  run.threads = threads.concurrency();
+  run.place = place;
+  run.backend = o.compute.backend;
+  run.threads = operations.executor().concurrency();
   run.peak_memory = peak_memory();
   run.notes = model::reader_notes(model.config, options.settings);
   if (!o.compute.quiet) print_table(run);
@@ -259,8 +260,14 @@ void add_quantize(CLI::App& app) {
       "  gptq quantize Llama-3.2-1B --out Llama-3.2-1B-int4 --calibration text.txt\n"
       "  gptq quantize model.gguf --out small --bits 3 --group-size 64 --override "
       "'re:.*down_proj=bits:4' --calibration text.txt\n"
+      "  gptq quantize Llama-3.1-8B --out int4 --calibration text.txt --backend cuda\n"
       "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
-  command->callback([o] { quantize(*o); });
+  command->callback([o] {
+    with_backend(o->compute,
+                 [&](const auto& operations, const auto& backend, const std::string& place) {
+                   quantize(*o, operations, backend, place);
+                 });
+  });
 }
 
 }  // namespace gptq::program

@@ -96,9 +96,9 @@ void print_summary(const RunReport& run) {
                  : "");
   const model::PipelineTimings& t = run.timings;
   fmt::print(
-      "time: {} on {} threads (read {:.1f} s, forward {:.1f} s, Hessians {:.1f} s, quantize "
+      "time: {} on {} (read {:.1f} s, forward {:.1f} s, Hessians {:.1f} s, quantize "
       "{:.1f} s, measure {:.1f} s, write {:.1f} s), peak memory {}\n",
-      duration_text(run.seconds), run.threads, t.read, t.forward, t.hessian, t.quantize, t.measure,
+      duration_text(run.seconds), run.place, t.read, t.forward, t.hessian, t.quantize, t.measure,
       t.write, bytes_text(run.peak_memory));
   fmt::print("written: {}\n", run.output);
 }
@@ -134,6 +134,8 @@ nlohmann::ordered_json to_json(const RunReport& run) {
                               {"dequantized", run.dequantized},
                               {"samples", run.samples},
                               {"sequence_length", run.sequence_length},
+                              {"backend", run.backend},
+                              {"computed_on", run.place},
                               {"threads", run.threads},
                               {"bytes_before", run.bytes_before},
                               {"bytes_after", run.bytes_after},

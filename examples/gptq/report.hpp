@@ -19,6 +19,7 @@ struct RunReport {
   bool dequantized = false;  ///< the input was a GGUF file
   bool calibrated = true;
   Index samples = 0, sequence_length = 0;
+  std::string backend, place;  ///< cpu or cuda; in words
   int threads = 1;
   std::uint64_t bytes_before = 0, bytes_after = 0, peak_memory = 0;
   double seconds = 0;

@@ -62,13 +62,16 @@ class Quantizer {
   /// \throws InvalidArgument  shapes do not fit, or the group size does not divide in_features
   /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored, a scale does
   /// not fit its type
+  /// \throws OutOfMemory      the backend's memory does not do; says what the plan proposes
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian,
                               std::string_view name = {}, const Progress& progress = {}) const {
     const double largest = require_weight(weight, hessian.in_features(), hessian.backend(), name);
     step(progress, "factorize", 0, 1);
-    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
-                            factorize(hessian), name, progress);
+    return advised(weight.rows(), weight.cols(), hessian.backend(), [&] {
+      return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
+                              factorize(hessian), name, progress);
+    });
   }
 
   /// The same with a factor that `factorize` of a quantizer with the same order, group size and
@@ -83,8 +86,10 @@ class Quantizer {
     detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
                     "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
                     "of a quantizer with Solver::lazy_batch");
-    return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor, name,
-                            progress);
+    return advised(weight.rows(), weight.cols(), factor.backend, [&] {
+      return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor,
+                              name, progress);
+    });
   }
 
   /// Many weights of one shape, each with its own Hessian (experts): several at the same time.
@@ -140,6 +145,17 @@ class Quantizer {
   /// \throws Cancelled  the caller has had enough
   static void step(const Progress& progress, std::string_view stage, double done, double total) {
     if (progress && !progress(stage, done, total)) throw Cancelled();
+  }
+
+  /// f(); where the backend has too little memory for it, says what the plan proposes.
+  template <class F>
+  auto advised(Index rows, Index cols, const B& backend, const F& f) const {
+    try {
+      return f();
+    } catch (const OutOfMemory& error) {
+      throw OutOfMemory(
+          detail::message(error.what(), "; ", memory_advice(rows, cols, params_, backend)));
+    }
   }
 
   /// The largest weight.

@@ -2,6 +2,7 @@
 
 // Small random models of every kind against transformers.
 
+#include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/perplexity.hpp>
 
 #include "../support/catch.hpp"

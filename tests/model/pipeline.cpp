@@ -4,6 +4,7 @@
 
 #include <gptq/backend/cpu.hpp>
 #include <gptq/model/calibration_text.hpp>
+#include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
 

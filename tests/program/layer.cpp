@@ -154,6 +154,27 @@ TEST_CASE("what --parity asks for and --solver cannot do is said", "[program]") 
   CHECK_THAT(says("--solver left-looking"), !note);
 }
 
+TEST_CASE("a GPU is used where there is one, and missed with a word where not", "[program]") {
+  const TemporaryFolder folder;
+  const std::string in = golden("row_asym_b4"), out = (folder / "cuda").string();
+  const auto outcome = layer(in + " --asym --group-size 32 --backend cuda --out " + out);
+  INFO(outcome.output);
+  if (outcome.code != 0) {
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.output, ContainsSubstring("no CUDA device can be used") ||
+                                   ContainsSubstring("was built without CUDA"));
+    CHECK_FALSE(std::filesystem::exists(out));
+    return;
+  }
+  const std::string expected = (folder / "cpu").string();
+  REQUIRE(layer(in + " --asym --group-size 32 --out " + expected).code == 0);
+  const auto a = numbers<std::uint8_t>(Safetensors(out), "codes"),
+             b = numbers<std::uint8_t>(Safetensors(expected), "codes");
+  std::size_t different = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) different += a[i] != b[i];
+  CHECK(different <= a.size() / 100);
+}
+
 TEST_CASE("two of four inputs can be given up", "[program]") {
   const TemporaryFolder folder;
   const std::string in = golden("g32_sym_b4_block32"), out = (folder / "sparse").string();

@@ -4,6 +4,7 @@
 // tests/run.sh fetches it.
 
 #include <gptq/model/calibration_text.hpp>
+#include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/perplexity.hpp>
 
 #include "../support/catch.hpp"

@@ -62,18 +62,18 @@ TEMPLATE_TEST_CASE("every code of a table decodes to a number that encodes to it
 
 namespace {
 
-template <float... Values>
+template <int... Eighths>
 struct Table {
-  static constexpr std::array<float, sizeof...(Values)> values{Values...};
+  static constexpr std::array<float, sizeof...(Eighths)> values{(Eighths / 8.0f)...};
 };
-template <float... Values>
-using Levels = gptq::scheme::Codebook<Table<Values...>>;
+template <int... Eighths>
+using Levels = gptq::scheme::Codebook<Table<Eighths...>>;
 
-using Ternary = Levels<-1.0f, 0.0f, 1.0f>;
-using Lopsided = Levels<-0.25f, 0.0f, 0.125f, 0.5f, 3.0f>;
-using Upwards = Levels<0.0f, 0.1f, 0.3f, 1.0f>;
-using Downwards = Levels<-2.0f, -1.0f, -0.5f, -0.25f>;
-using Binary = Levels<-1.0f, 1.0f>;
+using Ternary = Levels<-8, 0, 8>;
+using Lopsided = Levels<-2, 0, 1, 4, 24>;
+using Upwards = Levels<0, 1, 3, 8>;
+using Downwards = Levels<-16, -8, -4, -2>;
+using Binary = Levels<-8, 8>;
 
 }  // namespace
 

@@ -11,9 +11,11 @@
 
 #include <algorithm>  // std::min_element
 #include <cmath>      // std::isfinite
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>  // std::move
 #include <vector>
@@ -41,7 +43,10 @@ class Cuda {
       : runtime_(std::make_shared<cuda::Runtime>(device, stream)), precision_(precision) {}
 
   int device() const { return runtime_->device(); }
+  /// Of the device, as its maker calls it.
+  std::string name() const { return runtime_->name(); }
   cudaStream_t stream() const { return runtime_->stream(); }
+  const std::shared_ptr<cuda::Runtime>& runtime() const { return runtime_; }
 
   Matrix zeros(Index rows, Index cols) const {
     const cuda::DeviceScope scope(device());
@@ -114,7 +119,7 @@ class Cuda {
       const Index tokens = (std::min)(tokens_at_once, a.rows() - t);
       const Matrix left = upload(a.middle_rows(t, tokens)),
                    right = upload(b.middle_rows(t, tokens));
-      cuda::add_product(*runtime_, whole(sum), whole(left), whole(right));
+      cuda::add_product(*runtime_, sum.view(), left.view(), right.view());
     }
   }
 
@@ -145,7 +150,7 @@ class Cuda {
     auto exact = arrange_as<double>(from, order, scale, added);
     const Index failed = factor(exact);
     r = Matrix(runtime_, from.rows(), from.rows());
-    cuda::convert(stream(), whole(std::as_const(exact)), nullptr, r.data());
+    cuda::convert(stream(), std::as_const(exact).view(), nullptr, r.data());
     return failed;
   }
 
@@ -155,7 +160,7 @@ class Cuda {
     // (R⁻ᵀ)ᵀ = R⁻¹ from the identity, which is its own transpose.
     auto inverse = Matrix::zeros(runtime_, n, n);
     cuda::fill(stream(), 1, n, n + 1, inverse.data());
-    cuda::solve_triangular(*runtime_, cuda::Factor::transposed, whole(r), whole(inverse));
+    cuda::solve_triangular(*runtime_, cuda::Factor::transposed, r.view(), inverse.view());
     return inverse;
   }
 
@@ -168,13 +173,32 @@ class Cuda {
     cuda::DeviceMatrix<double> factor(runtime_, n, n);
     std::vector<Index> order(static_cast<std::size_t>(n));
     for (Index done = 0; done < n; ++done) {
-      const auto smallest = std::min_element(left.begin(), left.end());
-      const Index best = smallest - left.begin();
+      // The last of equal ones: ties keep the natural order.
+      const auto smallest = std::min_element(left.rbegin(), left.rend());
+      const Index best = left.rend() - smallest - 1;
       order[std::size_t(n - 1 - done)] = best;
       cuda::pivot_row(stream(), h.data(), n, done, best, *smallest, factor.data(), pivots.data());
       left = cuda::to_vector(*runtime_, pivots);
     }
     return order;
+  }
+
+  /// The words of the GPTQ format, from codes [in, out] of 2, 3, 4 or 8 bits: [in · bits / 32,
+  /// out], in a multiple of 32. Either may lie on the device.
+  void pack_words(MatrixView<const std::uint8_t> codes, int bits,
+                  MatrixView<std::uint32_t> words) const {
+    const cuda::DeviceScope scope(device());
+    const Index at_once = (std::max)(Index{32}, (Index{64} << 20) / codes.cols() / 32 * 32);
+    for (Index first = 0; first < codes.rows(); first += at_once) {
+      const Index rows = (std::min)(at_once, codes.rows() - first), count = rows * bits / 32;
+      cuda::DeviceMatrix<std::uint32_t> packed(runtime_, count, codes.cols());
+      cuda::for_parts_on_device(runtime_, codes.middle_rows(first, rows),
+                                [&](MatrixView<const std::uint8_t> some, Index row) {
+                                  cuda::pack_words(stream(), some, bits,
+                                                   packed.row(row * bits / 32));
+                                });
+      cuda::download(*runtime_, packed, words.middle_rows(first * bits / 32, count));
+    }
   }
 
   template <class F>
@@ -203,15 +227,6 @@ class Cuda {
   static constexpr Index tokens_at_once = 8192;
 
   template <class T>
-  static MatrixView<T> whole(cuda::DeviceMatrix<T>& m) {
-    return cuda::part(m, 0, 0, m.rows(), m.cols());
-  }
-  template <class T>
-  static MatrixView<const T> whole(const cuda::DeviceMatrix<T>& m) {
-    return cuda::part(m, 0, 0, m.rows(), m.cols());
-  }
-
-  template <class T>
   std::vector<float> largest_of_rows(MatrixView<const T> matrix) const {
     const cuda::DeviceScope scope(device());
     Matrix of_row(runtime_, 1, matrix.rows());
@@ -238,11 +253,11 @@ class Cuda {
     Matrix dense(runtime_, x.rows(), x.cols());
     cuda::convert(stream(), x, token_weights ? roots.data() : nullptr, dense.data());
     if (precision_ == Precision::single)
-      return add_gram(sum, whole(std::as_const(dense)), whole(std::as_const(dense)));
+      return add_gram(sum, std::as_const(dense).view(), std::as_const(dense).view());
     cuda::DeviceMatrix<bfloat16> high(runtime_, x.rows(), x.cols()),
         low(runtime_, x.rows(), x.cols());
     cuda::split(stream(), dense.data(), dense.size(), high.data(), low.data());
-    const auto h = whole(std::as_const(high)), l = whole(std::as_const(low));
+    const auto h = std::as_const(high).view(), l = std::as_const(low).view();
     add_gram(sum, h, h);
     add_gram(sum, h, l);
     add_gram(sum, l, h);

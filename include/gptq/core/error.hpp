@@ -36,6 +36,11 @@ class IoError : public Error {
   using Error::Error;
 };
 
+/// A backend's memory does not do. (Host memory: std::bad_alloc.)
+class OutOfMemory : public Error {
+  using Error::Error;
+};
+
 /// The caller's progress callback asked to stop. Nothing was written.
 class Cancelled : public Error {
  public:

@@ -10,7 +10,8 @@
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/config.hpp>
+#include <gptq/model/attention.hpp>
+#include <gptq/model/layer_weights.hpp>
 #include <gptq/scheme/affine.hpp>
 
 #include <Eigen/Core>
@@ -25,39 +26,25 @@
 namespace gptq::model {
 inline namespace GPTQ_SIMD {
 
-/// cos and sin of position · frequency, for rope().
-struct RopeTable {
-  Index half = 0;                   ///< pairs per head
-  std::vector<float> cosine, sine;  ///< [positions, half]
-
-  RopeTable() = default;
-  RopeTable(const Rope& rope, Index head_dim, Index positions) : half(head_dim / 2) {
-    const auto frequencies = rope.frequencies(head_dim);
-    for (Index p = 0; p < positions; ++p)
-      for (const double frequency : frequencies) {
-        cosine.push_back(static_cast<float>(std::cos(static_cast<double>(p) * frequency)));
-        sine.push_back(static_cast<float>(std::sin(static_cast<double>(p) * frequency)));
-      }
-  }
-};
-
-/// Heads of an attention layer.
-struct AttentionShape {
-  Index heads, kv_heads, head_dim;
-  Index window;  ///< positions that a query reaches back to, itself included; 0: all
-};
-
 template <class Executor = exec::Threads>
 class CpuOperations {
  public:
   using Tensor = backend::HostMatrix<float>;
   using View = MatrixView<float>;
   using ConstView = MatrixView<const float>;
+  using Layer = LayerWeights;
+  using Rope = RopeTable;
 
   explicit CpuOperations(Executor executor = Executor{}, Precision precision = Precision::split)
       : executor_(std::move(executor)), precision_(precision) {}
 
   const Executor& executor() const { return executor_; }
+
+  Tensor tensor(Index rows, Index cols) const { return Tensor(rows, cols); }
+  /// A tensor that lives long, and memory that is not for such; here they are like all others.
+  Tensor keep(Index rows, Index cols) const { return Tensor(rows, cols); }
+  void reserve(std::uint64_t /*bytes*/) {}
+  Rope place(RopeTable table) const { return table; }
 
   /// x·Wᵀ + b: x [tokens, in], W [out, in], b [out] or empty
   Tensor matmul(ConstView x, ConstView weight, std::span<const float> bias = {}) const {

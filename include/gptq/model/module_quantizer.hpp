@@ -82,7 +82,7 @@ class ModuleQuantizer {
         method_ == Method::gptq
             ? Quantizer<S, B>(params).quantize(weight, factor(settings.group_size), name)
             : baseline::round_to_nearest<S>(weight, params, backend_, S{}, name);
-    QuantizedModule result{pack::to_gptq(quantized, format_, name), quantized.report()};
+    QuantizedModule result{pack::to_gptq(quantized, format_, name, backend_), quantized.report()};
     quantized.dequantize(weight);
     return result;
   }

@@ -5,6 +5,7 @@
 
 #include <gptq/core/progress.hpp>
 #include <gptq/model/decoder.hpp>
+#include <gptq/model/placed_layer.hpp>
 #include <gptq/model/tokenizer/bpe.hpp>
 
 #include <cmath>  // std::exp
@@ -69,7 +70,7 @@ std::vector<double> token_losses(const Operations& operations, const ModelConfig
 /// \throws InvalidArgument  fewer tokens than one window
 /// \throws Cancelled        the callback asked to stop
 template <class Operations>
-Perplexity perplexity(const ModelFiles& model, const Operations& operations,
+Perplexity perplexity(const ModelFiles& model, Operations operations,
                       std::span<const TokenId> tokens, Index windows, Index length,
                       const Progress& progress = {}) {
   require_decoder_tensors(model);
@@ -80,16 +81,17 @@ Perplexity perplexity(const ModelFiles& model, const Operations& operations,
   const Index count = windows > 0 ? (std::min)(windows, available) : available;
   const auto ids = tokens.first(static_cast<std::size_t>(count * length));
 
+  operations.reserve(decoder_bytes(model.config, length));
   auto hidden = embed(model, operations, ids);
   const Decoder<Operations> decoder(model.config, length, operations);
-  const Index chunk = (std::max)(Index(1), 4096 / length) * length;
+  const Index chunk = chunk_tokens(length);
   const auto steps = static_cast<double>(model.config.layers + 1);
   for (Index i = 0; i < model.config.layers; ++i) {
     if (progress && !progress("layer", static_cast<double>(i), steps)) throw Cancelled();
-    const LayerWeights layer = load_layer(model, i, operations.executor());
+    const PlacedLayer<Operations> layer(operations, load_layer(model, i, operations.executor()));
     for (Index begin = 0; begin < hidden.rows(); begin += chunk)
       decoder.forward(hidden.view().middle_rows(begin, (std::min)(chunk, hidden.rows() - begin)),
-                      layer, i);
+                      layer.placed(), i);
   }
   if (progress && !progress("head", steps - 1, steps)) throw Cancelled();
   const auto losses = token_losses(operations, model.config, load_head(model),

@@ -10,6 +10,7 @@
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/model/module_quantizer.hpp>
 #include <gptq/model/perplexity.hpp>
+#include <gptq/model/placed_layer.hpp>
 #include <gptq/model/stream.hpp>
 
 #include <functional>
@@ -95,18 +96,19 @@ class Pipeline {
   std::vector<ModuleReport> run(std::span<const TokenId> tokens, Index length,
                                 const ModuleSink& sink, Progress progress = {}) {
     begin(sink, std::move(progress));
+    operations_.reserve(working_bytes(length));
     const Decoder<Operations> decoder(model_.config, length, operations_);
     Tensor embedded = embed(model_, operations_, tokens);
     if (options_.match == Match::model && options_.sequential != Sequential::none)
-      full_.emplace(decoder, copy(std::as_const(embedded).view()), options_.cache_bytes);
+      full_.emplace(decoder, kept_copy(std::as_const(embedded).view()), options_.cache_bytes);
     Stream<Operations> stream(decoder, std::move(embedded), options_.cache_bytes);
     for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
-      LayerWeights weights = load_layer(model_, layer_, operations_.executor());
-      if (full_) full_weights_ = load_layer(model_, layer_, operations_.executor());
+      PlacedLayer<Operations> weights = load();
+      if (full_) full_weights_ = load();
       timings_.read += watch_.lap();
       if (options_.sequential == Sequential::sublayer) run_sublayers(stream, weights, length);
       else run_whole_layer(stream, weights, length);
-      if (full_) finish(*full_, full_weights_);
+      if (full_) finish(*full_, full_weights_.placed());
     }
     full_.reset();
     return std::move(reports_);
@@ -117,7 +119,7 @@ class Pipeline {
                                                     Progress progress = {}) {
     begin(sink, std::move(progress));
     for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
-      LayerWeights weights = load_layer(model_, layer_, operations_.executor());
+      PlacedLayer<Operations> weights = load();
       timings_.read += watch_.lap();
       for (const Stage stage : stages) quantize_stage(stage, weights, nullptr);
     }
@@ -137,36 +139,38 @@ class Pipeline {
   };
 
   /// Each stage is quantized before the next one is calibrated.
-  void run_sublayers(Stream<Operations>& stream, LayerWeights& weights, Index length) {
+  void run_sublayers(Stream<Operations>& stream, PlacedLayer<Operations>& weights, Index length) {
     for (const Stage stage : stages) {
-      const Observation seen = observe(stream, stage, weights, length);
+      const Observation seen = observe(stream, stage, weights.placed(), length);
       quantize_stage(stage, weights, &seen);
     }
-    finish(stream, weights);
+    finish(stream, weights.placed());
   }
 
   /// All inputs come from the full-precision layer; the quantized one runs again unless nothing
   /// may see it.
-  void run_whole_layer(Stream<Operations>& stream, LayerWeights& weights, Index length) {
+  void run_whole_layer(Stream<Operations>& stream, PlacedLayer<Operations>& weights, Index length) {
     const bool rerun = options_.sequential == Sequential::layer;
     Tensor before;
-    if (rerun) before = copy(std::as_const(stream.hidden()).view());
+    if (rerun) before = kept_copy(std::as_const(stream.hidden()).view());
     std::vector<Observation> seen;
-    for (const Stage stage : stages) seen.push_back(observe(stream, stage, weights, length));
-    if (!rerun) finish(stream, weights);
+    for (const Stage stage : stages)
+      seen.push_back(observe(stream, stage, weights.placed(), length));
+    if (!rerun) finish(stream, weights.placed());
     for (const Stage stage : stages)
       quantize_stage(stage, weights, &seen[static_cast<std::size_t>(stage)]);
     if (!rerun) return;
     stream.hidden() = std::move(before);
     for (const Stage stage : stages)
-      stream.for_chunks(
-          [&](Index first, Index rows) { stream.input(stage, weights, layer_, first, rows); });
-    finish(stream, weights);
+      stream.for_chunks([&](Index first, Index rows) {
+        stream.input(stage, weights.placed(), layer_, first, rows);
+      });
+    finish(stream, weights.placed());
   }
 
   /// Runs all windows to a stage and gathers its input.
-  Observation observe(Stream<Operations>& stream, Stage stage, const LayerWeights& weights,
-                      Index length) {
+  Observation observe(Stream<Operations>& stream, Stage stage,
+                      const typename Operations::Layer& weights, Index length) {
     const ModelConfig& config = model_.config;
     const Index width = stage_width(config, stage);
     Observation seen{Hessian<B>(width, backend_), {}, {}, {}};
@@ -198,11 +202,11 @@ class Pipeline {
   void observe_mismatch(Stream<Operations>& stream, Stage stage, const Tensor& x, Index first,
                         Index rows, Observation& seen) {
     const auto difference = [&](ConstView full, ConstView quantized) {
-      Tensor d(full.rows(), full.cols());
+      Tensor d = operations_.tensor(full.rows(), full.cols());
       operations_.subtract(d.view(), full, quantized);
       return d;
     };
-    const Tensor full = full_->input(stage, full_weights_, layer_, first, rows);
+    const Tensor full = full_->input(stage, full_weights_.placed(), layer_, first, rows);
     timings_.forward += watch_.lap();
     const Tensor dx = difference(full.view(), x.view());
     seen.inputs->add(dx.view(), x.view());
@@ -216,13 +220,13 @@ class Pipeline {
     timings_.hessian += watch_.lap();
   }
 
-  void finish(Stream<Operations>& stream, const LayerWeights& weights) {
+  void finish(Stream<Operations>& stream, const typename Operations::Layer& weights) {
     stream.for_chunks([&](Index first, Index rows) { stream.finish(weights, first, rows); });
     timings_.forward += watch_.lap();
   }
 
   /// \param seen  the input's calibration; nullptr: round to nearest
-  void quantize_stage(Stage stage, LayerWeights& weights, const Observation* seen) {
+  void quantize_stage(Stage stage, PlacedLayer<Operations>& weights, const Observation* seen) {
     ModuleQuantizer<B> quantizer(options_.params, options_.method,
                                  gptq_format(options_.settings.base.symmetric), backend_,
                                  seen ? &seen->hessian : nullptr);
@@ -231,7 +235,7 @@ class Pipeline {
       const auto settings = options_.settings.find(name);
       if (!settings) continue;
       report_progress(stage, 1);
-      Linear& linear = weights[module];
+      Linear& linear = weights.host()[module];
       const Tensor original = copy(std::as_const(linear.weight).view());
       watch_.lap();
       if (seen && seen->inputs)
@@ -244,7 +248,8 @@ class Pipeline {
       timings_.quantize += seconds;
       ModuleReport report{
           .name = name, .settings = *settings, .report = quantized.report, .seconds = seconds};
-      const ConstView after = std::as_const(linear.weight).view();
+      weights.refresh(operations_, module);
+      const ConstView after = weights.placed()[module].weight.view();
       report.weight_error = operations_.squared_distance(original.view(), after) /
                             (std::max)(operations_.squared_norm(original.view()), 1e-300);
       if (seen) measure_output(seen->sample.view(), original.view(), after, report);
@@ -270,9 +275,34 @@ class Pipeline {
   }
 
   Tensor copy(ConstView from) const {
-    Tensor to(from.rows(), from.cols());
+    Tensor to = operations_.tensor(from.rows(), from.cols());
     operations_.copy(to.view(), from);
     return to;
+  }
+  Tensor kept_copy(ConstView from) const {
+    Tensor to = operations_.keep(from.rows(), from.cols());
+    operations_.copy(to.view(), from);
+    return to;
+  }
+
+  PlacedLayer<Operations> load() const {
+    return {operations_, load_layer(model_, layer_, operations_.executor())};
+  }
+
+  /// At most, beside hidden states: layers and a chunk on its way through one, what calibration
+  /// gathers of one input, and the largest solve.
+  std::uint64_t working_bytes(Index length) const {
+    const ModelConfig& config = model_.config;
+    const bool beside = options_.match == Match::model;
+    Index gathered = 0, solve = 0;
+    for (int m = 0; m < module_count; ++m) {
+      const auto [out, in] = module_shape(config, static_cast<Module>(m));
+      const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
+      gathered = (std::max)(gathered, plan.hessian * (beside ? 3 : 1) + plan.calibrate);
+      solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));
+    }
+    return decoder_bytes(config, length) * (beside ? 2 : 1) +
+           static_cast<std::uint64_t>(gathered + solve);
   }
 
   void begin(const ModuleSink& sink, Progress progress) {
@@ -303,7 +333,7 @@ class Pipeline {
   Stopwatch watch_;
   PipelineTimings timings_;
   std::optional<Stream<Operations>> full_;  // the full-precision model, where it runs beside
-  LayerWeights full_weights_;               // of the current layer
+  PlacedLayer<Operations> full_weights_;    // of the current layer
   std::vector<ModuleReport> reports_;
 };
 

@@ -37,6 +37,7 @@ template <class Operations>
 class Stream {
  public:
   using Tensor = typename Operations::Tensor;
+  using Layer = typename Operations::Layer;
 
   /// \param hidden       hidden states before the first layer, [tokens, hidden]
   /// \param cache_bytes  inputs of `down` are kept up to this size, and computed again beyond it
@@ -44,9 +45,9 @@ class Stream {
       : decoder_(decoder), hidden_(std::move(hidden)) {
     const ModelConfig& config = decoder_.config();
     const Index width = stage_width(config, Stage::down);
-    attended_ = Tensor(tokens(), stage_width(config, Stage::output));
+    attended_ = decoder_.operations().keep(tokens(), stage_width(config, Stage::output));
     if (static_cast<std::uint64_t>(tokens() * width) * sizeof(float) <= cache_bytes)
-      activated_ = Tensor(tokens(), width);
+      activated_ = decoder_.operations().keep(tokens(), width);
   }
 
   Index tokens() const { return hidden_.rows(); }
@@ -55,14 +56,14 @@ class Stream {
   /// Calls f(first token, tokens) for chunks of whole windows.
   template <class F>
   void for_chunks(const F& f) const {
-    const Index chunk = (std::max)(Index(1), 4096 / decoder_.length()) * decoder_.length();
+    const Index chunk = chunk_tokens(decoder_.length());
     for (Index begin = 0; begin < tokens(); begin += chunk)
       f(begin, (std::min)(chunk, tokens() - begin));
   }
 
   /// The input of a stage for a chunk, each chunk once and all of them before the next stage. What
   /// lies before the stage must be as it will be: its weights are used here.
-  Tensor input(Stage stage, const LayerWeights& weights, Index layer, Index begin, Index rows) {
+  Tensor input(Stage stage, const Layer& weights, Index layer, Index begin, Index rows) {
     switch (stage) {
       case Stage::attention: return decoder_.attention_input(part(hidden_, begin, rows), weights);
       case Stage::output: {
@@ -79,7 +80,7 @@ class Stream {
   }
 
   /// Ends the layer for a chunk: what `down` makes of its input joins the hidden states.
-  void finish(const LayerWeights& weights, Index begin, Index rows) {
+  void finish(const Layer& weights, Index begin, Index rows) {
     const auto hidden = part(hidden_, begin, rows);
     if (activated_.rows() > 0) decoder_.add_mlp(hidden, part(activated_, begin, rows), weights);
     else decoder_.add_mlp(hidden, activate(weights, begin, rows).view(), weights);
@@ -90,7 +91,7 @@ class Stream {
     return tensor.view().middle_rows(begin, rows);
   }
 
-  Tensor activate(const LayerWeights& weights, Index begin, Index rows) {
+  Tensor activate(const Layer& weights, Index begin, Index rows) {
     const Tensor x = decoder_.mlp_input(part(hidden_, begin, rows), weights);
     return decoder_.activate(x.view(), weights);
   }

@@ -46,20 +46,26 @@ inline void require_gptq_shape(Index in, Index out, int bits, std::string_view n
           " is not a multiple of 32, which the GPTQ format needs (skip the layer)");
 }
 
+/// Packs codes where they are told to: on the host.
+struct HostPacking {};
+
 /// Packs a quantized weight.
+/// \param backend  packs the codes if it can (`pack_words`), as backend::Cuda does
 /// \throws InvalidArgument  the shape does not fit the layout, or a zero point does not fit v1 (1
 /// .. 2^bits − 1)
-template <class S>
+template <class S, class B = HostPacking>
 GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
-                    std::string_view name = "the layer") {
+                    std::string_view name = "the layer", const B& backend = {}) {
   constexpr int bits = S::bits;
   require_gptq_shape(q.cols(), q.rows(), bits, name);
   const Index in = q.cols(), out = q.rows(), groups = q.groups();
   GptqTensors t{.in = in, .out = out, .groups = groups, .bits = bits};
   const auto codes = q.codes();
   t.qweight.resize(static_cast<std::size_t>(word_count(in, bits) * out));
-  pack_rows([&](Index row, Index col) { return codes(col, row); }, in, bits,
-            MatrixView<std::uint32_t>(t.qweight.data(), word_count(in, bits), out));
+  const MatrixView<std::uint32_t> qweight(t.qweight.data(), word_count(in, bits), out);
+  if constexpr (requires { backend.pack_words(codes.transposed(), bits, qweight); })
+    backend.pack_words(codes.transposed(), bits, qweight);
+  else pack_rows([&](Index row, Index col) { return codes(col, row); }, in, bits, qweight);
 
   const auto zeros = q.zeros();
   const int offset = format == GptqFormat::v1 ? 1 : 0;

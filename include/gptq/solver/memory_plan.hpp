@@ -7,6 +7,7 @@
 #include <gptq/core/params.hpp>
 
 #include <algorithm>  // std::max
+#include <string>
 
 namespace gptq {
 
@@ -52,6 +53,35 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
                 cols * Index(sizeof(std::int32_t) + sizeof(double));
   return plan;
+}
+
+/// What a weight takes and what would take less, for messages.
+template <Backend B>
+std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
+  const auto mib = [](Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; };
+  const MemoryPlan plan = memory_plan(rows, cols, params, backend);
+  std::string text = detail::message(
+      "a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
+      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ", mib(plan.factorizing),
+      " to make it, ", plan.panels, " x ", mib(plan.panel), " for panels of ",
+      backend.panel_rows(rows), " rows, ", mib(plan.workspace), " for products");
+  const auto propose = [&](const char* change, Params other) {
+    const Index less = memory_plan(rows, cols, other, backend).peak();
+    if (less < plan.peak()) text += detail::message("; ", change, ": ", mib(less), " MiB");
+  };
+  Params other = params;
+  other.solver = Solver::left_looking;
+  propose("with Solver::left_looking", other);
+  other = params;
+  other.factor_in_double = false;
+  propose("with a factorization in single precision", other);
+  other = params;
+  if (other.order == Order::min_pivot) other.order = Order::act;
+  propose("with Order::act", other);
+  if (const Index half = (rows + 1) / 2; half < rows)
+    text += detail::message("; in two halves of its rows, which share a factor: ",
+                            mib(memory_plan(half, cols, params, backend).peak()), " MiB");
+  return text;
 }
 
 }  // namespace gptq

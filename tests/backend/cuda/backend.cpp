@@ -8,6 +8,7 @@
 #include <gptq/backend/cuda.hpp>
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/calibration/target.hpp>
+#include <gptq/pack/gptq.hpp>
 
 using gptq::Index;
 using gptq::Params;
@@ -286,4 +287,22 @@ TEST_CASE("several backends share a device, and a backend takes the caller's str
   }
   CHECK(cudaStreamDestroy(stream) == cudaSuccess);
   CHECK_THROWS_AS(Cuda(99), gptq::InvalidArgument);
+}
+
+TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
+  if (no_device()) return;
+  const auto check = [](auto scheme) {
+    using S = decltype(scheme);
+    const auto layer = test::random_layer({.out = 96, .in = 160, .tokens = 300});
+    const auto q = test::quantize<S, Cpu>(layer, {.group_size = 32});
+    using gptq::pack::GptqFormat;
+    const auto on_cpu = gptq::pack::to_gptq(q, GptqFormat::v1),
+               on_gpu = gptq::pack::to_gptq(q, GptqFormat::v1, "w", Cuda{});
+    CHECK(on_cpu.qweight == on_gpu.qweight);
+    CHECK(on_cpu.qzeros == on_gpu.qzeros);
+  };
+  check(gptq::scheme::Affine<2>{});
+  check(gptq::scheme::Affine<3>{});
+  check(gptq::scheme::Affine<4>{});
+  check(gptq::scheme::Affine<8>{});
 }

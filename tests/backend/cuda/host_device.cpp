@@ -108,8 +108,12 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 1;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10 : 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  std::strcpy(properties->name, "host memory");
   return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total) {
@@ -139,10 +143,17 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
 }
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
   *data = std::malloc(bytes);
+  std::memset(*data, 0xff, bytes);
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* data) {
   std::free(data);
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void* value) {
+  const test::HostDevice& device = test::host_device();  // whose pool keeps nothing
+  *static_cast<std::uint64_t*>(value) =
+      attribute == cudaMemPoolAttrUsedMemHigh ? device.peak : device.used;
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
@@ -187,7 +198,11 @@ cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
   *pool = reinterpret_cast<cudaMemPool_t>(1);
   return cudaSuccess;
 }
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) { return cudaSuccess; }
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void*) {
+  test::HostDevice& device = test::host_device();
+  if (attribute == cudaMemPoolAttrUsedMemHigh) device.peak = device.used;
+  return cudaSuccess;
+}
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
 
 const char* cublasGetStatusName(cublasStatus_t) { return "CUBLAS_STATUS"; }

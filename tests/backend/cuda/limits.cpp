@@ -29,10 +29,25 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
     try {
       gptq::Hessian<Cuda> hessian(1024, backend);
       FAIL("it does not fit");
-    } catch (const gptq::CudaError& error) {
+    } catch (const gptq::OutOfMemory& error) {
       CHECK(std::string(error.what()).find("no memory for 4 MiB more: 3 of 3 MiB are free") !=
             std::string::npos);
     }
+  }
+  CHECK(test::host_device().used == 0);
+  // In a solve: what the plan proposes.
+  const auto layer = test::random_layer({.out = 64, .in = 512, .tokens = 600});
+  test::host_device().memory = std::size_t{8} << 30;
+  {
+    gptq::Params params{.group_size = 128, .solver = gptq::Solver::lazy_batch};
+    const auto hessian = test::calibrate(layer, Cuda{});
+    const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
+    test::host_device().memory = test::host_device().used + (std::size_t{1} << 19);
+    CHECK_THAT(error_of<gptq::OutOfMemory>([&] { (void)quantizer.quantize(layer.w(), hessian); }),
+               ContainsSubstring("has no memory for 1 MiB more: 0 of ") &&
+                   ContainsSubstring("a weight of 64 x 512 takes ") &&
+                   ContainsSubstring("with Solver::left_looking: ") &&
+                   ContainsSubstring("in two halves of its rows"));
   }
   test::host_device().memory = std::size_t{8} << 30;
   CHECK(test::host_device().used == 0);

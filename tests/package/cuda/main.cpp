@@ -10,6 +10,9 @@
 #include <iostream>
 
 double error_of_layer();
+#ifdef WITH_DECODER
+bool multiplies_on_device();
+#endif
 
 int main() {
   using gptq::backend::Cuda;
@@ -25,6 +28,9 @@ int main() {
                          .quantize(gptq::view(weight), hessian);
   const auto own =
       gptq::Quantizer<Thirds, Cuda>({.group_size = 32}).quantize(gptq::view(weight), hessian);
+#ifdef WITH_DECODER
+  if (!multiplies_on_device()) return 1;
+#endif
   std::cout << "relative output errors " << layer.report().relative_error << ", "
             << own.report().relative_error << ", " << error_of_layer() << "\n";
   return layer.report().relative_error < 0.02 && own.report().relative_error < 0.3 &&

@@ -30,6 +30,16 @@ struct Block {
   }
 };
 
+/// The threads of a block combine their values in `partial` until the result is in partial[0]: the
+/// second half is added to the first. A power of two threads.
+template <class Value, class Combine>
+GPTQ_HD void reduce(const Block& block, Value* partial, const Combine& combine) {
+  for (int count = block.threads / 2; count > 0; count /= 2)
+    block.for_threads([&](int t) {
+      if (t < count) partial[t] = combine(partial[t], partial[t + count]);
+    });
+}
+
 #if GPTQ_CUDA_COMPILER
 
 template <class F>

@@ -47,6 +47,11 @@ void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index
   launch(stream, n * rows, kernels::ScatterCodes{from, width, rows, order, to});
 }
 
+void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
+                std::uint32_t* words) {
+  launch(stream, codes.rows() * bits / 32 * codes.cols(), kernels::PackWords{codes, bits, words});
+}
+
 void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
                 double* of_column) {
   launch(stream, n, kernels::AddLosses{partial, warps, n, of_column});

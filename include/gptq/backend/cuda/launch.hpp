@@ -94,6 +94,10 @@ void load_panel(cudaStream_t stream, MatrixView<const T> weight, float factor,
 void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
                    const Index* order, std::uint8_t* to);
 
+/// Codes [in, out], `bits` each, as a stream of bits per column: words [in · bits / 32, out].
+void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
+                std::uint32_t* words);
+
 /// of_column[p] = Σ over warps of partial[w · n + p].
 void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
                 double* of_column);

@@ -87,8 +87,7 @@ struct Split {
   }
 };
 
-/// One block per row: each thread takes every so many-th element, then the second half of the
-/// threads is added to the first until one is left.
+/// One block per row: each thread takes every so many-th element.
 template <class T, class Value, class Combine>
 struct ReduceRows {
   MatrixView<const T> matrix;
@@ -102,10 +101,7 @@ struct ReduceRows {
         value = combine.element(value, matrix(block.index, c));
       partial[t] = value;
     });
-    for (int count = block.threads / 2; count > 0; count /= 2)
-      block.for_threads([&](int t) {
-        if (t < count) partial[t] = combine.both(partial[t], partial[t + count]);
-      });
+    reduce(block, partial, [&](const Value& a, const Value& b) { return combine.both(a, b); });
     block.for_threads([&](int t) {
       if (t == 0) of_row[block.index] = partial[0];
     });
@@ -195,6 +191,22 @@ struct ScatterCodes {
   GPTQ_HD void operator()(Index i) const {
     const Index p = i / rows, r = i - p * rows;
     to[order[p] * rows + r] = from[p * width + r];
+  }
+};
+
+struct PackWords {
+  MatrixView<const std::uint8_t> codes;
+  int bits;
+  std::uint32_t* words;
+  GPTQ_HD void operator()(Index at) const {
+    const Index w = at / codes.cols(), o = at - w * codes.cols(), begin = 32 * w;
+    std::uint32_t word = 0;
+    for (Index i = begin / bits; i * bits < begin + 32; ++i) {
+      const Index shift = i * bits - begin;
+      const std::uint32_t code = codes(i, o);
+      word |= shift < 0 ? code >> -shift : code << shift;
+    }
+    words[at] = word;
   }
 };
 

@@ -132,6 +132,21 @@ inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixVie
   add_product<float>(runtime, out, left, right);
 }
 
+/// y = x·wᵀ, or y += where `add`: x [rows, depth], w [cols, depth], y [rows, cols], rows
+/// contiguous, sums in single precision.
+template <class T>
+void multiply_transposed(const Runtime& runtime, MatrixView<float> y, MatrixView<const T> x,
+                         MatrixView<const T> w, bool add) {
+  if (y.empty()) return;
+  const float one = 1, keep = add ? 1.0f : 0.0f;
+  // Read as transposes: yᵀ = w·xᵀ.
+  check(cublasGemmEx(runtime.blas(), CUBLAS_OP_T, CUBLAS_OP_N, small(y.cols()), small(y.rows()),
+                     small(x.cols()), &one, w.data(), data_type<T>, small(w.row_stride()), x.data(),
+                     data_type<T>, small(x.row_stride()), &keep, y.data(), CUDA_R_32F,
+                     small(y.row_stride()), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmEx");
+}
+
 /// Which of R and Rᵀ works on the columns of a panel's matrix m, whose rows are positions.
 enum class Factor {
   plain,       ///< mᵀ·R, or mᵀ·R⁻¹

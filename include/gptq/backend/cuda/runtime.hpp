@@ -100,22 +100,71 @@ class Runtime {
   cusolverDnHandle_t solver() const { return solver_; }
   cusolverDnParams_t solver_options() const { return solver_options_; }
 
-  /// \throws CudaError  says how much was asked for and how much there is
+  /// \throws OutOfMemory  says how much was asked for and how much there is
   void* allocate(std::size_t bytes) {
     const DeviceScope scope(device_);
     void* data = nullptr;
     const cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
     if (status == cudaSuccess) return data;
+    if (status != cudaErrorMemoryAllocation) check(status, "cudaMallocFromPoolAsync");
     cudaGetLastError();
     std::size_t available = 0, total = 0;
     cudaMemGetInfo(&available, &total);
-    throw CudaError(detail::message("device ", device_, " has no memory for ", bytes >> 20,
-                                    " MiB more: ", available >> 20, " of ", total >> 20,
-                                    " MiB are free (", cudaGetErrorName(status),
-                                    "); memory_plan tells what a weight takes"));
+    throw OutOfMemory(detail::message("device ", device_, " has no memory for ", bytes >> 20,
+                                      " MiB more: ", available >> 20, " of ", total >> 20,
+                                      " MiB are free (", cudaGetErrorName(status), ")"));
   }
 
   void free(void* data) noexcept { cudaFreeAsync(data, stream_); }
+
+  /// Host memory that the device reads and writes.
+  void* allocate_pinned(std::size_t bytes) {
+    const DeviceScope scope(device_);
+    void* data = nullptr;
+    check(cudaMallocHost(&data, bytes), "cudaMallocHost");
+    return data;
+  }
+  void free_pinned(void* data) noexcept {
+    cudaStreamSynchronize(stream_);  // what still uses it
+    cudaFreeHost(data);
+  }
+
+  /// Bytes of the device that can be had: what is free, and what the pool keeps for later.
+  std::uint64_t available() const {
+    const DeviceScope scope(device_);
+    std::size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+    std::uint64_t held = 0, used = 0;
+    check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrReservedMemCurrent, &held),
+          "cudaMemPoolGetAttribute");
+    check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemCurrent, &used),
+          "cudaMemPoolGetAttribute");
+    return available + held - used;
+  }
+
+  std::string name() const {
+    cudaDeviceProp properties{};
+    check(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
+    return properties.name;
+  }
+
+  /// The most that was in use at once since the last call, in bytes.
+  std::uint64_t take_peak() {
+    std::uint64_t peak = 0, none = 0;
+    check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &peak),
+          "cudaMemPoolGetAttribute");
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &none),
+          "cudaMemPoolSetAttribute");
+    return peak;
+  }
+
+  /// Bytes that the threads of a block can share.
+  Index shared_memory() const {
+    int bytes = 0;
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_),
+          "cudaDeviceGetAttribute");
+    return bytes;
+  }
 
   /// Waits for the device; errors of earlier work come out here.
   void synchronize() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
@@ -228,7 +277,8 @@ class Runtime {
   cusolverDnParams_t solver_options_ = nullptr;
 };
 
-/// A dense row-major matrix in device memory. Moves; freed in the order of its stream.
+/// A dense row-major matrix in device memory, or in pinned host memory. Moves; freed in the order
+/// of its stream.
 template <class T>
 class DeviceMatrix {
  public:
@@ -239,9 +289,20 @@ class DeviceMatrix {
       : data_(static_cast<T*>(runtime->allocate(
                   sizeof(T) *
                   (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))))),
-              Free{runtime}),
+              Free{runtime, false}),
         rows_(rows),
         cols_(cols) {}
+
+  /// In pinned host memory; not initialised.
+  static DeviceMatrix pinned(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
+    DeviceMatrix matrix;
+    const auto bytes = sizeof(T) * std::size_t(detail::checked_size(rows, cols));
+    matrix.data_ = {static_cast<T*>(runtime->allocate_pinned((std::max)(sizeof(T), bytes))),
+                    Free{runtime, true}};
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
+    return matrix;
+  }
 
   static DeviceMatrix zeros(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
     DeviceMatrix matrix(runtime, rows, cols);
@@ -268,11 +329,18 @@ class DeviceMatrix {
   const T* data() const { return data_.get(); }
   T* row(Index r) { return data() + r * cols_; }
   const T* row(Index r) const { return data() + r * cols_; }
+  MatrixView<T> view() { return {data(), rows_, cols_}; }
+  MatrixView<const T> view() const { return {data(), rows_, cols_}; }
+  bool is_pinned() const { return data_.get_deleter().pinned; }
 
  private:
   struct Free {
     std::shared_ptr<Runtime> runtime;
-    void operator()(T* data) const noexcept { runtime->free(data); }
+    bool pinned = false;
+    void operator()(T* data) const noexcept {
+      if (pinned) runtime->free_pinned(data);
+      else runtime->free(data);
+    }
   };
   std::unique_ptr<T[], Free> data_;
   Index rows_ = 0, cols_ = 0;

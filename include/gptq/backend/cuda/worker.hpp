@@ -153,21 +153,20 @@ class Worker {
     check(cudaMemcpyAsync(v.data(), panel.residual.row(first), v.bytes(), cudaMemcpyDeviceToDevice,
                           stream()),
           "cudaMemcpyAsync");
-    solve_triangular(*runtime_, Factor::plain, part(factor, first, first, count, count),
-                     part(v, 0, 0, count, width));
+    solve_triangular(*runtime_, Factor::plain, part(factor, first, first, count, count), v.view());
     cuda::sum(stream(), panel.weight.row(first), v.data(), v.size(), v.data());
     return v;
   }
 
   void solve_factor(const Matrix& factor, Matrix& m) const {
-    const auto r = part(factor, 0, 0, factor.rows(), factor.cols());
-    solve_triangular(*runtime_, Factor::transposed, r, part(m, 0, 0, m.rows(), m.cols()));
-    solve_triangular(*runtime_, Factor::plain, r, part(m, 0, 0, m.rows(), m.cols()));
+    const auto r = factor.view();
+    solve_triangular(*runtime_, Factor::transposed, r, m.view());
+    solve_triangular(*runtime_, Factor::plain, r, m.view());
   }
 
   void multiply_factor(const Matrix& factor, Matrix& m) const {
-    const auto r = part(factor, 0, 0, factor.rows(), factor.cols());
-    const auto x = part(m, 0, 0, m.rows(), m.cols());
+    const auto r = factor.view();
+    const auto x = m.view();
     multiply_triangular(*runtime_, Factor::plain, r, x, x);
     multiply_triangular(*runtime_, Factor::transposed, r, x, x);
   }
@@ -180,10 +179,10 @@ class Worker {
     for (Index first = 0; first < rows; first += at_once) {
       const Index count = (std::min)(at_once, rows - first);
       Matrix y(runtime_, n, count);
-      multiply_triangular(*runtime_, Factor::plain, part(factor, 0, 0, n, n),
+      multiply_triangular(*runtime_, Factor::plain, factor.view(),
                           MatrixView<const float>(a.data() + first, n, count, a.cols(), 1),
-                          part(y, 0, 0, n, count));
-      const std::vector<double> of_position = squares(part(std::as_const(y), 0, 0, n, count));
+                          y.view());
+      const std::vector<double> of_position = squares(std::as_const(y).view());
       total = std::accumulate(of_position.begin(), of_position.end(), total);
     }
     return total;
@@ -199,8 +198,7 @@ class Worker {
   Matrix gather(const Matrix& m, std::span<const Index> order) const {
     const auto on_it = to_device_vector(runtime_, order);
     Matrix out(runtime_, static_cast<Index>(order.size()), m.cols());
-    cuda::gather_rows(stream(), part(m, 0, 0, m.rows(), m.cols()), on_it.data(), out.rows(),
-                      out.data());
+    cuda::gather_rows(stream(), m.view(), on_it.data(), out.rows(), out.data());
     return out;
   }
 

@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: MIT
+#include "07_cuda_scheme.hpp"
+
+#include <gptq/backend/cuda/kernels.cuh>
+GPTQ_CUDA_SCHEME(PowersOfTwo);

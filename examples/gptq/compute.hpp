@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Where the work is done: the backend that --backend names, and the decoder's operations on it.
+
+#include "command.hpp"
+
+#include <gptq/backend/cpu.hpp>
+#include <gptq/model/cpu_operations.hpp>
+#ifdef GPTQ_PROGRAM_CUDA
+#include <gptq/model/cuda_operations.hpp>
+#endif
+
+#include <string>
+
+namespace gptq::program {
+
+/// f(operations, backend, name of the place)
+/// \throws InvalidArgument  this program was built without the backend
+/// \throws CudaError        no device can be used
+template <class F>
+void with_backend(const ComputeOptions& o, const F& f) {
+  const exec::Threads threads(o.threads);
+  const Precision precision = o.products();
+  if (o.backend != "cuda") {
+    f(model::CpuOperations<>(threads, precision), backend::Cpu(threads, precision),
+      std::to_string(threads.concurrency()) + " threads");
+    return;
+  }
+#ifdef GPTQ_PROGRAM_CUDA
+  const backend::Cuda cuda(o.device, nullptr, precision);
+  f(model::CudaOperations(cuda, threads, precision), cuda, cuda.name());
+#else
+  throw InvalidArgument(
+      "--backend cuda: this program was built without CUDA (nvcc was not found when it was built)");
+#endif
+}
+
+}  // namespace gptq::program

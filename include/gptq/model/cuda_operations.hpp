@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The operations that a decoder is made of, on an NVIDIA GPU: products by cuBLAS, the rest by own
+// kernels. Link gptq::toolkit_cuda.
+
+#include <gptq/backend/cuda.hpp>
+#include <gptq/exec/threads.hpp>
+#include <gptq/model/attention.hpp>
+#include <gptq/model/cuda/launch.hpp>
+#include <gptq/model/layer_weights.hpp>
+
+#include <algorithm>  // std::min
+#include <cmath>      // std::log
+#include <limits>
+#include <span>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::model {
+
+/// Weights come from the host a layer at a time (`place`), so a model may be larger than the
+/// device's memory. Operands may lie on the host too; results lie on the device, and what lives as
+/// long as a text's way through the model (`keep`) in pinned host memory where the device would
+/// have too little left. A handle, like the backend; one thread at a time.
+class CudaOperations {
+ public:
+  using Tensor = backend::cuda::DeviceMatrix<float>;
+  using View = MatrixView<float>;
+  using ConstView = MatrixView<const float>;
+
+  /// Numbers of the device, as a span.
+  struct Vector {
+    Tensor numbers;
+    operator std::span<const float>() const {
+      return {numbers.data(), static_cast<std::size_t>(numbers.size())};
+    }
+  };
+  struct PlacedLinear {
+    Tensor weight;
+    Vector bias;
+  };
+  /// LayerWeights on the device.
+  struct Layer {
+    Vector attention_norm, mlp_norm, q_norm, k_norm;
+    PlacedLinear linear[module_count];
+    PlacedLinear& operator[](Module module) { return linear[static_cast<int>(module)]; }
+    const PlacedLinear& operator[](Module module) const { return linear[static_cast<int>(module)]; }
+  };
+  /// RopeTable on the device.
+  struct Rope {
+    Index half = 0;
+    Vector cosine, sine;
+  };
+
+  /// \param backend    whose device, stream and memory are used
+  /// \param threads    read the model's files
+  /// \param precision  of products: floats split in two bfloat16 parts, three products on tensor
+  ///                   cores, with a relative error of about 4e-6; or single precision
+  explicit CudaOperations(backend::Cuda backend, exec::Threads threads = exec::Threads(),
+                          Precision precision = Precision::split)
+      : backend_(std::move(backend)), threads_(std::move(threads)), precision_(precision) {}
+
+  const exec::Threads& executor() const { return threads_; }
+
+  Tensor tensor(Index rows, Index cols) const { return Tensor(runtime(), rows, cols); }
+
+  /// Memory of the device that is not for tensors made by `keep`.
+  void reserve(std::uint64_t bytes) { reserved_ = bytes; }
+
+  /// A tensor that lives long: on the device where that leaves what is reserved, else in pinned
+  /// host memory, which the device reads and writes.
+  Tensor keep(Index rows, Index cols) const {
+    const auto bytes = static_cast<std::uint64_t>(rows * cols) * sizeof(float);
+    return bytes + reserved_ <= runtime()->available() ? tensor(rows, cols)
+                                                       : Tensor::pinned(runtime(), rows, cols);
+  }
+
+  Layer place(const LayerWeights& weights) const {
+    Layer layer{vector(weights.attention_norm),
+                vector(weights.mlp_norm),
+                vector(weights.q_norm),
+                vector(weights.k_norm),
+                {}};
+    for (int m = 0; m < module_count; ++m) place(weights.linear[m], layer.linear[m]);
+    return layer;
+  }
+
+  /// Brings the copy of a module up to date.
+  void place(const Linear& linear, PlacedLinear& placed) const {
+    placed.weight = backend_.upload(linear.weight.view());
+    placed.bias = vector(linear.bias);
+  }
+
+  Rope place(const RopeTable& table) const {
+    return {table.half, vector(table.cosine), vector(table.sine)};
+  }
+
+  /// x·Wᵀ + b: x [tokens, in], W [out, in], b [out] or empty
+  Tensor matmul(ConstView x, ConstView weight, std::span<const float> bias = {}) const {
+    Tensor y = tensor(x.rows(), weight.rows());
+    product(y.view(), x, weight, bias, false);
+    return y;
+  }
+
+  /// y += x·Wᵀ + b
+  void matmul_add(View y, ConstView x, ConstView weight, std::span<const float> bias = {}) const {
+    if (backend::cuda::Runtime::is_on_device(y.data())) {
+      product(y, x, weight, bias, true);
+      return;
+    }
+    const Tensor added = matmul(x, weight, bias);  // pinned: one pass over y
+    const auto scope = on_device();
+    cuda::add(stream(), added.view(), y);
+  }
+
+  /// x / √(mean x² + ε) · weight, row by row
+  Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
+    Tensor y = tensor(x.rows(), x.cols());
+    norm(x, weight, epsilon, y.view());
+    return y;
+  }
+
+  /// The same on each head of a row.
+  void rms_norm_heads(View x, std::span<const float> weight, double epsilon) const {
+    norm(x, weight, epsilon, x);
+  }
+
+  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a
+  /// pair.
+  void rope(View x, const Rope& table, Index length) const {
+    const auto scope = on_device();
+    cuda::rope(stream(), x, table.cosine.numbers.data(), table.sine.numbers.data(), table.half,
+               length);
+  }
+
+  /// Causal attention within each sequence of `length` rows: softmax(q·kᵀ/√d)·v, head by head.
+  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape,
+                   Index length) const {
+    const auto scope = on_device();
+    Tensor out = tensor(q.rows(), q.cols());
+    cuda::attention(
+        stream(),
+        {q, k, v, out.view(), shape.heads, shape.kv_heads, shape.head_dim, length, shape.window},
+        runtime()->shared_memory());
+    return out;
+  }
+
+  /// gate ← silu(gate) · up, element by element
+  void silu_mul(Tensor& gate, const Tensor& up) const {
+    const auto scope = on_device();
+    cuda::silu_mul(stream(), up.data(), up.size(), gate.data());
+  }
+
+  /// Rows of a table on the host.
+  Tensor embedding(ConstView table, std::span<const std::int32_t> ids) const {
+    const auto scope = on_device();
+    Tensor out = keep(static_cast<Index>(ids.size()), table.cols());
+    const std::size_t row = sizeof(float) * std::size_t(table.cols());
+    const auto fill = [&](std::byte* host, std::size_t at, std::size_t bytes) {
+      for (std::size_t end = at + bytes; at < end; at += row, host += row)
+        std::memcpy(host, &table(ids[at / row], 0), row);
+    };
+    if (out.is_pinned()) fill(reinterpret_cast<std::byte*>(out.data()), 0, out.bytes());
+    else runtime()->copy_to_device(out.data(), out.bytes(), row, fill);
+    return out;
+  }
+
+  /// −log softmax(x·Wᵀ)[target] of each row that has a target; a strip of rows and of the
+  /// vocabulary at a time.
+  std::vector<double> cross_entropy(ConstView x, ConstView weight,
+                                    std::span<const std::int32_t> targets) const {
+    constexpr Index wide = 8192, tall = 4096;
+    const auto scope = on_device();
+    const Index rows = x.rows();
+    const auto wanted = backend::cuda::to_device_vector(runtime(), targets);
+    auto top = backend::cuda::to_device_vector(
+        runtime(), std::span<const float>(std::vector<float>(
+                       static_cast<std::size_t>(rows), -std::numeric_limits<float>::infinity())));
+    using Doubles = backend::cuda::DeviceMatrix<double>;
+    auto sums = Doubles::zeros(runtime(), 1, rows), at_target = Doubles::zeros(runtime(), 1, rows);
+    for (Index col = 0; col < weight.rows(); col += wide) {
+      const Borrowed part(*this, weight.middle_rows(col, (std::min)(wide, weight.rows() - col)));
+      for (Index row = 0; row < rows; row += tall) {
+        const Tensor logits = matmul(x.middle_rows(row, (std::min)(tall, rows - row)), part.view());
+        cuda::add_logits(stream(), logits.view(), wanted.data() + row, col,
+                         {top.data() + row, sums.data() + row, at_target.data() + row});
+      }
+    }
+    const auto tops = backend::cuda::to_vector(*runtime(), top);
+    const auto totals = backend::cuda::to_vector(*runtime(), sums),
+               of_target = backend::cuda::to_vector(*runtime(), at_target);
+    std::vector<double> losses;
+    for (std::size_t r = 0; r < targets.size(); ++r)
+      if (targets[r] >= 0)
+        losses.push_back(std::log(totals[r]) + static_cast<double>(tops[r]) - of_target[r]);
+    return losses;
+  }
+
+  void copy(View to, ConstView from) const {
+    if (from.empty()) return;
+    const auto scope = on_device();
+    backend::cuda::check(
+        cudaMemcpy2DAsync(to.data(), pitch(to), from.data(), pitch(from),
+                          sizeof(float) * std::size_t(from.cols()),
+                          static_cast<std::size_t>(from.rows()), cudaMemcpyDefault, stream()),
+        "cudaMemcpy2DAsync");
+  }
+
+  /// to = a − b
+  void subtract(View to, ConstView a, ConstView b) const {
+    const auto scope = on_device();
+    cuda::subtract(stream(), a, b, to);
+  }
+
+  /// ‖a‖²
+  double squared_norm(ConstView a) const {
+    const auto scope = on_device();
+    backend::cuda::DeviceMatrix<double> of_row(runtime(), 1, a.rows());
+    backend::cuda::squares_of_rows(stream(), a, of_row.data());
+    double total = 0;
+    for (const double x : backend::cuda::to_vector(*runtime(), of_row)) total += x;
+    return total;
+  }
+
+  /// ‖a − b‖²
+  double squared_distance(ConstView a, ConstView b) const {
+    Tensor difference = tensor(a.rows(), a.cols());
+    subtract(difference.view(), a, b);
+    return squared_norm(std::as_const(difference).view());
+  }
+
+  /// x on the symmetric 8-bit grid of its largest element.
+  Tensor round_to_int8(ConstView x) const {
+    const auto scope = on_device();
+    const auto reach = static_cast<float>(backend_.largest(x));
+    const auto grid = scheme::Int8{}.fit(-reach, reach, ScaleType::fp32);
+    Tensor y = tensor(x.rows(), x.cols());
+    cuda::round_to_int8(stream(), x, grid.scale, y.data());
+    return y;
+  }
+
+ private:
+  using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
+
+  /// A matrix where products can read it at full speed: itself on the device, else a copy.
+  class Borrowed {
+   public:
+    Borrowed(const CudaOperations& operations, ConstView from) : view_(from) {
+      if (backend::cuda::Runtime::is_on_device(from.data())) return;
+      copy_ = operations.tensor(from.rows(), from.cols());
+      operations.copy(copy_.view(), from);
+      view_ = std::as_const(copy_).view();
+    }
+    ConstView view() const { return view_; }
+
+   private:
+    Tensor copy_;
+    ConstView view_;
+  };
+
+  void product(View y, ConstView x, ConstView weight, std::span<const float> bias, bool add) const {
+    const auto scope = on_device();
+    const Borrowed left(*this, x), right(*this, weight);
+    namespace bc = backend::cuda;
+    if (precision_ == Precision::single) {
+      bc::multiply_transposed(*runtime(), y, left.view(), right.view(), add);
+    } else {
+      const Halves a = split(left.view()), b = split(right.view());
+      bc::multiply_transposed(*runtime(), y, a.high.view(), b.high.view(), add);
+      bc::multiply_transposed(*runtime(), y, a.high.view(), b.low.view(), true);
+      bc::multiply_transposed(*runtime(), y, a.low.view(), b.high.view(), true);
+    }
+    if (!bias.empty()) cuda::add_bias(stream(), bias.data(), y);
+  }
+
+  /// x = high + low + what is left of it below 2⁻¹⁶·x.
+  struct Halves {
+    Sixteen high, low;
+  };
+  Halves split(ConstView x) const {
+    Halves halves{Sixteen(runtime(), x.rows(), x.cols()), Sixteen(runtime(), x.rows(), x.cols())};
+    Tensor dense;
+    const float* numbers = x.data();
+    if (x.row_stride() != x.cols()) {
+      dense = tensor(x.rows(), x.cols());
+      copy(dense.view(), x);
+      numbers = dense.data();
+    }
+    backend::cuda::split(stream(), numbers, x.size(), halves.high.data(), halves.low.data());
+    return halves;
+  }
+
+  void norm(ConstView x, std::span<const float> weight, double epsilon, View y) const {
+    const auto scope = on_device();
+    const auto size = static_cast<Index>(weight.size());
+    const Borrowed numbers(*this, ConstView(weight.data(), 1, size));
+    cuda::rms_norm(stream(), x, numbers.view().data(), size, static_cast<float>(epsilon), y);
+  }
+
+  Vector vector(const std::vector<float>& from) const {
+    if (from.empty()) return {};
+    const auto scope = on_device();
+    return {backend::cuda::to_device_vector(runtime(), std::span<const float>(from))};
+  }
+
+  template <class T>
+  static std::size_t pitch(MatrixView<T> m) {
+    return sizeof(T) * std::size_t(m.rows() > 1 ? m.row_stride() : m.cols());
+  }
+
+  backend::cuda::DeviceScope on_device() const {
+    return backend::cuda::DeviceScope(backend_.device());
+  }
+  const std::shared_ptr<backend::cuda::Runtime>& runtime() const { return backend_.runtime(); }
+  cudaStream_t stream() const { return backend_.stream(); }
+
+  backend::Cuda backend_;
+  exec::Threads threads_;
+  Precision precision_;
+  std::uint64_t reserved_ = 0;
+};
+
+}  // namespace gptq::model

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// PlacedLayer: a decoder layer's weights on the host, where they are quantized, and where the
+// decoder reads them, which may be a device.
+
+#include <gptq/model/layer_weights.hpp>
+
+#include <type_traits>
+#include <utility>  // std::move
+
+namespace gptq::model {
+
+/// \tparam Operations  Layer, what its decoder reads: LayerWeights themselves, or what
+/// place(weights)
+///                     makes of them and place(linear, module of Layer) brings up to date
+template <class Operations>
+class PlacedLayer {
+ public:
+  using Layer = typename Operations::Layer;
+
+  PlacedLayer() = default;
+  PlacedLayer(const Operations& operations, LayerWeights host) : host_(std::move(host)) {
+    if constexpr (!in_place) placed_ = operations.place(host_);
+  }
+
+  LayerWeights& host() { return host_; }
+
+  const Layer& placed() const {
+    if constexpr (in_place) return host_;
+    else return placed_;
+  }
+
+  /// A module's weight has changed on the host.
+  void refresh(const Operations& operations, Module module) {
+    if constexpr (!in_place) operations.place(host_[module], placed_[module]);
+  }
+
+ private:
+  static constexpr bool in_place = std::is_same_v<Layer, LayerWeights>;
+  struct Nothing {};
+
+  LayerWeights host_;
+  [[no_unique_address]] std::conditional_t<in_place, Nothing, Layer> placed_{};
+};
+
+}  // namespace gptq::model
