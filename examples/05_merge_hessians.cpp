@@ -7,7 +7,9 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <iomanip>
 #include <iostream>
+#include <sstream>
 #include <string>
 
 namespace fs = std::filesystem;
@@ -37,8 +39,10 @@ int main(int argc, char** argv) {
     return 0;
   }
 
-  const std::string self = "\"" + std::string(argv[0]) + "\" \"" + folder.string() + "\" ";
-  if (std::system((self + "0 & first=$!; " + self + "1 && wait $first").c_str()) != 0) return 1;
+  std::ostringstream both;
+  for (const char* process : {"0 & first=$!; ", "1 && wait $first"})
+    both << std::quoted(argv[0]) << ' ' << std::quoted(folder.string()) << ' ' << process;
+  if (std::system(both.str().c_str()) != 0) return 1;
   auto merged = gptq::load_hessian<Backend>(file_of(folder, 0));
   merged.merge(gptq::load_hessian<Backend>(file_of(folder, 1)));
   gptq::save_hessian(merged, folder / "merged.hessian");
