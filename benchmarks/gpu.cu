@@ -146,14 +146,42 @@ class Bench {
                  cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(),
                                  backend_.stream());
                  gptq::Timings seconds;
-                 gptq::solver::solve_panel<Int4, Cuda>(worker, Int4{}, factor, params, search,
-                                                       false, panel, seconds);
+                 gptq::solver::solve_panel<Int4>(worker, Int4{}, factor, params, search, false,
+                                                 panel, seconds);
                }),
           flop, single_, "the single product");
     });
     row("  from the weight to codes on the host",
         best(backend_, 3, [&] { (void)quantizer.quantize(weight, factor); }), flop, single_,
         "the single product");
+  }
+
+  /// Experts in one launch, and one by one.
+  void experts(Index count, Index m, Index n) {
+    const gptq::Quantizer<Int4, Cuda> quantizer(solve_only());
+    const auto hessian = hessian_of(n);
+    const auto w = noise<float>(count * m, n, 5);
+    std::vector<MatrixView<const float>> weights;
+    for (Index i = 0; i < count; ++i) weights.emplace_back(w.row(i * m), m, n);
+    const std::vector<const gptq::Hessian<Cuda>*> hessians(weights.size(), &hessian);
+    const auto size = static_cast<double>(n);
+    const double flop = static_cast<double>(count) *
+                        (size * size * size / 3 + static_cast<double>(m) * size * size);
+    char name[80];
+    std::snprintf(name, sizeof(name), "%td experts of %td x %td, factors and solves", count, m, n);
+    row(name,
+        best(backend_, 2,
+             [&] {
+               (void)quantizer.quantize(std::span<const MatrixView<const float>>(weights),
+                                        std::span<const gptq::Hessian<Cuda>* const>(hessians));
+             }),
+        flop, single_, "the single product");
+    row("  one by one",
+        best(backend_, 1,
+             [&] {
+               for (const auto& weight : weights) (void)quantizer.quantize(weight, hessian);
+             }),
+        flop, single_, "the single product");
   }
 
   /// What benchmarks/gpu_triton.py does too: the factor, and the loop with min-max scales on the
@@ -178,8 +206,8 @@ class Bench {
       loop = best(backend_, 5, [&] {
         cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(), backend_.stream());
         gptq::Timings seconds;
-        gptq::solver::solve_panel<Int4, Cuda>(worker, Int4{}, factor, params, search, false, panel,
-                                              seconds);
+        gptq::solver::solve_panel<Int4>(worker, Int4{}, factor, params, search, false, panel,
+                                        seconds);
       });
     });
     std::printf(
@@ -221,8 +249,9 @@ class Bench {
       for (int layer = 0; layer < 32; ++layer)
         for (const Input& input : inputs) {
           const auto factor = quantizer.factorize(input.in == 4096 ? small : large);
-          for (const Index out : input.outs)
-            (void)quantizer.quantize(MatrixView<const float>(w.data(), out, input.in), factor);
+          std::vector<MatrixView<const float>> weights;  // of one input: in one launch
+          for (const Index out : input.outs) weights.emplace_back(w.data(), out, input.in);
+          (void)quantizer.quantize(std::span<const MatrixView<const float>>(weights), factor);
         }
     });
     row("224 matrices of Llama-3-8B: factors and solves", seconds, 0, 0, "");
@@ -283,6 +312,7 @@ int main() {
   }
   bench.memory(4096, 4096);
   bench.memory(4096, 14336);
+  bench.experts(128, 768, 2048);
   bench.llama();
   bench.against_rival();
   return 0;

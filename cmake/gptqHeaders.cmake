@@ -51,17 +51,21 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/grid.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/minifloat.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/range.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/batch_solver.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/cuts.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/lazy_batch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/left_looking.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/memory_plan.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/panel_solver.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/summary.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )
 
 # Of gptq::cuda: what any compiler reads, and what nvcc reads.
 set(GPTQ_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batch_worker.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batches.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/operations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/runtime.hpp

@@ -10,7 +10,9 @@
 #include <gptq/core/progress.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/memory_plan.hpp>
+#include <gptq/solver/batch_solver.hpp>
 #include <gptq/solver/panel_solver.hpp>
+#include <gptq/solver/summary.hpp>
 
 #include <map>
 #include <mutex>
@@ -79,17 +81,51 @@ class Quantizer {
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const DampedFactor<B>& factor,
                               std::string_view name = {}, const Progress& progress = {}) const {
-    const double largest = require_weight(weight, factor.layout.columns(), factor.backend, name);
-    detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()),
-                    "the factor was made for groups of ", factor.layout.group_size(),
-                    ", group_size is ", params_.group_size);
-    detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
-                    "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
-                    "of a quantizer with Solver::lazy_batch");
+    const double largest = require_fitting(weight, factor, name);
     return advised(weight.rows(), weight.cols(), factor.backend, [&] {
       return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor,
                               name, progress);
     });
+  }
+
+  /// Several weights that read the same input (q, k and v), with its factor; as one taller weight
+  /// where the backend takes several at once.
+  /// \param names  of the weights, or none
+  template <class W>
+  std::vector<QuantizedMatrix<S>> quantize(std::span<const MatrixView<W>> weights,
+                                           const DampedFactor<B>& factor,
+                                           std::span<const std::string> names = {},
+                                           const Progress& progress = {}) const {
+    const std::vector<std::string> numbers =
+        names.empty() ? numbered(weights.size()) : std::vector<std::string>{};
+    if (names.empty()) names = numbers;
+    detail::require(names.size() == weights.size(), weights.size(), " weights and ", names.size(),
+                    " names");
+    std::vector<QuantizedMatrix<S>> results;
+    if constexpr (solver::BatchBackend<B>)
+      if (weights.size() > 1 && solver::batchable(params_)) {
+        std::vector<MatrixView<const std::remove_const_t<W>>> views;
+        std::vector<double> largest;
+        Index rows = 0;
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+          largest.push_back(require_fitting(weights[i], factor, names[i]));
+          views.emplace_back(weights[i]);
+          rows += weights[i].rows();
+        }
+        if (one_unit(largest) && factor.backend.batches().fits(rows, factor.layout.columns())) {
+          step(progress, "quantize", 0, 1);
+          const ColumnLayout* const layout = &factor.layout;
+          return advised(rows, layout->columns(), factor.backend, [&] {
+            return quantize_in_one(std::span<const MatrixView<const std::remove_const_t<W>>>(views),
+                                   names, std::span<const double>(largest), factor,
+                                   std::span(&layout, 1),
+                                   [&](std::size_t) -> const DampedFactor<B>& { return factor; });
+          });
+        }
+      }
+    for (std::size_t i = 0; i < weights.size(); ++i)
+      results.push_back(quantize(weights[i], factor, names[i], progress));
+    return results;
   }
 
   /// Many weights of one shape, each with its own Hessian (experts): several at the same time.
@@ -102,13 +138,17 @@ class Quantizer {
                                            const Progress& progress = {}) const {
     detail::require(weights.size() == hessians.size(), weights.size(), " weights and ",
                     hessians.size(), " Hessians");
+    if constexpr (solver::BatchBackend<B>)
+      if (const auto names = numbered(weights.size());
+          auto together = quantize_together(std::span(weights), hessians, names, progress))
+        return std::move(*together);
     std::vector<std::optional<QuantizedMatrix<S>>> done(weights.size());
     std::mutex mutex;
     double count = 0;
     if (!weights.empty())
       hessians.front()->backend().for_each(static_cast<Index>(weights.size()), [&](Index i) {
         const auto at = static_cast<std::size_t>(i);
-        done[at] = quantize(weights[at], *hessians[at], "weight " + std::to_string(i));
+        done[at] = quantize(weights[at], *hessians[at], numbered_name(at));
         const std::lock_guard lock(mutex);
         step(progress, "quantize", ++count, static_cast<double>(weights.size()));
       });
@@ -147,6 +187,20 @@ class Quantizer {
     if (progress && !progress(stage, done, total)) throw Cancelled();
   }
 
+  /// The largest weight, of one that goes with the factor.
+  template <class W>
+  double require_fitting(MatrixView<W> weight, const DampedFactor<B>& factor,
+                         std::string_view name) const {
+    const double largest = require_weight(weight, factor.layout.columns(), factor.backend, name);
+    detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()),
+                    "the factor was made for groups of ", factor.layout.group_size(),
+                    ", group_size is ", params_.group_size);
+    detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
+                    "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
+                    "of a quantizer with Solver::lazy_batch");
+    return largest;
+  }
+
   /// f(); where the backend has too little memory for it, says what the plan proposes.
   template <class F>
   auto advised(Index rows, Index cols, const B& backend, const F& f) const {
@@ -175,13 +229,8 @@ class Quantizer {
                                       const DampedFactor<B>& factor, std::string_view name,
                                       const Progress& progress) const {
     Stopwatch total;
-    const Index n = w.cols();
     const double unit = weight_unit(largest);
-    QuantizedMatrix<S> result(w.rows(), n, effective_group_size(params_, n), scheme_);
-    for (Index p = 0; p < n; ++p)
-      result.group_index()[std::size_t(factor.layout.column(p))] =
-          static_cast<std::int32_t>(factor.layout.group()[std::size_t(p)]);
-    result.set_scale_unit(scale_unit<S>(params_.scale_type, largest));
+    QuantizedMatrix<S> result = empty_result(w.rows(), factor.layout, largest);
     const auto search = scheme::range_search(params_, result.scale_unit(), unit);
     const bool with_dead = params_.parity.dead_weights_in_range && params_.group_size == -1 &&
                            factor.layout.any_dead();
@@ -194,8 +243,8 @@ class Quantizer {
       auto panel = worker.load_panel(w, first, rows, factor.layout, unit);
       if (with_dead)
         solver::fit_with_dead_columns<S, B>(worker, scheme_, factor.layout, search, w, panel);
-      solver::solve_panel<S, B>(worker, scheme_, factor, params_, search, with_dead, panel,
-                                report.seconds);
+      solver::solve_panel<S>(worker, scheme_, factor, params_, search, with_dead, panel,
+                             report.seconds);
       report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
       report.column_loss = worker.column_loss(panel);
       report.clipped = worker.clipped(panel);
@@ -208,47 +257,122 @@ class Quantizer {
       done += rows;
       step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()));
     });
+    finish(panels, factor, unit, name, result);
+    result.report().seconds.total = factor.seconds + total.lap();
+    return result;
+  }
+
+  /// Where a matrix goes that is solved with this layout.
+  QuantizedMatrix<S> empty_result(Index rows, const ColumnLayout& layout, double largest) const {
+    const Index n = layout.columns();
+    QuantizedMatrix<S> result(rows, n, effective_group_size(params_, n), scheme_);
+    for (Index p = 0; p < n; ++p)
+      result.group_index()[std::size_t(layout.column(p))] =
+          static_cast<std::int32_t>(layout.group()[std::size_t(p)]);
+    result.set_scale_unit(scale_unit<S>(params_.scale_type, largest));
+    return result;
+  }
+
+  /// Fills the report in.
+  void finish(const std::map<Index, solver::PanelReport>& panels, const DampedFactor<B>& factor,
+              double unit, std::string_view name, QuantizedMatrix<S>& result) const {
     Report& report = result.report();
     report.subnormal_scales = check_scales(result, params_.scale_type, name);
     report.tokens = factor.tokens;
     report.damping = factor.damping;
-    report.peak_bytes = memory_plan(w.rows(), n, params_, factor.backend).peak();
-    summarize(panels, factor.layout, params_.measure_baseline, unit, result);
+    report.peak_bytes = memory_plan(result.rows(), result.cols(), params_, factor.backend).peak();
+    solver::summarize(panels, factor.layout, params_.measure_baseline, unit, result);
     report.paper_error = report.damped_loss * factor.paper_error_per_loss;
     report.seconds.factorize = factor.seconds;
-    report.seconds.total = factor.seconds + total.lap();
-    return result;
   }
 
-  static void summarize(const std::map<Index, solver::PanelReport>& panels,
-                        const ColumnLayout& layout, bool baseline, double unit,
-                        QuantizedMatrix<S>& result) {
-    Report& report = result.report();
-    double penalty = 0, output_energy = 0, rtn_loss = 0;
-    Index clipped = 0;
-    for (const auto& [first, panel] : panels) {
-      for (Index p = 0; p < layout.columns(); ++p)
-        result.column_loss()[std::size_t(layout.column(p))] +=
-            panel.column_loss[std::size_t(p)] * unit * unit;
-      penalty += panel.penalty;
-      output_energy += panel.output_energy;
-      rtn_loss += panel.rtn_loss;
-      clipped += panel.clipped;
-      report.seconds.fit += panel.seconds.fit;
-      report.seconds.solve += panel.seconds.solve;
-      report.seconds.measure += panel.seconds.measure;
+  /// All weights in one panel.
+  /// \param factor  a DampedFactor for all of them, or a FactorBatch
+  /// \param of      of(i): the factor of weight i, whose matrices are not looked at
+  template <class W, class Factor, class Of>
+  std::vector<QuantizedMatrix<S>> quantize_in_one(std::span<const MatrixView<const W>> weights,
+                                                  std::span<const std::string> names,
+                                                  std::span<const double> largest,
+                                                  const Factor& factor,
+                                                  std::span<const ColumnLayout* const> layouts,
+                                                  const Of& of) const {
+    Stopwatch total;
+    const double unit = weight_unit(largest.front());
+    std::vector<QuantizedMatrix<S>> results;
+    std::vector<Index> rows;
+    std::vector<std::span<const double>> added;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      rows.push_back(weights[i].rows());
+      added.push_back(of(i).added);
+      results.push_back(empty_result(rows[i], of(i).layout, largest[i]));
     }
-    penalty *= unit * unit;
-    output_energy *= unit * unit;
-    rtn_loss *= unit * unit;
-    for (const double loss : result.column_loss()) report.damped_loss += loss;
-    report.loss = (std::max)(0.0, report.damped_loss - penalty);
-    report.clipped =
-        static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
-    if (baseline && output_energy > 0) {
-      report.relative_error = report.loss / output_energy;
-      report.rtn_relative_error = (std::max)(0.0, rtn_loss) / output_energy;
+    const auto worker = of(0).backend.batches().worker(rows, layouts);
+    auto panel = worker.load_panel(weights, unit);
+    const auto search = scheme::range_search(params_, results.front().scale_unit(), unit);
+    const auto reports =
+        solver::solve_batch<S>(worker, scheme_, factor, added, params_, search, panel, [&] {
+          for (std::size_t i = 0; i < results.size(); ++i)
+            worker.store(panel, i, results[i].codes(), results[i].scales(), results[i].zeros());
+        });
+    for (std::size_t i = 0; i < results.size(); ++i)
+      finish({{Index{0}, reports[i]}}, of(i), unit, names[i], results[i]);
+    const double seconds = total.lap() / static_cast<double>(results.size());
+    for (std::size_t i = 0; i < results.size(); ++i)
+      results[i].report().seconds.total = of(i).seconds + seconds;
+    return results;
+  }
+
+  static std::string numbered_name(std::size_t i) { return "weight " + std::to_string(i); }
+  static std::vector<std::string> numbered(std::size_t count) {
+    std::vector<std::string> names;
+    for (std::size_t i = 0; i < count; ++i) names.push_back(numbered_name(i));
+    return names;
+  }
+
+  /// As many weights at once as the backend's memory holds; nothing where they do not go together.
+  template <class W>
+  std::optional<std::vector<QuantizedMatrix<S>>> quantize_together(
+      std::span<const MatrixView<W>> weights, std::span<const Hessian<B>* const> hessians,
+      std::span<const std::string> names, const Progress& progress) const {
+    using Numbers = std::remove_const_t<W>;
+    if (weights.size() < 2 || !solver::batchable(params_)) return std::nullopt;
+    const Index rows = weights[0].rows(), cols = weights[0].cols();
+    const B& backend = hessians[0]->backend();
+    std::vector<MatrixView<const Numbers>> views;
+    std::vector<double> largest;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      if (weights[i].rows() != rows || weights[i].cols() != cols ||
+          !hessians[i]->backend().shares(backend))
+        return std::nullopt;
+      views.emplace_back(weights[i]);
+      largest.push_back(require_weight(weights[i], hessians[i]->in_features(), backend, names[i]));
     }
+    if (!one_unit(largest)) return std::nullopt;
+    std::vector<QuantizedMatrix<S>> results;
+    const auto count = static_cast<std::size_t>(backend.batches().batch_size(rows, cols));
+    for (std::size_t first = 0; first < views.size(); first += count) {
+      const std::size_t some = (std::min)(count, views.size() - first);
+      step(progress, "quantize", static_cast<double>(first), static_cast<double>(views.size()));
+      advised(rows, cols, backend, [&] {
+        const auto factors = solver::damped_factors(hessians.subspan(first, some), params_);
+        auto done = quantize_in_one(
+            std::span<const MatrixView<const Numbers>>(views).subspan(first, some),
+            names.subspan(first, some), std::span<const double>(largest).subspan(first, some),
+            factors, factors.layouts(),
+            [&](std::size_t i) -> const DampedFactor<B>& { return factors.each[i]; });
+        for (auto& result : done) results.push_back(std::move(result));
+      });
+    }
+    step(progress, "quantize", static_cast<double>(views.size()),
+         static_cast<double>(views.size()));
+    return results;
+  }
+
+  /// Whether weights of these sizes are counted in one unit, so that a panel can hold all of them.
+  static bool one_unit(std::span<const double> largest) {
+    for (const double x : largest)
+      if (weight_unit(x) != weight_unit(largest.front())) return false;
+    return true;
   }
 
   Params params_;

@@ -5,6 +5,7 @@
 // cuSOLVER and solved by the kernels that the CPU runs too. Any C++ compiler can use it; link
 // gptq::cuda.
 
+#include <gptq/backend/cuda/batches.hpp>
 #include <gptq/backend/cuda/operations.hpp>
 #include <gptq/backend/cuda/worker.hpp>
 #include <gptq/core/precision.hpp>
@@ -183,6 +184,12 @@ class Cuda {
     return order;
   }
 
+  /// What is done to several weights at once.
+  using Batches = cuda::Batches;
+  Batches batches() const { return Batches(runtime_); }
+  /// Whether the other one is a copy of this: what they do comes in one order.
+  bool shares(const Cuda& other) const { return runtime_ == other.runtime_; }
+
   /// The words of the GPTQ format, from codes [in, out] of 2, 3, 4 or 8 bits: [in · bits / 32,
   /// out], in a multiple of 32. Either may lie on the device.
   void pack_words(MatrixView<const std::uint8_t> codes, int bits,
@@ -303,13 +310,7 @@ class Cuda {
     const Index failed = cuda::cholesky(runtime_, h);
     cuda::reverse(stream(), h.data(), h.size());
     if (failed >= 0) return n - 1 - failed;
-    const std::vector<double> roots = diagonal_of(h);
-    for (Index k = n - 1; k >= 0; --k) {
-      const double pivot = roots[std::size_t(k)] * roots[std::size_t(k)];
-      const double least = std::numeric_limits<T>::epsilon() * before[std::size_t(k)];
-      if (!(pivot > least) || !std::isfinite(pivot)) return k;
-    }
-    return -1;
+    return cuda::lost_pivot<T>(before, diagonal_of(h));
   }
 
   std::shared_ptr<cuda::Runtime> runtime_;

@@ -119,6 +119,54 @@ double condition_estimate(const B& backend, const typename B::Matrix& r) {
   return largest / smallest;
 }
 
+/// A factor that lacks its matrices and pivots: the order, and what is to be damped how.
+template <Backend B>
+struct Unfactored {
+  DiagonalPlan plan;
+  DampedFactor<B> factor;
+
+  /// \param sums  the diagonal of Σ xxᵀ
+  Unfactored(const Hessian<B>& hessian, std::vector<double> sums, const Params& params)
+      : plan(std::move(sums), hessian.tokens(), hessian.sequences(), params.parity),
+        factor{.backend = hessian.backend(), .tokens = hessian.tokens()} {
+    const Index n = hessian.in_features();
+    factor.paper_error_per_loss =
+        params.parity.count_sequences ? 0.5 : hessian.tokens() / hessian.sequences();
+    factor.layout =
+        ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
+                     needs_group_index(params) ? Grouping::positions : Grouping::columns);
+    factor.damping.dead_columns = plan.dead_count;
+    if (plan.dead_count == n && hessian.largest() > 0)
+      throw NumericalError(
+          message("activations of up to ", hessian.largest(),
+                  ": their squares vanish in the backend's "
+                  "numbers; scale the activations, or use a backend in double precision"));
+  }
+
+  /// Damps by a fraction.
+  /// \return  what the arranged diagonal lacks, by position
+  std::vector<double> damp(const Params& params, double fraction) {
+    factor.damping.fraction = fraction;
+    factor.damping.lambda = fraction * plan.mean;
+    const auto added = plan.damping(params, fraction);
+    factor.added = by_position(added, factor.layout.order());
+    return by_position(plan.missing(added), factor.layout.order());
+  }
+
+  /// \param roots  the diagonal of R
+  void finish(std::vector<double> roots) {
+    for (double& p : roots) p *= p;
+    factor.layout.set_pivots(std::move(roots));
+    if (plan.dead_count > 0) factor.layout.set_dead(by_position(plan.dead, factor.layout.order()));
+  }
+};
+
+template <Backend B>
+void require_tokens(const Hessian<B>& hessian) {
+  require(hessian.tokens() > 0,
+          "the Hessian has seen no tokens: add calibration activations first");
+}
+
 }  // namespace detail
 
 /// Orders the columns, damps and factors once (GPTQ paper, §3.3, with H = R·Rᵀ in place of the
@@ -132,37 +180,20 @@ template <Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   Stopwatch watch;
   const B& backend = hessian.backend();
-  detail::require(hessian.tokens() > 0,
-                  "the Hessian has seen no tokens: add calibration activations first");
-  const Index n = hessian.in_features();
-  const detail::DiagonalPlan plan(backend.diagonal(hessian.sum()), hessian.tokens(),
-                                  hessian.sequences(), params.parity);
-  DampedFactor<B> result{.backend = backend, .tokens = hessian.tokens()};
-  result.paper_error_per_loss =
-      params.parity.count_sequences ? 0.5 : hessian.tokens() / hessian.sequences();
-  result.layout =
-      ColumnLayout(detail::solving_order(hessian, plan, params), effective_group_size(params, n),
-                   needs_group_index(params) ? Grouping::positions : Grouping::columns);
+  detail::require_tokens(hessian);
+  detail::Unfactored<B> made(hessian, backend.diagonal(hessian.sum()), params);
+  DampedFactor<B>& result = made.factor;
   const std::span<const Index> order = result.layout.order();
-  result.damping.dead_columns = plan.dead_count;
-  if (plan.dead_count == n && hessian.largest() > 0)
-    throw NumericalError(
-        detail::message("activations of up to ", hessian.largest(),
-                        ": their squares vanish in the backend's "
-                        "numbers; scale the activations, or use a backend in double precision"));
 
   Index failed = -1;
   for (double fraction = params.damping;; fraction *= 4) {
-    result.damping.fraction = fraction;
-    result.damping.lambda = fraction * plan.mean;
-    const auto added = plan.damping(params, fraction);
-    result.added = detail::by_position(added, order);
-    const auto missing = detail::by_position(plan.missing(added), order);
+    const auto missing = made.damp(params, fraction);
     if (params.factor_in_double) {
-      failed = backend.factorize_in_double(hessian.sum(), order, plan.scale, missing, result.r);
+      failed =
+          backend.factorize_in_double(hessian.sum(), order, made.plan.scale, missing, result.r);
     } else {
       result.r = {};  // before the next one is there
-      result.r = backend.arrange(hessian.sum(), order, plan.scale, missing);
+      result.r = backend.arrange(hessian.sum(), order, made.plan.scale, missing);
       failed = backend.factorize(result.r);
     }
     if (failed < 0 || params.on_failure == OnFailure::error || fraction * 4 > 10) break;
@@ -176,7 +207,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
           " (lambda = ", result.damping.lambda, ", ", result.damping.retries, " retries)"));
     // R = √mean·I: no column can make up for another, which is rounding to nearest.
     result.damping.round_to_nearest = true;
-    result.added.assign(std::size_t(n), plan.mean);
+    result.added.assign(order.size(), made.plan.mean);
     result.r = {};
     result.r = backend.arrange(hessian.sum(), order, 0, result.added);
     backend.factorize(result.r);
@@ -185,12 +216,9 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
     result.damping.condition = detail::condition_estimate(backend, result.r);
   if (params.solver == Solver::lazy_batch) result.inverse = backend.invert_triangular(result.r);
 
-  std::vector<double> pivots = backend.diagonal(result.r);
-  for (double& p : pivots) p *= p;
-  result.layout.set_pivots(std::move(pivots));
-  if (plan.dead_count > 0) result.layout.set_dead(detail::by_position(plan.dead, order));
+  made.finish(backend.diagonal(result.r));
   result.seconds = watch.lap();
-  return result;
+  return std::move(result);
 }
 
 }  // namespace gptq

@@ -10,8 +10,10 @@
 #include <gptq/quantizer.hpp>
 
 #include <map>
+#include <span>
 #include <string>
 #include <utility>  // std::move
+#include <vector>
 
 namespace gptq::model {
 
@@ -51,40 +53,51 @@ class ModuleQuantizer {
     return found->second;
   }
 
-  /// \param weight  [out, in]; overwritten with the quantized weight
-  QuantizedModule quantize(MatrixView<float> weight, const ModuleSettings& settings,
-                           const std::string& name) {
+  /// \param weights  [out, in] each; overwritten with the quantized weights
+  std::vector<QuantizedModule> quantize(std::span<const MatrixView<float>> weights,
+                                        const ModuleSettings& settings,
+                                        std::span<const std::string> names) {
     switch (settings.bits) {
-      case 2: return with_bits<2>(weight, settings, name);
-      case 3: return with_bits<3>(weight, settings, name);
-      case 4: return with_bits<4>(weight, settings, name);
-      case 8: return with_bits<8>(weight, settings, name);
+      case 2: return with_bits<2>(weights, settings, names);
+      case 3: return with_bits<3>(weights, settings, names);
+      case 4: return with_bits<4>(weights, settings, names);
+      case 8: return with_bits<8>(weights, settings, names);
       default:
-        throw InvalidArgument(gptq::detail::message("bits = ", settings.bits, " of ", name,
+        throw InvalidArgument(gptq::detail::message("bits = ", settings.bits, " of ", names.front(),
                                                     ": the GPTQ format has 2, 3, 4 and 8 bits"));
     }
   }
 
  private:
+  using Weights = std::span<const MatrixView<float>>;
+  using Names = std::span<const std::string>;
+
   template <int Bits>
-  QuantizedModule with_bits(MatrixView<float> weight, const ModuleSettings& settings,
-                            const std::string& name) {
-    return settings.symmetric ? with_scheme<scheme::Affine<Bits>>(weight, settings, name)
-                              : with_scheme<scheme::Asymmetric<Bits>>(weight, settings, name);
+  std::vector<QuantizedModule> with_bits(Weights weights, const ModuleSettings& settings,
+                                         Names names) {
+    return settings.symmetric ? with_scheme<scheme::Affine<Bits>>(weights, settings, names)
+                              : with_scheme<scheme::Asymmetric<Bits>>(weights, settings, names);
   }
 
   template <class S>
-  QuantizedModule with_scheme(MatrixView<float> weight, const ModuleSettings& settings,
-                              const std::string& name) {
+  std::vector<QuantizedModule> with_scheme(Weights weights, const ModuleSettings& settings,
+                                           Names names) {
     Params params = params_;
     params.group_size = settings.group_size;
-    const auto quantized =
-        method_ == Method::gptq
-            ? Quantizer<S, B>(params).quantize(weight, factor(settings.group_size), name)
-            : baseline::round_to_nearest<S>(weight, params, backend_, S{}, name);
-    QuantizedModule result{pack::to_gptq(quantized, format_, name, backend_), quantized.report()};
-    quantized.dequantize(weight);
-    return result;
+    std::vector<QuantizedMatrix<S>> quantized;
+    if (method_ == Method::gptq)
+      quantized = Quantizer<S, B>(params).quantize(weights, factor(settings.group_size), names);
+    else
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        quantized.push_back(
+            baseline::round_to_nearest<S>(weights[i], params, backend_, S{}, names[i]));
+    std::vector<QuantizedModule> results;
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      results.push_back(
+          {pack::to_gptq(quantized[i], format_, names[i], backend_), quantized[i].report()});
+      quantized[i].dequantize(weights[i]);
+    }
+    return results;
   }
 
   Params params_;

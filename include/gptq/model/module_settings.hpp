@@ -51,6 +51,8 @@ struct ModuleSettings {
   int bits = 4;
   bool symmetric = true;
   Index group_size = 128;
+
+  bool operator==(const ModuleSettings&) const = default;
 };
 
 /// "PATTERN=bits:8,group-size:64,sym:false"

@@ -225,39 +225,72 @@ class Pipeline {
     timings_.forward += watch_.lap();
   }
 
+  /// Modules of a stage that are quantized in one go: those of the same settings, where the backend
+  /// takes several weights at once; else each on its own.
+  std::vector<std::vector<Module>> batches_of(Stage stage) const {
+    std::vector<std::vector<Module>> batches;
+    for (const Module module : stage_modules(stage)) {
+      const auto settings = settings_of(module);
+      if (!settings) continue;
+      if (solver::BatchBackend<B> && !batches.empty() &&
+          settings == settings_of(batches.back().front()))
+        batches.back().push_back(module);
+      else batches.push_back({module});
+    }
+    return batches;
+  }
+
+  auto settings_of(Module module) const {
+    return options_.settings.find(full_name(layer_, module));
+  }
+
   /// \param seen  the input's calibration; nullptr: round to nearest
   void quantize_stage(Stage stage, PlacedLayer<Operations>& weights, const Observation* seen) {
     ModuleQuantizer<B> quantizer(options_.params, options_.method,
                                  gptq_format(options_.settings.base.symmetric), backend_,
                                  seen ? &seen->hessian : nullptr);
-    for (const Module module : stage_modules(stage)) {
-      const std::string name = full_name(layer_, module);
-      const auto settings = options_.settings.find(name);
-      if (!settings) continue;
+    for (const std::vector<Module>& modules : batches_of(stage)) {
+      const ModuleSettings settings = *settings_of(modules.front());
       report_progress(stage, 1);
-      Linear& linear = weights.host()[module];
-      const Tensor original = copy(std::as_const(linear.weight).view());
+      std::vector<std::string> names;
+      std::vector<MatrixView<float>> views;
+      std::vector<Tensor> originals;
+      for (const Module module : modules) {
+        names.push_back(full_name(layer_, module));
+        views.push_back(weights.host()[module].weight.view());
+        originals.push_back(copy(ConstView(views.back())));
+      }
       watch_.lap();
       if (seen && seen->inputs)
-        aim_at_full_precision(
-            linear.weight.view(), quantizer.factor(settings->group_size),
-            Mismatch<B>{&*seen->inputs, options_.match_inputs,
-                        seen->residual ? &*seen->residual : nullptr, options_.match_residual});
-      const QuantizedModule quantized = quantizer.quantize(linear.weight.view(), *settings, name);
+        for (const MatrixView<float>& weight : views)
+          aim_at_full_precision(
+              weight, quantizer.factor(settings.group_size),
+              Mismatch<B>{&*seen->inputs, options_.match_inputs,
+                          seen->residual ? &*seen->residual : nullptr, options_.match_residual});
+      const std::vector<QuantizedModule> quantized = quantizer.quantize(views, settings, names);
       const double seconds = watch_.lap();
       timings_.quantize += seconds;
-      ModuleReport report{
-          .name = name, .settings = *settings, .report = quantized.report, .seconds = seconds};
-      weights.refresh(operations_, module);
-      const ConstView after = weights.placed()[module].weight.view();
-      report.weight_error = operations_.squared_distance(original.view(), after) /
-                            (std::max)(operations_.squared_norm(original.view()), 1e-300);
-      if (seen) measure_output(seen->sample.view(), original.view(), after, report);
-      timings_.measure += watch_.lap();
-      (*sink_)(name, quantized);
-      timings_.write += watch_.lap();
-      reports_.push_back(std::move(report));
+      for (std::size_t i = 0; i < modules.size(); ++i) {
+        weights.refresh(operations_, modules[i]);
+        ModuleReport report{.name = names[i],
+                            .settings = settings,
+                            .report = quantized[i].report,
+                            .seconds = seconds / static_cast<double>(modules.size())};
+        measure(std::as_const(originals[i]).view(), weights.placed()[modules[i]].weight.view(),
+                seen, report);
+        (*sink_)(names[i], quantized[i]);
+        timings_.write += watch_.lap();
+        reports_.push_back(std::move(report));
+      }
     }
+  }
+
+  /// What quantizing changed in a module.
+  void measure(ConstView original, ConstView after, const Observation* seen, ModuleReport& report) {
+    report.weight_error = operations_.squared_distance(original, after) /
+                          (std::max)(operations_.squared_norm(original), 1e-300);
+    if (seen) measure_output(seen->sample.view(), original, after, report);
+    timings_.measure += watch_.lap();
   }
 
   /// Signal to noise of the module's output on one window, with the inputs as they are and rounded

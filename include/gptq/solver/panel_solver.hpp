@@ -39,11 +39,11 @@ void fit_with_dead_columns(const typename B::Worker& worker, const S& scheme,
 }
 
 /// Rounds the panel: codes, scales, zeros and residual come out.
+/// \param factor  DampedFactor, or what stands for several of them (FactorBatch)
 /// \param fitted  whether scales and zeros of fixed groups are there already
-template <class S, class B, class Panel>
-void solve_panel(const typename B::Worker& worker, const S& scheme, const DampedFactor<B>& factor,
-                 const Params& params, const scheme::RangeSearch& search, bool fitted, Panel& panel,
-                 Timings& seconds) {
+template <class S, class Worker, class Factor, class Panel>
+void solve_panel(const Worker& worker, const S& scheme, const Factor& factor, const Params& params,
+                 const scheme::RangeSearch& search, bool fitted, Panel& panel, Timings& seconds) {
   const ColumnLayout& layout = factor.layout;
   const Index n = layout.columns();
   const bool on_the_way = params.groups == Groups::dynamic && layout.groups() > 1;

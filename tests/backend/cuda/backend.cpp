@@ -306,3 +306,84 @@ TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
   check(gptq::scheme::Affine<4>{});
   check(gptq::scheme::Affine<8>{});
 }
+
+TEST_CASE("experts in one launch come out as one by one", "[cuda]") {
+  if (no_device()) return;
+  constexpr std::size_t count = 5;
+  std::vector<test::Layer> layers;
+  std::vector<gptq::MatrixView<const float>> weights;
+  for (std::uint32_t i = 0; i < count; ++i)
+    layers.push_back(test::random_layer({.out = 50, .in = 96, .tokens = 150, .seed = i + 1}));
+  for (Index t = 0; t < 150; ++t) layers[2].activations(t, 11) = 0;  // a dead input in one of them
+  test::round_to_float(layers[2]);
+  for (Index t = 0; t < 150; ++t)  // and one whose Hessian needs more damping
+    for (Index j = 0; j < 96; ++j) layers[3].activations(t, j) = 1000 * (1 + 1e-3 * double(t));
+  test::round_to_float(layers[3]);
+  for (const auto& layer : layers) weights.push_back(layer.w());
+  using gptq::Groups, gptq::Order, gptq::Solver;
+  const auto check = [&](const Params& params) {
+    const Cuda backend;
+    std::vector<gptq::Hessian<Cuda>> hessians;
+    std::vector<const gptq::Hessian<Cuda>*> pointers;
+    for (const auto& layer : layers) hessians.push_back(test::calibrate(layer, backend));
+    for (const auto& hessian : hessians) pointers.push_back(&hessian);
+    const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
+    const auto all = quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights),
+                                        std::span<const gptq::Hessian<Cuda>* const>(pointers));
+    REQUIRE(all.size() == count);
+    for (std::size_t i = 0; i < count; ++i) {
+      INFO("expert " << i);
+      const auto one = quantizer.quantize(weights[i], hessians[i]);
+      CHECK(test::code_differences(all[i], one) <= 10);
+      const auto &x = all[i].report(), &y = one.report();
+      CHECK(x.loss == Approx(y.loss).epsilon(2e-3));
+      CHECK(x.damped_loss == Approx(y.damped_loss).epsilon(2e-3));
+      CHECK(x.relative_error == Approx(y.relative_error).epsilon(2e-3));
+      CHECK(x.rtn_relative_error == Approx(y.rtn_relative_error).epsilon(2e-3));
+      CHECK(x.clipped == Approx(y.clipped).margin(1e-3));
+      CHECK(x.damping.retries == y.damping.retries);
+      if (params.damping < 1e-5 && params.order != Order::min_pivot)
+        CHECK((x.damping.retries > 0) == (i == 3));
+      CHECK(x.damping.dead_columns == y.damping.dead_columns);
+      for (Index c = 0; c < 96; ++c)
+        REQUIRE(all[i].group_index()[std::size_t(c)] == one.group_index()[std::size_t(c)]);
+    }
+  };
+  for (const Solver solver : {Solver::left_looking, Solver::lazy_batch})
+    for (const Order order : {Order::natural, Order::act, Order::min_pivot})
+      for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+        INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
+        Params params{.group_size = 32, .order = order, .groups = groups, .solver = solver};
+        params.damping = 1e-9;
+        params.block_size = 16;
+        check(params);
+      }
+  Params sparse{.group_size = 32, .order = Order::natural};
+  sparse.sparsity = {2, 4};
+  check(sparse);
+  check({.group_size = 32, .order = Order::group_aware, .groups = Groups::dynamic});  // one by one
+}
+
+TEST_CASE("weights that read one input come out in one launch as one by one", "[cuda]") {
+  if (no_device()) return;
+  const auto layer = test::random_layer({.out = 120, .in = 96, .tokens = 300});
+  const Cuda backend;
+  const auto hessian = test::calibrate(layer, backend);
+  const std::vector<gptq::MatrixView<const float>> weights{
+      layer.w().middle_rows(0, 70), layer.w().middle_rows(70, 33), layer.w().middle_rows(103, 17)};
+  for (const gptq::Groups groups : {gptq::Groups::fixed, gptq::Groups::dynamic}) {
+    const gptq::Quantizer<gptq::scheme::Asymmetric<4>, Cuda> quantizer(
+        {.group_size = 32, .groups = groups});
+    const auto factor = quantizer.factorize(hessian);
+    const auto all =
+        quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights), factor);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      const auto one = quantizer.quantize(weights[i], factor);
+      CHECK(test::code_differences(all[i], one) <= 4);
+      CHECK(all[i].report().loss == Approx(one.report().loss).epsilon(2e-3));
+      CHECK(all[i].report().relative_error == Approx(one.report().relative_error).epsilon(2e-3));
+      CHECK(all[i].report().rtn_relative_error ==
+            Approx(one.report().rtn_relative_error).epsilon(2e-3));
+    }
+  }
+}

@@ -245,6 +245,26 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperat
   return CUBLAS_STATUS_SUCCESS;
 }
 
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t op_a,
+                                          cublasOperation_t op_b, int m, int n, int k,
+                                          const void* alpha, const void* a, cudaDataType type_a,
+                                          int lda, long long stride_a, const void* b,
+                                          cudaDataType type_b, int ldb, long long stride_b,
+                                          const void* beta, void* c, cudaDataType type_c, int ldc,
+                                          long long stride_c, int count,
+                                          cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
+  if (type_a != CUDA_R_32F || type_b != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;
+  for (int i = 0; i < count; ++i) {
+    const auto status = cublasGemmEx(
+        handle, op_a, op_b, m, n, k, alpha, static_cast<const float*>(a) + i * stride_a, type_a,
+        lda, static_cast<const float*>(b) + i * stride_b, type_b, ldb, beta,
+        static_cast<float*>(c) + i * stride_c, type_c, ldc, compute, algorithm);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+  }
+  test::host_device().products -= count - 1;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 cublasStatus_t cublasStrsm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillMode_t uplo,
                               cublasOperation_t op, cublasDiagType_t diag, int m, int n,
                               const float* alpha, const float* a, int lda, float* b, int ldb) {
@@ -313,6 +333,14 @@ cusolverStatus_t cusolverDnXpotrf(cusolverDnHandle_t, cusolverDnParams_t, cublas
   if (uplo != CUBLAS_FILL_MODE_UPPER || lda < n) return CUSOLVER_STATUS_INVALID_VALUE;
   *info = type == CUDA_R_64F ? factor(n, static_cast<double*>(a), lda)
                              : factor(n, static_cast<float*>(a), lda);
+  return CUSOLVER_STATUS_SUCCESS;
+}
+
+cusolverStatus_t cusolverDnSpotrfBatched(cusolverDnHandle_t, cublasFillMode_t uplo, int n,
+                                         float* matrices[], int lda, int* info, int count) {
+  if (uplo != CUBLAS_FILL_MODE_UPPER || lda < n || !block_of(matrices) || !block_of(info))
+    return CUSOLVER_STATUS_INVALID_VALUE;
+  for (int i = 0; i < count; ++i) info[i] = factor<float>(n, matrices[i], lda);
   return CUSOLVER_STATUS_SUCCESS;
 }
 

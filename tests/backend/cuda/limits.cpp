@@ -70,3 +70,37 @@ TEST_CASE("a weight takes no more of the device than the plan says, and all of i
   }
   CHECK(device.used == 0);
 }
+
+TEST_CASE("many experts take as many products as one", "[cuda]") {
+  const Cuda backend;
+  std::vector<test::Layer> layers;
+  std::vector<gptq::Hessian<Cuda>> hessians;
+  std::vector<gptq::MatrixView<const float>> weights;
+  std::vector<const gptq::Hessian<Cuda>*> pointers;
+  for (std::uint32_t i = 0; i < 6; ++i)
+    layers.push_back(test::random_layer({.out = 40, .in = 256, .tokens = 300, .seed = i}));
+  for (const auto& layer : layers) {
+    weights.push_back(layer.w());
+    hessians.push_back(test::calibrate(layer, backend));
+  }
+  for (const auto& hessian : hessians) pointers.push_back(&hessian);
+  gptq::Params params{.group_size = 64, .block_size = 32};
+  params.measure_baseline = false;
+  const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
+  int& products = test::host_device().products;
+  const auto count = [&](const auto& work) {
+    const int before = products;
+    work();
+    return products - before;
+  };
+  const int one = count([&] { (void)quantizer.quantize(weights[0], hessians[0]); });
+  CHECK(one == 7);
+  CHECK(count([&] {
+          (void)quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights),
+                                   std::span<const gptq::Hessian<Cuda>* const>(pointers));
+        }) == one);
+  const auto factor = quantizer.factorize(hessians[0]);
+  CHECK(count([&] {
+          (void)quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights), factor);
+        }) == one);
+}

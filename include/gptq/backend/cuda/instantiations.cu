@@ -47,6 +47,15 @@ void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index
   launch(stream, n * rows, kernels::ScatterCodes{from, width, rows, order, to});
 }
 
+void arrange_all(cudaStream_t stream, const float* const* from, Index matrices, Index n,
+                 const Index* order, const double* factor, const double* added, float* to) {
+  launch(stream, matrices * n * n, kernels::ArrangeAll{from, n, order, factor, added, to});
+}
+
+void diagonals(cudaStream_t stream, const float* const* matrices, Index count, Index n, float* to) {
+  launch(stream, count * n, kernels::Diagonals{matrices, n, to});
+}
+
 void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
                 std::uint32_t* words) {
   launch(stream, codes.rows() * bits / 32 * codes.cols(), kernels::PackWords{codes, bits, words});
@@ -61,8 +70,8 @@ template void arrange(cudaStream_t, const float*, Index, const Index*, double, c
                       float*);
 template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*,
                       double*);
-template void reverse(cudaStream_t, float*, Index);
-template void reverse(cudaStream_t, double*, Index);
+template void reverse(cudaStream_t, float*, Index, Index);
+template void reverse(cudaStream_t, double*, Index, Index);
 template void convert(cudaStream_t, MatrixView<const float>, const float*, float*);
 template void convert(cudaStream_t, MatrixView<const double>, const float*, float*);
 template void convert(cudaStream_t, MatrixView<const bfloat16>, const float*, float*);

@@ -19,12 +19,14 @@ struct Fit {
   S scheme;
   scheme::RangeSearch search;
   GroupMembers groups;
+  Stack stack;
   const float* source;
   Index base, first, width;
   float *scales, *zeros;
   GPTQ_HD void operator()(Index i) const {
-    const Index g = first + i / width, row = i % width, begin = g * groups.group_size;
-    const Index rest = groups.columns - begin;
+    const Index g = first + i / width, row = i % width;
+    const Index rest = groups.columns - g * groups.group_size;
+    const Index begin = g * groups.group_size + row / stack.rows * stack.columns;
     const Index count = groups.group_size < rest ? groups.group_size : rest;
     const auto column = [&](Index j) {
       return source[(groups.members[begin + j] - base) * width + row];
@@ -37,7 +39,11 @@ struct Fit {
 };
 
 /// A block's pointers at one of its rows.
-GPTQ_HD inline kernel::ColumnBlock<float> at_row(kernel::ColumnBlock<float> block, Index row) {
+GPTQ_HD inline kernel::ColumnBlock<float> at_row(kernel::ColumnBlock<float> block,
+                                                 const Stack& stack, Index row) {
+  const Index matrix = row / stack.rows;
+  block.group += matrix * stack.columns;
+  block.factor += matrix * stack.factor;
   block.weight += row;
   block.residual += row;
   block.codes += row;
@@ -66,29 +72,34 @@ struct WarpSums {
 /// One thread per row; the diagonal block of the factor in shared memory where it fits.
 template <class Form, class S>
 struct Solve {
-  static constexpr int threads = 64;
+  static constexpr int threads = solve_threads;
   S scheme;
   kernel::ColumnBlock<float> block;
+  Stack stack;
   Index width;
   SolveSums sums;
   bool share;
   GPTQ_HD void operator()(const Block& b) const {
-    if (share)
+    if (share) {
+      const float* const factor =
+          block.factor + b.index * b.threads / stack.rows * stack.factor;  // one for all its rows
       b.for_threads([&](int t) {
         for (Index i = t; i < block.width * block.width; i += b.threads) {
           const Index r = i / block.width, c = i - r * block.width;
-          if (c >= r) b.shared[i] = block.factor[r * block.factor_stride + c];
+          if (c >= r) b.shared[i] = factor[r * block.factor_stride + c];
         }
       });
+    }
     b.for_threads([&](int t) {
       const Index row = b.index * b.threads + t;
       if (row >= width) return;  // a whole warp
-      kernel::ColumnBlock<float> mine = at_row(block, row);
+      kernel::ColumnBlock<float> mine = at_row(block, stack, row);
       if (share) {
         mine.factor = b.shared;
         mine.factor_stride = block.width;
       }
-      WarpSums of_warp{sums.loss + row / warp * sums.stride, row < sums.rows};
+      const bool real = sums.real ? sums.real[row] != 0 : row < sums.rows;
+      WarpSums of_warp{sums.loss + row / warp * sums.stride, real};
       kernel::solve_block<float, Form>(scheme, mine, of_warp);
       sums.clipped[row] += of_warp.clipped;
     });
@@ -99,10 +110,11 @@ template <class S>
 struct Round {
   S scheme;
   kernel::ColumnBlock<float> block;
+  Stack stack;
   Index width, of;
   GPTQ_HD void operator()(Index i) const {
     const Index pattern = i / width, row = i - pattern * width;
-    kernel::round_pattern<float>(scheme, at_row(block, row), pattern * of);
+    kernel::round_pattern<float>(scheme, at_row(block, stack, row), pattern * of);
   }
 };
 
@@ -110,9 +122,11 @@ template <class S>
 struct MeasureResidual {
   S scheme;
   kernel::ColumnBlock<float> block;
+  Stack stack;
   Index width;
   GPTQ_HD void operator()(Index i) const {
-    const Index p = i / width, row = i - p * width, group = block.group[p] * width + row;
+    const Index p = i / width, row = i - p * width;
+    const Index group = block.group[row / stack.rows * stack.columns + p] * width + row;
     const scheme::Grid<float> grid{block.scales[group], block.zeros[group]};
     block.residual[i] = block.weight[i] - scheme.decode(static_cast<float>(block.codes[i]), grid);
   }
@@ -122,52 +136,54 @@ struct MeasureResidual {
 
 template <class S>
 void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search,
-         const GroupMembers& groups, const float* source, Index base, Index first, Index count,
-         Index width, float* scales, float* zeros) {
+         const GroupMembers& groups, const Stack& stack, const float* source, Index base,
+         Index first, Index count, Index width, float* scales, float* zeros) {
   launch(stream, count * width,
-         kernels::Fit<S>{scheme, search, groups, source, base, first, width, scales, zeros});
+         kernels::Fit<S>{scheme, search, groups, stack, source, base, first, width, scales, zeros});
 }
 
 template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           Index width, const SolveSums& sums) {
+           const Stack& stack, Index width, const SolveSums& sums) {
   using Kernel = kernels::Solve<Form, S>;
   constexpr Index most = 64 << 10;  // bytes of shared memory that every device can give
   const Index tile = block.width * block.width * Index(sizeof(float));
   const bool share = tile <= most;
   launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,
-                share ? tile : 0, Kernel{scheme, block, width, sums, share});
+                share ? tile : 0, Kernel{scheme, block, stack, width, sums, share});
 }
 
 template <class S>
 void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           Index width) {
+           const Stack& stack, Index width) {
   const Index of = block.sparsity.dense() ? 1 : block.sparsity.of;
-  launch(stream, block.width / of * width, kernels::Round<S>{scheme, block, width, of});
+  launch(stream, block.width / of * width, kernels::Round<S>{scheme, block, stack, width, of});
 }
 
 template <class S>
 void measure_residual(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-                      Index width) {
-  launch(stream, block.width * width, kernels::MeasureResidual<S>{scheme, block, width});
+                      const Stack& stack, Index width) {
+  launch(stream, block.width * width, kernels::MeasureResidual<S>{scheme, block, stack, width});
 }
 
 }  // namespace gptq::backend::cuda
 
 /// Everything that Quantizer<Scheme, backend::Cuda> needs of a scheme, in one source that nvcc
 /// compiles.
-#define GPTQ_CUDA_SCHEME(...)                                                                  \
-  template void gptq::backend::cuda::fit<__VA_ARGS__>(                                         \
-      cudaStream_t, const __VA_ARGS__&, const gptq::scheme::RangeSearch&,                      \
-      const gptq::backend::cuda::GroupMembers&, const float*, gptq::Index, gptq::Index,        \
-      gptq::Index, gptq::Index, float*, float*);                                               \
-  template void gptq::backend::cuda::solve<gptq::kernel::LeftLooking, __VA_ARGS__>(            \
-      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&, gptq::Index,  \
-      const gptq::backend::cuda::SolveSums&);                                                  \
-  template void gptq::backend::cuda::solve<gptq::kernel::LazyBatch, __VA_ARGS__>(              \
-      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&, gptq::Index,  \
-      const gptq::backend::cuda::SolveSums&);                                                  \
-  template void gptq::backend::cuda::round<__VA_ARGS__>(                                       \
-      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&, gptq::Index); \
-  template void gptq::backend::cuda::measure_residual<__VA_ARGS__>(                            \
-      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&, gptq::Index)
+#define GPTQ_CUDA_SCHEME(...)                                                                    \
+  template void gptq::backend::cuda::fit<__VA_ARGS__>(                                           \
+      cudaStream_t, const __VA_ARGS__&, const gptq::scheme::RangeSearch&,                        \
+      const gptq::backend::cuda::GroupMembers&, const gptq::backend::cuda::Stack&, const float*, \
+      gptq::Index, gptq::Index, gptq::Index, gptq::Index, float*, float*);                       \
+  template void gptq::backend::cuda::solve<gptq::kernel::LeftLooking, __VA_ARGS__>(              \
+      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
+      const gptq::backend::cuda::Stack&, gptq::Index, const gptq::backend::cuda::SolveSums&);    \
+  template void gptq::backend::cuda::solve<gptq::kernel::LazyBatch, __VA_ARGS__>(                \
+      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
+      const gptq::backend::cuda::Stack&, gptq::Index, const gptq::backend::cuda::SolveSums&);    \
+  template void gptq::backend::cuda::round<__VA_ARGS__>(                                         \
+      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
+      const gptq::backend::cuda::Stack&, gptq::Index);                                           \
+  template void gptq::backend::cuda::measure_residual<__VA_ARGS__>(                              \
+      cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
+      const gptq::backend::cuda::Stack&, gptq::Index)

@@ -17,11 +17,15 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <limits>
 
 namespace gptq::backend::cuda {
 
 /// Rows of a panel that share a warp, and a place in the sums of losses.
 constexpr Index warp = 32;
+
+/// Rows that share a block of the solver's kernel.
+constexpr int solve_threads = 64;
 
 /// The columns of each group, for fit.
 struct GroupMembers {
@@ -35,7 +39,16 @@ struct SolveSums {
   double* loss = nullptr;  ///< at the block's first column
   Index stride = 0;        ///< from one warp to the next
   int* clipped = nullptr;
-  Index rows = 0;  ///< that are no padding
+  Index rows = 0;                      ///< that are no padding
+  const std::uint8_t* real = nullptr;  ///< of each row; where it is given, `rows` is not looked at
+};
+
+/// Matrices whose rows follow each other in a panel, each with a layout and a factor of its own. By
+/// itself: one.
+struct Stack {
+  Index rows = std::numeric_limits<Index>::max();  ///< of one, a multiple of solve_threads
+  Index columns = 0;                               ///< from one layout to the next
+  Index factor = 0;                                ///< from one factor to the next
 };
 
 /// The launchers stay inside the library that they are linked into: another one may have been built
@@ -51,9 +64,17 @@ template <class T>
 void arrange(cudaStream_t stream, const float* from, Index n, const Index* order, double factor,
              const double* added, T* to);
 
-/// The last number first, in place.
+/// The same for several matrices at once: matrix i from from[i], with order + i · n, factor[i] and
+/// added + i · n, to to + i · n · n.
+void arrange_all(cudaStream_t stream, const float* const* from, Index matrices, Index n,
+                 const Index* order, const double* factor, const double* added, float* to);
+
+/// to[i · n + k] = matrices[i][k · (n + 1)]
+void diagonals(cudaStream_t stream, const float* const* matrices, Index count, Index n, float* to);
+
+/// The last number first, in place, in each of several runs of `count` numbers.
 template <class T>
-void reverse(cudaStream_t stream, T* data, Index count);
+void reverse(cudaStream_t stream, T* data, Index count, Index runs = 1);
 
 /// to = a + b; `to` may be either
 void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to);
@@ -106,23 +127,23 @@ void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n
 /// which starts at position `base`.
 template <class S>
 void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search,
-         const GroupMembers& groups, const float* source, Index base, Index first, Index count,
-         Index width, float* scales, float* zeros);
+         const GroupMembers& groups, const Stack& stack, const float* source, Index base,
+         Index first, Index count, Index width, float* scales, float* zeros);
 
 /// kernel::solve_block for `width` rows of a block whose pointers lead to row 0.
 template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           Index width, const SolveSums& sums);
+           const Stack& stack, Index width, const SolveSums& sums);
 
 /// kernel::round_pattern for all patterns of a block.
 template <class S>
 void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           Index width);
+           const Stack& stack, Index width);
 
 /// residual = weight − decode(codes)
 template <class S>
 void measure_residual(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-                      Index width);
+                      const Stack& stack, Index width);
 
 #pragma GCC visibility pop
 

@@ -48,14 +48,40 @@ struct Arrange {
   }
 };
 
+struct ArrangeAll {
+  const float* const* from;
+  Index n;
+  const Index* order;
+  const double *factor, *added;
+  float* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index matrix = i / (n * n);
+    Arrange<float>{from[matrix],       n,
+                   order + matrix * n, static_cast<float>(factor[matrix]),
+                   added + matrix * n, to + matrix * n * n}(i - matrix * n * n);
+  }
+};
+
+struct Diagonals {
+  const float* const* matrices;
+  Index n;
+  float* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index matrix = i / n;
+    to[i] = matrices[matrix][(i - matrix * n) * (n + 1)];
+  }
+};
+
 template <class T>
 struct Reverse {
   T* data;
   Index count;
   GPTQ_HD void operator()(Index i) const {
-    const T front = data[i];
-    data[i] = data[count - 1 - i];
-    data[count - 1 - i] = front;
+    const Index run = i / (count / 2), place = i - run * (count / 2);
+    T* const mine = data + run * count;
+    const T front = mine[place];
+    mine[place] = mine[count - 1 - place];
+    mine[count - 1 - place] = front;
   }
 };
 
@@ -235,8 +261,8 @@ void arrange(cudaStream_t stream, const float* from, Index n, const Index* order
 }
 
 template <class T>
-void reverse(cudaStream_t stream, T* data, Index count) {
-  launch(stream, count / 2, kernels::Reverse<T>{data, count});
+void reverse(cudaStream_t stream, T* data, Index count, Index runs) {
+  launch(stream, count / 2 * runs, kernels::Reverse<T>{data, count});
 }
 
 template <class T>

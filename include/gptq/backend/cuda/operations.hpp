@@ -8,6 +8,7 @@
 #include <gptq/core/half.hpp>
 
 #include <algorithm>  // std::clamp
+#include <cmath>      // std::isfinite
 #include <cstring>    // std::memcpy
 #include <limits>
 #include <span>
@@ -132,6 +133,22 @@ inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixVie
   add_product<float>(runtime, out, left, right);
 }
 
+/// The same for `count` products at once: the next out and right lie `across` columns on, the next
+/// left `down` numbers.
+inline void add_products(const Runtime& runtime, MatrixView<float> out,
+                         MatrixView<const float> left, MatrixView<const float> right, Index count,
+                         Index across, Index down) {
+  if (out.empty() || left.rows() == 0) return;
+  if (count == 1) return add_product(runtime, out, left, right);
+  const float one = 1;
+  check(cublasGemmStridedBatchedEx(
+            runtime.blas(), CUBLAS_OP_N, CUBLAS_OP_T, small(out.cols()), small(out.rows()),
+            small(left.rows()), &one, right.data(), CUDA_R_32F, small(right.row_stride()), across,
+            left.data(), CUDA_R_32F, small(left.row_stride()), down, &one, out.data(), CUDA_R_32F,
+            small(out.row_stride()), across, small(count), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmStridedBatchedEx");
+}
+
 /// y = x·wᵀ, or y += where `add`: x [rows, depth], w [cols, depth], y [rows, cols], rows
 /// contiguous, sums in single precision.
 template <class T>
@@ -178,6 +195,17 @@ inline void multiply_triangular(const Runtime& runtime, Factor which, MatrixView
         "cublasStrmm");
 }
 
+/// The last position whose pivot rounding has eaten, or -1; from the diagonals of H and R.
+template <class T>
+Index lost_pivot(const std::vector<double>& before, const std::vector<double>& roots) {
+  for (Index k = static_cast<Index>(roots.size()) - 1; k >= 0; --k) {
+    const double pivot = roots[std::size_t(k)] * roots[std::size_t(k)];
+    const double least = std::numeric_limits<T>::epsilon() * before[std::size_t(k)];
+    if (!(pivot > least) || !std::isfinite(pivot)) return k;
+  }
+  return -1;
+}
+
 /// The Cholesky factorization of a row-major lower triangle in place, m = L·Lᵀ.
 /// \return  the first position whose pivot is not positive, or -1
 template <class T>
@@ -198,6 +226,27 @@ Index cholesky(const std::shared_ptr<Runtime>& runtime, DeviceMatrix<T>& m) {
   const int failed = to_vector(*runtime, info).front();
   detail::require<CudaError>(failed >= 0, "cusolverDnXpotrf: argument ", -failed, " is invalid");
   return failed - 1;
+}
+
+/// The same for matrices of one size below each other, in single precision.
+/// \return  for each the first position whose pivot is not positive, or -1
+inline std::vector<Index> cholesky_of_all(const std::shared_ptr<Runtime>& runtime,
+                                          DeviceMatrix<float>& stack) {
+  const Index n = stack.cols(), matrices = stack.rows() / n;
+  std::vector<float*> places;
+  for (Index i = 0; i < matrices; ++i) places.push_back(stack.row(i * n));
+  auto pointers = to_device_vector(runtime, std::span<float* const>(places));
+  auto info = DeviceMatrix<int>::zeros(runtime, 1, matrices);
+  check(cusolverDnSpotrfBatched(runtime->solver(), CUBLAS_FILL_MODE_UPPER, small(n),
+                                pointers.data(), small(n), info.data(), small(matrices)),
+        "cusolverDnSpotrfBatched");
+  std::vector<Index> failed;
+  for (const int status : to_vector(*runtime, info)) {
+    detail::require<CudaError>(status >= 0, "cusolverDnSpotrfBatched: argument ", -status,
+                               " is invalid");
+    failed.push_back(status - 1);
+  }
+  return failed;
 }
 
 }  // namespace gptq::backend::cuda

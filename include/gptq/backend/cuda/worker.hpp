@@ -30,6 +30,50 @@ struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>
   DeviceMatrix<int> clipped{};  ///< of each row
 };
 
+/// The layouts of matrices of one size, one after the other.
+inline DeviceLayout to_device(const std::shared_ptr<Runtime>& runtime,
+                              std::span<const ColumnLayout* const> layouts) {
+  std::vector<Index> order, position, group, members;
+  std::vector<std::uint8_t> dead;
+  std::vector<float> pivots;
+  for (const ColumnLayout* layout : layouts) {
+    const Index n = layout->columns(), base = static_cast<Index>(position.size());
+    order.insert(order.end(), layout->order().begin(), layout->order().end());
+    group.insert(group.end(), layout->group().begin(), layout->group().end());
+    position.resize(std::size_t(base + n));
+    for (Index p = 0; p < n; ++p) {
+      position[std::size_t(base + layout->column(p))] = p;
+      dead.push_back(layout->dead(p));
+    }
+    for (Index g = 0; g < layout->groups(); ++g)
+      for (const Index p : layout->members(g)) {
+        members.push_back(p);
+        pivots.push_back(static_cast<float>(layout->pivots()[std::size_t(p)]));
+      }
+  }
+  return {to_device_vector(runtime, std::span<const Index>(order)),
+          to_device_vector(runtime, std::span<const Index>(position)),
+          to_device_vector(runtime, std::span<const Index>(group)),
+          to_device_vector(runtime, std::span<const Index>(members)),
+          to_device_vector(runtime, std::span<const float>(pivots)),
+          to_device_vector(runtime, std::span<const std::uint8_t>(dead))};
+}
+
+/// Positions [first, last) of a panel, without a factor.
+inline kernel::ColumnBlock<float> panel_block(DevicePanel& panel, Index first, Index last,
+                                              const Sparsity& sparsity) {
+  return {.width = last - first,
+          .stride = panel.weight.cols(),
+          .weight = panel.weight.row(first),
+          .residual = panel.residual.row(first),
+          .codes = panel.codes.row(first),
+          .scales = panel.scales.data(),
+          .zeros = panel.zeros.data(),
+          .grid_stride = panel.scales.cols(),
+          .group = panel.layout.group.data() + first,
+          .sparsity = sparsity};
+}
+
 /// A handle, like the backend that hands it out.
 class Worker {
  public:
@@ -48,7 +92,8 @@ class Worker {
     panel.first = first;
     panel.rows = rows;
     panel.unit = unit;
-    panel.layout = to_device(layout);
+    const ColumnLayout* const only = &layout;
+    panel.layout = to_device(runtime_, std::span(&only, 1));
     panel.weight = Matrix(runtime_, n, width);
     for_parts_on_device(runtime_, weight.middle_rows(first, rows),
                         [&](MatrixView<const W> some, Index at) {
@@ -74,7 +119,7 @@ class Worker {
                               .pivots = panel.layout.pivots.data(),
                               .group_size = layout.group_size(),
                               .columns = layout.columns()};
-    cuda::fit(stream(), scheme, search, groups, source.data(), base, first, last - first,
+    cuda::fit(stream(), scheme, search, groups, {}, source.data(), base, first, last - first,
               source.cols(), panel.scales.data(), panel.zeros.data());
   }
 
@@ -82,10 +127,10 @@ class Worker {
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity,
              const ColumnLayout& /*layout*/, const Matrix& factor, Index first, Index last,
              Panel& panel) const {
-    auto columns = block(panel, first, last, sparsity);
+    auto columns = panel_block(panel, first, last, sparsity);
     columns.factor = factor.row(first) + first;
     columns.factor_stride = factor.cols();
-    cuda::solve<Form>(stream(), scheme, columns, panel.weight.cols(),
+    cuda::solve<Form>(stream(), scheme, columns, {}, panel.weight.cols(),
                       {.loss = panel.loss.data() + first,
                        .stride = panel.loss.cols(),
                        .clipped = panel.clipped.data(),
@@ -100,14 +145,15 @@ class Worker {
 
   template <class S>
   void measure_residual(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
-    cuda::measure_residual(stream(), scheme, block(panel, 0, layout.columns(), {}),
+    cuda::measure_residual(stream(), scheme, panel_block(panel, 0, layout.columns(), {}), {},
                            panel.weight.cols());
   }
 
   template <class S>
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
-    cuda::round(stream(), scheme, block(panel, 0, layout.columns(), sparsity), panel.weight.cols());
+    cuda::round(stream(), scheme, panel_block(panel, 0, layout.columns(), sparsity), {},
+                panel.weight.cols());
   }
 
   void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
@@ -232,42 +278,6 @@ class Worker {
     DeviceMatrix<double> of_row(runtime_, 1, a.rows());
     cuda::squares_of_rows(stream(), a, of_row.data());
     return to_vector(*runtime_, of_row);
-  }
-
-  static kernel::ColumnBlock<float> block(Panel& panel, Index first, Index last,
-                                          const Sparsity& sparsity) {
-    return {.width = last - first,
-            .stride = panel.weight.cols(),
-            .weight = panel.weight.row(first),
-            .residual = panel.residual.row(first),
-            .codes = panel.codes.row(first),
-            .scales = panel.scales.data(),
-            .zeros = panel.zeros.data(),
-            .grid_stride = panel.scales.cols(),
-            .group = panel.layout.group.data() + first,
-            .sparsity = sparsity};
-  }
-
-  DeviceLayout to_device(const ColumnLayout& layout) const {
-    const Index n = layout.columns();
-    std::vector<Index> position(static_cast<std::size_t>(n)), members;
-    std::vector<std::uint8_t> dead(position.size());
-    std::vector<float> pivots;
-    for (Index p = 0; p < n; ++p) {
-      position[std::size_t(layout.column(p))] = p;
-      dead[std::size_t(p)] = layout.dead(p);
-    }
-    for (Index g = 0; g < layout.groups(); ++g)
-      for (const Index p : layout.members(g)) {
-        members.push_back(p);
-        pivots.push_back(static_cast<float>(layout.pivots()[std::size_t(p)]));
-      }
-    return {to_device_vector(runtime_, layout.order()),
-            to_device_vector(runtime_, std::span<const Index>(position)),
-            to_device_vector(runtime_, layout.group()),
-            to_device_vector(runtime_, std::span<const Index>(members)),
-            to_device_vector(runtime_, std::span<const float>(pivots)),
-            to_device_vector(runtime_, std::span<const std::uint8_t>(dead))};
   }
 
   std::shared_ptr<Runtime> runtime_;

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// cuda::Batches: what is done to several matrices of one size at once, in a launch for all of them.
+
+#include <gptq/backend/cuda/batch_worker.hpp>
+#include <gptq/backend/cuda/launch.hpp>
+#include <gptq/backend/cuda/operations.hpp>
+
+#include <algorithm>  // std::clamp
+#include <memory>
+#include <span>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::backend::cuda {
+
+/// Matrices of a batch lie below each other: a stack [matrices · n, n].
+class Batches {
+ public:
+  using Matrix = DeviceMatrix<float>;
+  using Worker = BatchWorker;
+
+  explicit Batches(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
+
+  /// One panel for weights with so many rows.
+  Worker worker(std::vector<Index> rows, std::span<const ColumnLayout* const> layouts) const {
+    const DeviceScope scope(runtime_->device());
+    return Worker(runtime_, std::move(rows), layouts);
+  }
+
+  /// How many weights [rows, cols] with Hessians of their own to take at once.
+  Index batch_size(Index rows, Index cols) const {
+    const Index one = Index(sizeof(float)) * cols * cols + 12 * cols * (rows + solve_threads);
+    return std::clamp<Index>(static_cast<Index>(runtime_->available() / 2) / one, 1, 1024);
+  }
+
+  /// Whether a panel of so many rows leaves half of the memory that can be had.
+  bool fits(Index rows, Index cols) const {
+    return 12 * cols * rows <= static_cast<Index>(runtime_->available() / 2);
+  }
+
+  /// Diagonals of matrices of one size.
+  std::vector<std::vector<double>> diagonals(std::span<const Matrix* const> matrices) const {
+    const DeviceScope scope(runtime_->device());
+    std::vector<const float*> places;
+    for (const Matrix* matrix : matrices) places.push_back(matrix->data());
+    return diagonals_at(places, matrices.front()->rows());
+  }
+
+  /// arrange() for several matrices, below each other; orders and additions too.
+  Matrix arrange_all(std::span<const Matrix* const> from, std::span<const Index> orders,
+                     std::span<const double> factors, std::span<const double> added) const {
+    const DeviceScope scope(runtime_->device());
+    const Index n = from.front()->rows(), matrices = static_cast<Index>(from.size());
+    std::vector<const float*> places;
+    for (const Matrix* matrix : from) places.push_back(matrix->data());
+    const auto pointers = to_device_vector(runtime_, std::span<const float* const>(places));
+    const auto order = to_device_vector(runtime_, orders);
+    const auto factor = to_device_vector(runtime_, factors),
+               more = to_device_vector(runtime_, added);
+    Matrix to(runtime_, matrices * n, n);
+    cuda::arrange_all(runtime_->stream(), pointers.data(), matrices, n, order.data(), factor.data(),
+                      more.data(), to.data());
+    return to;
+  }
+
+  /// factorize() for several matrices below each other: the first position whose pivot is lost, or
+  /// -1, and the diagonal of R, for each.
+  std::vector<Index> factorize_all(Matrix& stack,
+                                   std::vector<std::vector<double>>& diagonals_of_r) const {
+    const DeviceScope scope(runtime_->device());
+    const Index n = stack.cols(), matrices = stack.rows() / n;
+    std::vector<const float*> places;
+    for (Index i = 0; i < matrices; ++i) places.push_back(stack.row(i * n));
+    const auto before = diagonals_at(places, n);
+    cuda::reverse(runtime_->stream(), stack.data(), n * n, matrices);
+    std::vector<Index> failed = cholesky_of_all(runtime_, stack);
+    cuda::reverse(runtime_->stream(), stack.data(), n * n, matrices);
+    diagonals_of_r = diagonals_at(places, n);
+    for (std::size_t i = 0; i < failed.size(); ++i)
+      failed[i] =
+          failed[i] >= 0 ? n - 1 - failed[i] : lost_pivot<float>(before[i], diagonals_of_r[i]);
+    return failed;
+  }
+
+  /// Puts a factor into its place of a stack.
+  void replace(Matrix& stack, Index at, const Matrix& r) const {
+    const DeviceScope scope(runtime_->device());
+    check(cudaMemcpyAsync(stack.row(at * stack.cols()), r.data(), r.bytes(),
+                          cudaMemcpyDeviceToDevice, runtime_->stream()),
+          "cudaMemcpyAsync");
+  }
+
+  /// invert_triangular() for several matrices below each other.
+  Matrix invert_all(const Matrix& stack) const {
+    const DeviceScope scope(runtime_->device());
+    const Index n = stack.cols();
+    auto inverse = Matrix::zeros(runtime_, stack.rows(), n);
+    for (Index first = 0; first < stack.rows(); first += n) {
+      cuda::fill(runtime_->stream(), 1, n, n + 1, inverse.row(first));
+      solve_triangular(*runtime_, Factor::transposed, part(stack, first, 0, n, n),
+                       part(inverse, first, 0, n, n));
+    }
+    return inverse;
+  }
+
+ private:
+  /// Diagonals of n x n matrices.
+  std::vector<std::vector<double>> diagonals_at(const std::vector<const float*>& matrices,
+                                                Index n) const {
+    Matrix all(runtime_, static_cast<Index>(matrices.size()), n);
+    const auto pointers = to_device_vector(runtime_, std::span<const float* const>(matrices));
+    cuda::diagonals(runtime_->stream(), pointers.data(), all.rows(), n, all.data());
+    const std::vector<float> values = to_vector(*runtime_, all);
+    std::vector<std::vector<double>> result;
+    for (Index i = 0; i < all.rows(); ++i)
+      result.emplace_back(values.begin() + i * n, values.begin() + (i + 1) * n);
+    return result;
+  }
+
+  std::shared_ptr<Runtime> runtime_;
+};
+
+}  // namespace gptq::backend::cuda
