@@ -26,7 +26,9 @@ namespace gptq::backend {
 /// A handle: copies share the stream, its memory and its libraries' handles. One thread at a time
 /// may use them; another backend on the same device is independent.
 ///
-/// Weights and activations may lie on the host or on the device.
+/// Weights and activations may lie on the host or on the device. What lies on the device must be
+/// complete when it is handed over, and stay untouched until runtime()->synchronize() or the next
+/// call that returns numbers; or its producer and this backend share a stream, which orders them.
 class Cuda {
  public:
   using Scalar = float;
@@ -191,7 +193,7 @@ class Cuda {
   bool shares(const Cuda& other) const { return runtime_ == other.runtime_; }
 
   /// The words of the GPTQ format, from codes [in, out] of 2, 3, 4 or 8 bits: [in · bits / 32,
-  /// out], in a multiple of 32. Either may lie on the device.
+  /// out], in a multiple of 32. Codes may lie on the device, words lie on the host.
   void pack_words(MatrixView<const std::uint8_t> codes, int bits,
                   MatrixView<std::uint32_t> words) const {
     const cuda::DeviceScope scope(device());
@@ -309,6 +311,7 @@ class Cuda {
     cuda::reverse(stream(), h.data(), h.size());
     const Index failed = cuda::cholesky(runtime_, h);
     cuda::reverse(stream(), h.data(), h.size());
+    cuda::clear_lower(stream(), h.data(), n, 1);  // which the library may have used
     if (failed >= 0) return n - 1 - failed;
     return cuda::lost_pivot<T>(before, diagonal_of(h));
   }

@@ -89,9 +89,8 @@ class ConvolutionHessian {
 
   /// Adds one image of float, double, bfloat16 or float16, one group at a time: memory holds
   /// [positions, in_features] more.
-  /// \param image   [channels, height · width], any strides: transposed() where channels come last
-  /// \param height  1 for Conv1d
-  /// \throws InvalidArgument  the shape does not fit
+  /// \param image   on the host, [channels, height · width], any strides: transposed() where
+  /// channels come last \param height  1 for Conv1d \throws InvalidArgument  the shape does not fit
   /// \throws NumericalError   an element is not finite, or too large; nothing was added
   template <class T>
   void add(MatrixView<T> image, Index height = 1) {

@@ -29,7 +29,7 @@ class Hessian {
       : backend_(std::move(backend)), sum_(backend_.zeros(checked(in_features), in_features)) {}
 
   /// From a sum that somebody else has made.
-  /// \param sum        Σ xxᵀ, [in_features, in_features]; the upper triangle is read
+  /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; the upper triangle is read
   /// \param tokens     behind the sum, > 0
   /// \param sequences  behind the sum, for Parity::count_sequences
   /// \throws InvalidArgument  not square, or a count or a diagonal element is negative

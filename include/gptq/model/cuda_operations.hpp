@@ -105,7 +105,7 @@ class CudaOperations {
 
   /// y += x·Wᵀ + b
   void matmul_add(View y, ConstView x, ConstView weight, std::span<const float> bias = {}) const {
-    if (backend::cuda::Runtime::is_on_device(y.data())) {
+    if (runtime()->is_on_device(y.data())) {
       product(y, x, weight, bias, true);
       return;
     }
@@ -247,7 +247,7 @@ class CudaOperations {
   class Borrowed {
    public:
     Borrowed(const CudaOperations& operations, ConstView from) : view_(from) {
-      if (backend::cuda::Runtime::is_on_device(from.data())) return;
+      if (operations.runtime()->is_on_device(from.data())) return;
       copy_ = operations.tensor(from.rows(), from.cols());
       operations.copy(copy_.view(), from);
       view_ = std::as_const(copy_).view();
@@ -271,7 +271,9 @@ class CudaOperations {
       bc::multiply_transposed(*runtime(), y, a.high.view(), b.low.view(), true);
       bc::multiply_transposed(*runtime(), y, a.low.view(), b.high.view(), true);
     }
-    if (!bias.empty()) cuda::add_bias(stream(), bias.data(), y);
+    if (bias.empty()) return;
+    const Borrowed added(*this, ConstView(bias.data(), 1, static_cast<Index>(bias.size())));
+    cuda::add_bias(stream(), added.view().data(), y);
   }
 
   /// x = high + low + what is left of it below 2⁻¹⁶·x.

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <vector>
 
@@ -60,9 +61,11 @@ struct Triangle {
   }
 };
 
+/// A = Uᵀ·U, column-major, upper; the other triangle is lost, as documented of some.
 template <class T>
 int factor(std::int64_t n, T* a, std::int64_t lda) {
-  // A = Uᵀ·U, column-major, upper.
+  for (std::int64_t j = 0; j < n; ++j)
+    for (std::int64_t i = j + 1; i < n; ++i) a[i + j * lda] = std::numeric_limits<T>::quiet_NaN();
   for (std::int64_t j = 0; j < n; ++j) {
     for (std::int64_t i = 0; i <= j; ++i) {
       double x = static_cast<double>(a[i + j * lda]);
@@ -179,6 +182,7 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
   attributes->type = block_of(data) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
+  attributes->device = 0;
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
@@ -203,6 +207,8 @@ cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, vo
   if (attribute == cudaMemPoolAttrUsedMemHigh) device.peak = device.used;
   return cudaSuccess;
 }
+cudaError_t cudaMemPoolTrimTo(cudaMemPool_t, std::size_t) { return cudaSuccess; }
+cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
 cudaError_t cudaMemPoolDestroy(cudaMemPool_t) { return cudaSuccess; }
 
 const char* cublasGetStatusName(cublasStatus_t) { return "CUBLAS_STATUS"; }

@@ -21,8 +21,8 @@
 
 namespace gptq::backend::cuda {
 
-/// Factors lie below each other: matrix i has rows [i · n, (i + 1) · n) of a stack [matrices · n,
-/// n].
+/// While it lives, its device is the calling thread's. Factors lie below each other: matrix i has
+/// rows [i · n, (i + 1) · n) of a stack [matrices · n, n].
 class BatchWorker {
  public:
   using Matrix = DeviceMatrix<float>;
@@ -32,7 +32,8 @@ class BatchWorker {
   /// \param layouts  one for each factor
   BatchWorker(std::shared_ptr<Runtime> runtime, std::vector<Index> rows,
               std::span<const ColumnLayout* const> layouts)
-      : runtime_(std::move(runtime)),
+      : scope_(runtime->device()),
+        runtime_(std::move(runtime)),
         rows_(std::move(rows)),
         shared_(layouts.size() == 1),
         layouts_(layouts.begin(), layouts.end()) {
@@ -51,12 +52,9 @@ class BatchWorker {
   /// All weights; `unit` is a power of two.
   template <class W>
   Panel load_panel(std::span<const MatrixView<const W>> weights, double unit) const {
-    const Index n = columns(), groups = layouts_.front()->groups();
-    Panel panel;
+    const Index n = columns();
+    Panel panel = make_panel(runtime_, layouts_, width_, unit);
     panel.rows = width_;
-    panel.unit = unit;
-    panel.layout = to_device(runtime_, layouts_);
-    panel.weight = Matrix(runtime_, n, width_);
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const Index at_layout = shared_ ? 0 : static_cast<Index>(i) * n, rows = rows_[i];
       for_parts_on_device(runtime_, weights[i], [&](MatrixView<const W> some, Index at) {
@@ -67,12 +65,6 @@ class BatchWorker {
                          panel.weight.data() + offset_[i] + at);
       });
     }
-    panel.residual = Matrix::zeros(runtime_, n, width_);
-    panel.scales = Matrix(runtime_, groups, width_);
-    panel.zeros = Matrix(runtime_, groups, width_);
-    panel.codes = DeviceMatrix<std::uint8_t>(runtime_, n, width_);
-    panel.loss = DeviceMatrix<double>::zeros(runtime_, width_ / warp, n);
-    panel.clipped = DeviceMatrix<int>::zeros(runtime_, 1, width_);
     return panel;
   }
 
@@ -237,6 +229,7 @@ class BatchWorker {
     return rows;
   }
 
+  DeviceScope scope_;
   std::shared_ptr<Runtime> runtime_;
   std::vector<Index> rows_, offset_;  // columns of the panel: of a weight, and where they begin
   Index width_ = 0;

@@ -25,7 +25,6 @@ class Batches {
 
   /// One panel for weights with so many rows.
   Worker worker(std::vector<Index> rows, std::span<const ColumnLayout* const> layouts) const {
-    const DeviceScope scope(runtime_->device());
     return Worker(runtime_, std::move(rows), layouts);
   }
 
@@ -77,6 +76,7 @@ class Batches {
     cuda::reverse(runtime_->stream(), stack.data(), n * n, matrices);
     std::vector<Index> failed = cholesky_of_all(runtime_, stack);
     cuda::reverse(runtime_->stream(), stack.data(), n * n, matrices);
+    cuda::clear_lower(runtime_->stream(), stack.data(), n, matrices);  // cuSOLVER's workspace
     diagonals_of_r = diagonals_at(places, n);
     for (std::size_t i = 0; i < failed.size(); ++i)
       failed[i] =

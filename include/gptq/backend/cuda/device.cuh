@@ -59,7 +59,8 @@ static __global__ void run_blocks(F f) {
 
 /// f(i) for i < count. (Not inlined: GCC 12 warns of loops to n² that never end.)
 template <class F>
-[[gnu::noinline]] void launch(cudaStream_t stream, Index count, const F& f) {
+[[gnu::noinline, gnu::visibility("hidden")]] void launch(cudaStream_t stream, Index count,
+                                                         const F& f) {
   if (count == 0) return;
 #if GPTQ_CUDA_COMPILER
   constexpr int threads = 256;
@@ -73,7 +74,8 @@ template <class F>
 
 /// f(block) for so many blocks with `shared` bytes each.
 template <class F>
-void launch_blocks(cudaStream_t stream, Index blocks, int threads, Index shared, const F& f) {
+[[gnu::visibility("hidden")]] void launch_blocks(cudaStream_t stream, Index blocks, int threads,
+                                                 Index shared, const F& f) {
   if (blocks == 0) return;
 #if GPTQ_CUDA_COMPILER
   constexpr Index without_asking = 48 << 10;

@@ -56,6 +56,14 @@ void diagonals(cudaStream_t stream, const float* const* matrices, Index count, I
   launch(stream, count * n, kernels::Diagonals{matrices, n, to});
 }
 
+void clear_lower(cudaStream_t stream, float* data, Index n, Index matrices) {
+  launch(stream, matrices * n * n, kernels::ClearLower<float>{data, n});
+}
+
+void clear_lower(cudaStream_t stream, double* data, Index n, Index matrices) {
+  launch(stream, matrices * n * n, kernels::ClearLower<double>{data, n});
+}
+
 void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
                 std::uint32_t* words) {
   launch(stream, codes.rows() * bits / 32 * codes.cols(), kernels::PackWords{codes, bits, words});

@@ -52,17 +52,19 @@ struct Stack {
 };
 
 /// The launchers stay inside the library that they are linked into: another one may have been built
-/// for other devices.
+/// for other devices. (nvcc forgets the pragma where they are templates.)
 #pragma GCC visibility push(hidden)
 
 /// to(r, c) = from(r, c) · scale[r], or · 1 where scale is null; `to` dense.
 template <class T>
-void convert(cudaStream_t stream, MatrixView<const T> from, const float* scale, float* to);
+[[gnu::visibility("hidden")]] void convert(cudaStream_t stream, MatrixView<const T> from,
+                                           const float* scale, float* to);
 
 /// to = factor · from[order, order] + diag(added), upper triangle, zeros below; n x n.
 template <class T>
-void arrange(cudaStream_t stream, const float* from, Index n, const Index* order, double factor,
-             const double* added, T* to);
+[[gnu::visibility("hidden")]] void arrange(cudaStream_t stream, const float* from, Index n,
+                                           const Index* order, double factor, const double* added,
+                                           T* to);
 
 /// The same for several matrices at once: matrix i from from[i], with order + i · n, factor[i] and
 /// added + i · n, to to + i · n · n.
@@ -72,9 +74,14 @@ void arrange_all(cudaStream_t stream, const float* const* from, Index matrices, 
 /// to[i · n + k] = matrices[i][k · (n + 1)]
 void diagonals(cudaStream_t stream, const float* const* matrices, Index count, Index n, float* to);
 
+/// Zeros below the diagonals of n x n matrices.
+void clear_lower(cudaStream_t stream, float* data, Index n, Index matrices);
+void clear_lower(cudaStream_t stream, double* data, Index n, Index matrices);
+
 /// The last number first, in place, in each of several runs of `count` numbers.
 template <class T>
-void reverse(cudaStream_t stream, T* data, Index count, Index runs = 1);
+[[gnu::visibility("hidden")]] void reverse(cudaStream_t stream, T* data, Index count,
+                                           Index runs = 1);
 
 /// to = a + b; `to` may be either
 void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to);
@@ -89,7 +96,8 @@ void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfl
 
 /// of_row[r] = the largest magnitude in row r; infinite where a number is not finite.
 template <class T>
-void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix, float* of_row);
+[[gnu::visibility("hidden")]] void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix,
+                                                   float* of_row);
 
 /// of_row[r] = Σ x² over row r.
 void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, double* of_row);
@@ -107,9 +115,10 @@ void gather_rows(cudaStream_t stream, MatrixView<const float> from, const Index*
 /// The transpose of `weight` [rows, n] in solving order, times `factor`: to[position[c] · stride +
 /// r] = factor · weight(r, c) for r < width; dead positions and rows that are not there are zero.
 template <class T>
-void load_panel(cudaStream_t stream, MatrixView<const T> weight, float factor,
-                const Index* position, const std::uint8_t* dead, Index width, Index stride,
-                float* to);
+[[gnu::visibility("hidden")]] void load_panel(cudaStream_t stream, MatrixView<const T> weight,
+                                              float factor, const Index* position,
+                                              const std::uint8_t* dead, Index width, Index stride,
+                                              float* to);
 
 /// to[order[p] · rows + r] = from[p · width + r] for r < rows.
 void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
@@ -126,24 +135,29 @@ void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n
 /// Grids of groups [first, first + groups) of `width` rows, from columns given as rows of `source`,
 /// which starts at position `base`.
 template <class S>
-void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search,
-         const GroupMembers& groups, const Stack& stack, const float* source, Index base,
-         Index first, Index count, Index width, float* scales, float* zeros);
+[[gnu::visibility("hidden")]] void fit(cudaStream_t stream, const S& scheme,
+                                       const scheme::RangeSearch& search,
+                                       const GroupMembers& groups, const Stack& stack,
+                                       const float* source, Index base, Index first, Index count,
+                                       Index width, float* scales, float* zeros);
 
 /// kernel::solve_block for `width` rows of a block whose pointers lead to row 0.
 template <class Form, class S>
-void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           const Stack& stack, Index width, const SolveSums& sums);
+[[gnu::visibility("hidden")]] void solve(cudaStream_t stream, const S& scheme,
+                                         const kernel::ColumnBlock<float>& block,
+                                         const Stack& stack, Index width, const SolveSums& sums);
 
 /// kernel::round_pattern for all patterns of a block.
 template <class S>
-void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-           const Stack& stack, Index width);
+[[gnu::visibility("hidden")]] void round(cudaStream_t stream, const S& scheme,
+                                         const kernel::ColumnBlock<float>& block,
+                                         const Stack& stack, Index width);
 
 /// residual = weight − decode(codes)
 template <class S>
-void measure_residual(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-                      const Stack& stack, Index width);
+[[gnu::visibility("hidden")]] void measure_residual(cudaStream_t stream, const S& scheme,
+                                                    const kernel::ColumnBlock<float>& block,
+                                                    const Stack& stack, Index width);
 
 #pragma GCC visibility pop
 

@@ -62,6 +62,16 @@ struct ArrangeAll {
   }
 };
 
+template <class T>
+struct ClearLower {
+  T* data;
+  Index n;
+  GPTQ_HD void operator()(Index i) const {
+    const Index r = i / n % n, c = i % n;
+    if (c < r) data[i] = 0;
+  }
+};
+
 struct Diagonals {
   const float* const* matrices;
   Index n;

@@ -70,10 +70,11 @@ template <class T, class F>
 void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
                          const F& f) {
   if (matrix.empty()) return;
-  if (Runtime::is_on_device(matrix.data())) {
+  if (runtime->is_on_device(matrix.data())) {
     f(matrix, Index{0});
     return;
   }
+  if (Runtime::is_pinned(matrix.data())) runtime->synchronize();
   constexpr Index memory = Index{64} << 20;
   const Index cols = matrix.cols(), bytes = cols * Index(sizeof(T));
   const Index at_once = std::clamp<Index>(memory / bytes, 1, matrix.rows());

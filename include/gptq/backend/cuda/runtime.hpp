@@ -56,16 +56,18 @@ inline int device_count() {
 /// Makes a device the calling thread's for as long as it lives.
 class DeviceScope {
  public:
-  explicit DeviceScope(int device) {
+  explicit DeviceScope(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
     if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
   }
-  ~DeviceScope() { cudaSetDevice(before_); }
+  ~DeviceScope() {
+    if (device_ != before_) cudaSetDevice(before_);
+  }
   DeviceScope(const DeviceScope&) = delete;
   DeviceScope& operator=(const DeviceScope&) = delete;
 
  private:
-  int before_ = 0;
+  int device_, before_ = 0;
 };
 
 /// One at a time: the copies of a backend share it, and with it the order of its stream.
@@ -104,7 +106,13 @@ class Runtime {
   void* allocate(std::size_t bytes) {
     const DeviceScope scope(device_);
     void* data = nullptr;
-    const cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+    cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+    if (status == cudaErrorMemoryAllocation) {  // what was freed may be waiting for the stream
+      cudaGetLastError();
+      synchronize();
+      check(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo");
+      status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+    }
     if (status == cudaSuccess) return data;
     if (status != cudaErrorMemoryAllocation) check(status, "cudaMallocFromPoolAsync");
     cudaGetLastError();
@@ -209,17 +217,32 @@ class Runtime {
     synchronize();
   }
 
-  /// Whether the device can read the memory that a pointer leads to.
-  static bool is_on_device(const void* data) {
+  /// Whether a pointer leads to memory of this device.
+  /// \throws InvalidArgument  to another device's
+  bool is_on_device(const void* data) const {
+    const auto [type, device] = kind_of(data);
+    detail::require(type != cudaMemoryTypeDevice || device == device_, "a matrix lies on device ",
+                    device, ", the backend works on device ", device_);
+    return type == cudaMemoryTypeDevice || type == cudaMemoryTypeManaged;
+  }
+
+  /// Whether a pointer leads to pinned host memory, which the device may still be writing.
+  static bool is_pinned(const void* data) { return kind_of(data).type == cudaMemoryTypeHost; }
+
+ private:
+  struct Kind {
+    cudaMemoryType type;
+    int device;
+  };
+  static Kind kind_of(const void* data) {
     cudaPointerAttributes attributes{};
     if (cudaPointerGetAttributes(&attributes, data) != cudaSuccess) {
       cudaGetLastError();
-      return false;
+      return {cudaMemoryTypeUnregistered, 0};
     }
-    return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+    return {attributes.type, attributes.device};
   }
 
- private:
   static constexpr std::size_t half = std::size_t{8} << 20;  // of the pinned buffer
 
   void create() {

@@ -59,6 +59,25 @@ inline DeviceLayout to_device(const std::shared_ptr<Runtime>& runtime,
           to_device_vector(runtime, std::span<const std::uint8_t>(dead))};
 }
 
+/// A panel of `width` rows of weights with these layouts, without their numbers.
+inline DevicePanel make_panel(const std::shared_ptr<Runtime>& runtime,
+                              std::span<const ColumnLayout* const> layouts, Index width,
+                              double unit) {
+  using Matrix = DeviceMatrix<float>;
+  const Index n = layouts.front()->columns(), groups = layouts.front()->groups();
+  DevicePanel panel;
+  panel.unit = unit;
+  panel.layout = to_device(runtime, layouts);
+  panel.weight = Matrix(runtime, n, width);
+  panel.residual = Matrix::zeros(runtime, n, width);
+  panel.scales = Matrix(runtime, groups, width);
+  panel.zeros = Matrix(runtime, groups, width);
+  panel.codes = DeviceMatrix<std::uint8_t>(runtime, n, width);
+  panel.loss = DeviceMatrix<double>::zeros(runtime, width / warp, n);
+  panel.clipped = DeviceMatrix<int>::zeros(runtime, 1, width);
+  return panel;
+}
+
 /// Positions [first, last) of a panel, without a factor.
 inline kernel::ColumnBlock<float> panel_block(DevicePanel& panel, Index first, Index last,
                                               const Sparsity& sparsity) {
@@ -87,14 +106,11 @@ class Worker {
   template <class W>
   Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout,
                    double unit) const {
-    const Index n = weight.cols(), width = padded(rows), warps = width / warp;
-    Panel panel;
+    const ColumnLayout* const only = &layout;
+    const Index width = padded(rows);
+    Panel panel = make_panel(runtime_, std::span(&only, 1), width, unit);
     panel.first = first;
     panel.rows = rows;
-    panel.unit = unit;
-    const ColumnLayout* const only = &layout;
-    panel.layout = to_device(runtime_, std::span(&only, 1));
-    panel.weight = Matrix(runtime_, n, width);
     for_parts_on_device(runtime_, weight.middle_rows(first, rows),
                         [&](MatrixView<const W> some, Index at) {
                           // Padding is written with the last rows.
@@ -103,12 +119,6 @@ class Worker {
                                            panel.layout.position.data(), panel.layout.dead.data(),
                                            columns, width, panel.weight.data() + at);
                         });
-    panel.residual = Matrix::zeros(runtime_, n, width);
-    panel.scales = Matrix(runtime_, layout.groups(), width);
-    panel.zeros = Matrix(runtime_, layout.groups(), width);
-    panel.codes = DeviceMatrix<std::uint8_t>(runtime_, n, width);
-    panel.loss = DeviceMatrix<double>::zeros(runtime_, warps, n);
-    panel.clipped = DeviceMatrix<int>::zeros(runtime_, 1, width);
     return panel;
   }
 
