@@ -11,6 +11,28 @@
 #include <cstdio>
 #include <vector>
 
+/// Numbers that are the same each time, neighbours correlated. (Not in a namespace without a name:
+/// nvcc warns of kernels of such types.)
+struct Noise {
+  std::uint32_t seed;
+  float correlated;
+  gptq::Index cols;
+  gptq::bfloat16* halves;
+  float* floats;
+  GPTQ_HD static float at(std::uint32_t seed, gptq::Index i) {
+    std::uint32_t x = static_cast<std::uint32_t>(i) * 2654435761u + seed;
+    x = (x ^ (x >> 15)) * 2246822519u;
+    x = (x ^ (x >> 13)) * 3266489917u;
+    return static_cast<float>(x ^ (x >> 16)) / 2147483648.0f - 1;
+  }
+  GPTQ_HD void operator()(gptq::Index i) const {
+    float x = at(seed, i);
+    if (i % cols > 0) x += correlated * at(seed, i - 1);
+    if (halves) halves[i] = gptq::to_bfloat16(x);
+    else floats[i] = x;
+  }
+};
+
 namespace {
 
 using gptq::bfloat16;
@@ -19,26 +41,6 @@ using gptq::MatrixView;
 using gptq::backend::Cuda;
 using Int4 = gptq::scheme::Int4;
 namespace cuda = gptq::backend::cuda;
-
-struct Noise {
-  std::uint32_t seed;
-  float correlated;
-  Index cols;
-  bfloat16* halves;
-  float* floats;
-  GPTQ_HD static float at(std::uint32_t seed, Index i) {
-    std::uint32_t x = static_cast<std::uint32_t>(i) * 2654435761u + seed;
-    x = (x ^ (x >> 15)) * 2246822519u;
-    x = (x ^ (x >> 13)) * 3266489917u;
-    return static_cast<float>(x ^ (x >> 16)) / 2147483648.0f - 1;
-  }
-  GPTQ_HD void operator()(Index i) const {
-    float x = at(seed, i);
-    if (i % cols > 0) x += correlated * at(seed, i - 1);
-    if (halves) halves[i] = gptq::to_bfloat16(x);
-    else floats[i] = x;
-  }
-};
 
 /// Best time in seconds of some runs, the device idle before and after.
 template <class F>
