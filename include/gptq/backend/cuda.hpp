@@ -43,7 +43,9 @@ class Cuda {
   /// \throws InvalidArgument  there is no such device
   explicit Cuda(int device = 0, cudaStream_t stream = nullptr,
                 Precision precision = Precision::single)
-      : runtime_(std::make_shared<cuda::Runtime>(device, stream)), precision_(precision) {}
+      : runtime_(std::make_shared<cuda::Runtime>(device, stream)),
+        has_bfloat16_(runtime_->has_bfloat16()),
+        precision_(has_bfloat16_ ? precision : Precision::single) {}
 
   int device() const { return runtime_->device(); }
   /// Of the device, as its maker calls it.
@@ -249,8 +251,9 @@ class Cuda {
   template <class T>
   void add_gram_of(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     constexpr bool sixteen_bits = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
+    const bool multiplies = !std::is_same_v<T, bfloat16> || has_bfloat16_;
     if constexpr (sixteen_bits || std::is_same_v<T, float>)
-      if (x.col_stride() == 1 && !token_weights &&
+      if (x.col_stride() == 1 && !token_weights && multiplies &&
           (sixteen_bits || precision_ == Precision::single))
         return add_gram(sum, x, x);
     Matrix roots;
@@ -317,6 +320,7 @@ class Cuda {
   }
 
   std::shared_ptr<cuda::Runtime> runtime_;
+  bool has_bfloat16_;
   Precision precision_;
 };
 

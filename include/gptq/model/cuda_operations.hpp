@@ -59,7 +59,9 @@ class CudaOperations {
   ///                   cores, with a relative error of about 4e-6; or single precision
   explicit CudaOperations(backend::Cuda backend, exec::Threads threads = exec::Threads(),
                           Precision precision = Precision::split)
-      : backend_(std::move(backend)), threads_(std::move(threads)), precision_(precision) {}
+      : backend_(std::move(backend)),
+        threads_(std::move(threads)),
+        precision_(runtime()->has_bfloat16() ? precision : Precision::single) {}
 
   const exec::Threads& executor() const { return threads_; }
 

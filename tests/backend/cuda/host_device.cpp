@@ -112,7 +112,9 @@ cudaError_t cudaGetDevice(int* device) {
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10 : 1;
+  *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10
+           : attribute == cudaDevAttrComputeCapabilityMajor     ? test::host_device().capability
+                                                                : 1;
   return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
@@ -228,6 +230,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperat
   if (lda < (op_a == CUBLAS_OP_N ? m : k) || ldb < (op_b == CUBLAS_OP_N ? k : n) || ldc < m ||
       type_c != CUDA_R_32F || compute != CUBLAS_COMPUTE_32F)
     return CUBLAS_STATUS_INVALID_VALUE;
+  if (test::host_device().capability < 8 && (type_a == CUDA_R_16BF || type_b == CUDA_R_16BF))
+    return CUBLAS_STATUS_NOT_SUPPORTED;
   ++test::host_device().products;
   const double scale = static_cast<double>(*static_cast<const float*>(alpha));
   const double keep = static_cast<double>(*static_cast<const float*>(beta));

@@ -11,6 +11,7 @@ namespace test {
 
 struct HostDevice {
   int devices = 1;
+  int capability = 9;                         ///< the first number of it
   std::size_t memory = std::size_t{8} << 30;  ///< bytes that can be had
   std::size_t used = 0, peak = 0;
   int products = 0;  ///< of matrices

@@ -104,3 +104,20 @@ TEST_CASE("many experts take as many products as one", "[cuda]") {
           (void)quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights), factor);
         }) == one);
 }
+
+TEST_CASE("devices that do not multiply bfloat16 do without it", "[cuda]") {
+  test::host_device().capability = 7;
+  {
+    const auto layer = test::random_layer({.out = 16, .in = 64, .tokens = 200});
+    const Cuda backend(0, nullptr, gptq::Precision::split);
+    gptq::Hessian<Cuda> hessian(64, backend);
+    std::vector<gptq::bfloat16> x;
+    for (const float value : layer.activations_f) x.push_back(gptq::to_bfloat16(value));
+    hessian.add(gptq::MatrixView<const gptq::bfloat16>(x.data(), 200, 64));
+    hessian.add(layer.x());
+    const auto q =
+        gptq::Quantizer<gptq::scheme::Int4, Cuda>({.group_size = 32}).quantize(layer.w(), hessian);
+    CHECK(q.report().relative_error < q.report().rtn_relative_error);
+  }
+  test::host_device().capability = 9;
+}

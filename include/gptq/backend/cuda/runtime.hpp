@@ -166,6 +166,14 @@ class Runtime {
     return peak;
   }
 
+  /// Whether the device multiplies bfloat16 (compute capability 8.0).
+  bool has_bfloat16() const {
+    int major = 0;
+    check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_),
+          "cudaDeviceGetAttribute");
+    return major >= 8;
+  }
+
   /// Bytes that the threads of a block can share.
   Index shared_memory() const {
     int bytes = 0;
