@@ -21,6 +21,7 @@ int main(int argc, char** argv) {
       const auto layer = quantizer.quantize(gptq::view(weight), hessian);
       std::cout << "order " << static_cast<int>(order) << ": relative output error "
                 << layer.report().relative_error << '\n';
+      if (!(layer.report().relative_error < layer.report().rtn_relative_error)) return 1;
     }
   } catch (const gptq::Error& error) {  // says which file, and what is wrong with it
     std::cerr << error.what() << '\n';

@@ -249,6 +249,7 @@ void add_layer(CLI::App& app) {
   command->callback([o, command] {
     // Theirs are groups of whole rows unless somebody asks for others.
     if (!o->parity.empty() && command->count("--group-size") == 0) o->group_size = -1;
+    if (o->parity == "msmodelslim" && command->count("--bits") == 0) o->bits = 8;
     layer(*o);
   });
 }

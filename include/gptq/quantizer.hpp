@@ -145,12 +145,17 @@ class Quantizer {
     std::vector<std::optional<QuantizedMatrix<S>>> done(weights.size());
     std::mutex mutex;
     double count = 0;
+    bool stopped = false;
     if (!weights.empty())
       hessians.front()->backend().for_each(static_cast<Index>(weights.size()), [&](Index i) {
         const auto at = static_cast<std::size_t>(i);
+        {
+          const std::lock_guard lock(mutex);
+          if (stopped) throw Cancelled();
+        }
         done[at] = quantize(weights[at], *hessians[at], numbered_name(at));
         const std::lock_guard lock(mutex);
-        step(progress, "quantize", ++count, static_cast<double>(weights.size()));
+        step(progress, "quantize", ++count, static_cast<double>(weights.size()), &stopped);
       });
     std::vector<QuantizedMatrix<S>> results;
     for (auto& result : done) results.push_back(std::move(*result));
@@ -182,9 +187,14 @@ class Quantizer {
   }
 
  private:
-  /// \throws Cancelled  the caller has had enough
-  static void step(const Progress& progress, std::string_view stage, double done, double total) {
-    if (progress && !progress(stage, done, total)) throw Cancelled();
+  /// \param stopped  whether the caller has had enough, who is not asked again then
+  /// \throws Cancelled  he has
+  static void step(const Progress& progress, std::string_view stage, double done, double total,
+                   bool* stopped = nullptr) {
+    const bool already = stopped && *stopped;
+    if (!already && (!progress || progress(stage, done, total))) return;
+    if (stopped) *stopped = true;
+    throw Cancelled();
   }
 
   /// The largest weight, of one that goes with the factor.
@@ -195,6 +205,10 @@ class Quantizer {
     detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()),
                     "the factor was made for groups of ", factor.layout.group_size(),
                     ", group_size is ", params_.group_size);
+    detail::require(factor.order == params_.order &&
+                        (factor.groups == params_.groups || factor.layout.groups() == 1),
+                    "the factor was made with another order or another kind of groups: call "
+                    "factorize of a quantizer with the same");
     detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
                     "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
                     "of a quantizer with Solver::lazy_batch");
@@ -238,11 +252,21 @@ class Quantizer {
         panels;  // by first row, so that sums do not depend on who finished first
     std::mutex mutex;
     Index done = 0;
+    bool stopped = false;
     factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
+      {
+        const std::lock_guard lock(mutex);
+        if (stopped) throw Cancelled();
+      }
       solver::PanelReport report;
+      auto grids = with_dead ? solver::grids_with_dead_columns<S, B>(worker, scheme_, factor.layout,
+                                                                     search, w, first, rows, unit)
+                             : solver::Grids<B>{};
       auto panel = worker.load_panel(w, first, rows, factor.layout, unit);
-      if (with_dead)
-        solver::fit_with_dead_columns<S, B>(worker, scheme_, factor.layout, search, w, panel);
+      if (with_dead) {
+        panel.scales = std::move(grids.scales);
+        panel.zeros = std::move(grids.zeros);
+      }
       solver::solve_panel<S>(worker, scheme_, factor, params_, search, with_dead, panel,
                              report.seconds);
       report.penalty = worker.weighted_squares(panel.residual, rows, factor.added);
@@ -255,7 +279,8 @@ class Quantizer {
       const std::lock_guard lock(mutex);
       panels.emplace(first, std::move(report));
       done += rows;
-      step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()));
+      step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()),
+           &stopped);
     });
     finish(panels, factor, unit, name, result);
     result.report().seconds.total = factor.seconds + total.lap();

@@ -45,6 +45,17 @@ TEST_CASE("exec::Threads runs everything once and reports the first failure", "[
              ContainsSubstring("threads = -1"));
 }
 
+TEST_CASE("what comes behind a failure is not begun", "[executor]") {
+  std::atomic<int> calls{0};
+  CHECK_THROWS_AS(gptq::exec::Threads(2).parallel_for(100000,
+                                                      [&](Index) {
+                                                        ++calls;
+                                                        throw std::runtime_error("no");
+                                                      }),
+                  std::runtime_error);
+  CHECK(calls <= 2);
+}
+
 TEST_CASE("copies of exec::Threads share their threads and can be used from several threads",
           "[executor]") {
   const gptq::exec::Threads first(3);

@@ -109,6 +109,11 @@ TEST_CASE("a Hessian that cannot be factored is treated as asked, never silently
     const auto result =
         gptq::Quantizer<gptq::scheme::Int4, Reference>(params).quantize(layer.w(), hessian);
     CHECK(result.report().damping.round_to_nearest);
+    CHECK(result.report().damping.lambda == 0);
+    CHECK(std::isnan(result.report().loss));  // and no figures that are none
+    CHECK(std::isnan(result.report().damped_loss));
+    CHECK(std::isnan(result.report().paper_error));
+    CHECK(std::isnan(result.report().relative_error));
     const auto rtn =
         gptq::baseline::round_to_nearest<gptq::scheme::Int4>(layer.w(), params, Reference{});
     CHECK(test::code_differences(result, rtn) == 0);

@@ -125,8 +125,8 @@ TEST_CASE("msModelSlim's int8 comes out of the program", "[program]") {
   const auto rows = static_cast<std::size_t>(in.at("W").shape[0]), cols = w.size() / rows;
   for (const char* scope : {"", " --group-size 32"}) {
     const std::string out = (folder / "out").string();
-    const auto outcome = layer(golden("row_sym_b8") + " --parity msmodelslim --bits 8 --overwrite" +
-                               scope + " --out " + out);
+    const auto outcome =
+        layer(golden("row_sym_b8") + " --parity msmodelslim --overwrite" + scope + " --out " + out);
     INFO(outcome.output);
     REQUIRE(outcome.code == 0);
     // The first group's scale is taken from the weight as it is.

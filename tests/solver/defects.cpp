@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
 
 // Faults that are known of other implementations, each shown not to be here. Tested elsewhere:
-//   symmetric groups without negative weights that use half of their codes, scales taken from a
+//
+// - symmetric groups without negative weights that use half of their codes, scales taken from a
 //   weight that lacks its block's corrections, and dead inputs that come first in the order or
-//   weigh in the damping: parity.cpp updates applied twice: solver.cpp and baseline/ancestors.cpp,
-//   the oracles an order that changes from run to run on ties: calibration/order.cpp a Hessian that
-//   one solve uses up, and a second run that quantizes what the first one left: quantizer.cpp zero
-//   points of zero in format v1: pack/gptq.cpp losses counted twice: solver.cpp, "the report's
-//   errors are those of the outputs" options that do nothing: program/layer.cpp, and
-//   program/program.cpp, skips and overrides without a module
+//   weigh in the damping: parity.cpp
+// - updates applied twice: solver.cpp and baseline/ancestors.cpp, the oracles
+// - an order that changes from run to run on ties: calibration/order.cpp
+// - a Hessian that one solve uses up, and a second run that quantizes what the first one left:
+//   quantizer.cpp
+// - zero points of zero in format v1: pack/gptq.cpp
+// - losses counted twice: solver.cpp, "the report's errors are those of the outputs"
+// - options that do nothing: program/layer.cpp, and program/program.cpp, skips and overrides
+//   without a module
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"

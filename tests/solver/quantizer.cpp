@@ -115,6 +115,42 @@ TEST_CASE("what is stored is what was rounded", "[quantizer]") {
   CHECK_THROWS_AS(q.dequantize({small.data(), 2, 5}), gptq::InvalidArgument);
 }
 
+TEST_CASE("a factor serves only what it was made for", "[quantizer]") {
+  const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
+  const auto hessian = test::calibrate<Cpu>(layer);
+  using gptq::Groups, gptq::Order;
+  const auto factor = gptq::Quantizer<Int4, Cpu>({.group_size = 16}).factorize(hessian);
+  const auto refused = [&](const gptq::Params& params) {
+    const gptq::Quantizer<Int4, Cpu> quantizer(params);
+    CHECK_THAT(
+        error_of<gptq::InvalidArgument>([&] { (void)quantizer.quantize(layer.w(), factor); }),
+        ContainsSubstring("another order or another kind of groups"));
+  };
+  refused({.group_size = 16, .groups = Groups::dynamic});
+  refused({.group_size = 16, .order = Order::natural});
+  refused({.group_size = 16, .order = Order::natural, .sparsity = {2, 4}});
+  const auto rows = gptq::Quantizer<Int4, Cpu>({.group_size = -1}).factorize(hessian);
+  CHECK(gptq::Quantizer<Int4, Cpu>({.group_size = -1, .groups = Groups::dynamic})
+            .quantize(layer.w(), rows)
+            .groups() == 1);
+}
+
+TEST_CASE("who has had enough is asked no more, and little more is done", "[quantizer]") {
+  const auto layer = random_layer({.out = 4000, .in = 64, .tokens = 80});
+  for (const int threads : {1, 2, 8}) {
+    const auto hessian = test::calibrate(layer, Cpu(gptq::exec::Threads(threads)));
+    const gptq::Quantizer<Int4, Cpu> quantizer({.group_size = 16});
+    int asked = 0;
+    CHECK_THROWS_AS(quantizer.quantize(layer.w(), hessian, "w",
+                                       [&](std::string_view stage, double, double) {
+                                         asked += stage == "quantize";
+                                         return stage != "quantize";
+                                       }),
+                    gptq::Cancelled);
+    CHECK(asked == 1);
+  }
+}
+
 TEST_CASE("decibels, by hand", "[quantizer][report]") {
   gptq::Report report;
   CHECK(std::isnan(report.snr_db()));

@@ -5,8 +5,7 @@
 // processors.
 //
 // Every task works on a tile whose shape depends on the matrix alone and calls Eigen on one thread,
-// so any number of threads gives the same bits. (With OpenMP switched on, Eigen may split a product
-// inside a task; see openmp.hpp.)
+// so any number of threads gives the same bits.
 
 #include <gptq/backend/cpu/cholesky.hpp>
 #include <gptq/backend/cpu/inverse.hpp>
@@ -32,7 +31,7 @@
 namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 
-/// \tparam Executor_  exec::Threads, exec::Serial, exec::OpenMP or your own
+/// \tparam Executor_  exec::Threads, exec::Serial or your own
 /// \tparam Scalar_    float; double computes everything in double precision at twice the memory and
 /// time
 template <class Executor_ = exec::Threads, class Scalar_ = float>

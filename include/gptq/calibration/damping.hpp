@@ -19,10 +19,12 @@ namespace gptq {
 /// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
 template <Backend B>
 struct DampedFactor {
-  B backend;                        ///< where the matrices live
-  typename B::Matrix r{};           ///< R, upper triangular
-  typename B::Matrix inverse{};     ///< R⁻¹, for Solver::lazy_batch only
-  ColumnLayout layout{};            ///< the order, the groups, dead columns and the pivots R_jj²
+  B backend;                     ///< where the matrices live
+  typename B::Matrix r{};        ///< R, upper triangular
+  typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
+  ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
+  Order order = Order::natural;  ///< what the layout was made for
+  Groups groups = Groups::fixed;
   std::vector<double> added{};      ///< λ by position
   Damping damping{};                ///< for the report
   double tokens = 0;                ///< behind the Hessian
@@ -135,6 +137,8 @@ struct Unfactored {
     factor.layout =
         ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
                      needs_group_index(params) ? Grouping::positions : Grouping::columns);
+    factor.order = params.order;
+    factor.groups = params.groups;
     factor.damping.dead_columns = plan.dead_count;
     if (plan.dead_count == n && hessian.largest() > 0)
       throw NumericalError(
@@ -207,12 +211,13 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
           " (lambda = ", result.damping.lambda, ", ", result.damping.retries, " retries)"));
     // R = √mean·I: no column can make up for another, which is rounding to nearest.
     result.damping.round_to_nearest = true;
+    result.damping.fraction = result.damping.lambda = 0;
     result.added.assign(order.size(), made.plan.mean);
     result.r = {};
     result.r = backend.arrange(hessian.sum(), order, 0, result.added);
     backend.factorize(result.r);
   }
-  if (params.estimate_condition)
+  if (params.estimate_condition && !result.damping.round_to_nearest)
     result.damping.condition = detail::condition_estimate(backend, result.r);
   if (params.solver == Solver::lazy_batch) result.inverse = backend.invert_triangular(result.r);
 

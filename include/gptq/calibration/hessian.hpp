@@ -18,7 +18,7 @@
 namespace gptq {
 
 /// The sum is kept as it is and divided by the number of tokens when it is read, so batches of any
-/// size and the Hessians of several processes add up exactly.
+/// size and the Hessians of several processes add up, but for rounding.
 template <Backend B>
 class Hessian {
  public:

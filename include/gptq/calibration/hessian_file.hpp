@@ -25,11 +25,11 @@ static_assert(std::endian::native == std::endian::little, "gptq: files are littl
 /// What stands before the numbers: 64 bytes.
 struct HessianHeader {
   std::array<char, 8> magic{'G', 'P', 'T', 'Q', 'H', 'E', 'S', 'S'};
-  std::uint32_t version = 1;
+  std::uint32_t version = 2;
   std::uint32_t scalar_bytes = 0;  ///< 4 or 8
   std::uint64_t in_features = 0;
-  double tokens = 0, sequences = 0;
-  std::uint64_t checksum = 0;  ///< FNV-1a of what follows, in words of 64 bits
+  double tokens = 0, sequences = 0;  // side by side
+  std::uint64_t checksum = 0;        ///< FNV-1a of the counts and what follows, in words of 64 bits
   std::uint64_t reserved[2] = {};
 };
 static_assert(sizeof(HessianHeader) == 64);
@@ -74,6 +74,7 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
   header.tokens = hessian.tokens();
   header.sequences = hessian.sequences();
   detail::Checksum checksum;
+  checksum.add(&header.tokens, 2 * sizeof(double));
   for (Index i = 0; i < n; ++i) checksum.add(row(i), bytes(i));
   header.checksum = checksum.value();
 
@@ -128,6 +129,7 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
   const auto read = [&]<class T>(T) {
     std::vector<T> sum(static_cast<std::size_t>(n * n));
     detail::Checksum checksum;
+    checksum.add(&header.tokens, 2 * sizeof(double));
     for (std::uint64_t i = 0; i < n; ++i) {
       const auto bytes = static_cast<std::size_t>((n - i) * sizeof(T));
       file.read(reinterpret_cast<char*>(sum.data() + i * n + i),
@@ -135,8 +137,8 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
       if (!file) throw IoError(detail::message(name, ": cannot read row ", i));
       checksum.add(sum.data() + i * n + i, bytes);
     }
-    check(checksum.value() == header.checksum, "is damaged: the checksum of its numbers is ",
-          checksum.value(), ", the header says ", header.checksum);
+    check(checksum.value() == header.checksum, "is damaged: its checksum is ", checksum.value(),
+          ", the header says ", header.checksum);
     const auto rows = static_cast<Index>(n);
     return Hessian<B>::from_sum(MatrixView<const T>(sum.data(), rows, rows), header.tokens,
                                 header.sequences, backend);

@@ -67,6 +67,16 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
   std::vector<Index> natural(static_cast<std::size_t>(n));
   std::iota(natural.begin(), natural.end(), Index{0});
   const ColumnLayout columns(std::move(natural), n);
+  detail::require(factor.layout.columns() == n, "the factor has ", factor.layout.columns(),
+                  " inputs, the weight ", n);
+  if (mismatch.inputs)
+    detail::require(mismatch.inputs->rows() == n && mismatch.inputs->cols() == n &&
+                        mismatch.inputs->tokens() > 0,
+                    "the cross moment of the inputs is ", mismatch.inputs->rows(), " x ",
+                    mismatch.inputs->cols(), " of ", mismatch.inputs->tokens(),
+                    " tokens, the weight has ", n, " inputs");
+  if (mismatch.residual)
+    detail::require(mismatch.residual->tokens() > 0, "the residual's cross moment has no tokens");
   std::vector<float> residual;  // (r − r̃)ᵀX̃ where the host can reach it
   if (mismatch.residual) {
     detail::require(mismatch.residual->rows() == weight.rows() && mismatch.residual->cols() == n,

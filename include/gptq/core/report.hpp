@@ -23,7 +23,8 @@ struct Damping {
   Index dead_columns = 0;
   /// λmax/λmin of the damped Hessian, estimated; unknown unless Params::estimate_condition.
   double condition = std::numeric_limits<double>::quiet_NaN();
-  /// No damping helped, and the weight was rounded without compensation.
+  /// No damping helped, and the weight was rounded without compensation: without a factor of H the
+  /// report's losses and relative errors are unknown.
   bool round_to_nearest = false;
 };
 

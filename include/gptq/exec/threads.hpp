@@ -53,7 +53,8 @@ class Threads {
     std::atomic<Index> next{0};
     const auto job = std::make_shared<Job>();
     const auto work = [&] {
-      for (Index i = next++; i < n; i = next++) {
+      // What comes behind a call that failed is not begun.
+      for (Index i = next++; i < n && i < job->failed(); i = next++) {
         try {
           f(i);
         } catch (...) {
@@ -99,6 +100,9 @@ class Threads {
       if (--inside_ == 0) left_.notify_all();
     }
 
+    /// The smallest i that failed so far.
+    Index failed() const { return failed_; }
+
     void fail(Index i, std::exception_ptr error) {
       const std::lock_guard lock(mutex_);
       if (i < failed_) {
@@ -121,7 +125,7 @@ class Threads {
     std::mutex mutex_;
     std::condition_variable left_;
     std::exception_ptr error_;
-    Index failed_ = std::numeric_limits<Index>::max();
+    std::atomic<Index> failed_ = std::numeric_limits<Index>::max();
     int inside_ = 0;
     bool closed_ = false;
   };

@@ -261,7 +261,8 @@ class Pipeline {
         originals.push_back(copy(ConstView(views.back())));
       }
       watch_.lap();
-      if (seen && seen->inputs)
+      // Without a factor of H there is nothing to aim with.
+      if (seen && seen->inputs && !quantizer.factor(settings.group_size).damping.round_to_nearest)
         for (const MatrixView<float>& weight : views)
           aim_at_full_precision(
               weight, quantizer.factor(settings.group_size),

@@ -12,6 +12,7 @@
 #include <gptq/solver/left_looking.hpp>
 
 #include <algorithm>  // std::lower_bound
+#include <utility>    // std::move
 #include <vector>
 
 namespace gptq::solver {
@@ -26,16 +27,24 @@ struct PanelReport {
   Timings seconds;
 };
 
+/// Scales and zeros of a panel.
+template <class B>
+struct Grids {
+  typename B::Worker::Matrix scales{}, zeros{};
+};
+
 /// One grid per row, from a weight that still has its dead columns; see
-/// Parity::dead_weights_in_range.
+/// Parity::dead_weights_in_range. (A panel of its own, gone before the one that is solved is
+/// there.)
 template <class S, class B, class W>
-void fit_with_dead_columns(const typename B::Worker& worker, const S& scheme,
-                           const ColumnLayout& layout, const scheme::RangeSearch& search,
-                           MatrixView<const W> weight, typename B::Worker::Panel& panel) {
+Grids<B> grids_with_dead_columns(const typename B::Worker& worker, const S& scheme,
+                                 const ColumnLayout& layout, const scheme::RangeSearch& search,
+                                 MatrixView<const W> weight, Index first, Index rows, double unit) {
   ColumnLayout alive = layout;
   alive.set_dead({});
-  const auto whole = worker.load_panel(weight, panel.first, panel.rows, alive, panel.unit);
-  worker.fit(scheme, search, alive, whole.weight, 0, 0, 1, panel);
+  auto whole = worker.load_panel(weight, first, rows, alive, unit);
+  worker.fit(scheme, search, alive, whole.weight, 0, 0, 1, whole);
+  return {std::move(whole.scales), std::move(whole.zeros)};
 }
 
 /// Rounds the panel: codes, scales, zeros and residual come out.

@@ -38,6 +38,11 @@ void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnL
   rtn_loss *= unit * unit;
   for (const double loss : result.column_loss()) report.damped_loss += loss;
   report.loss = (std::max)(0.0, report.damped_loss - penalty);
+  if (report.damping.round_to_nearest) {  // what was measured is not H
+    report.loss = report.damped_loss = Report::unknown;
+    for (double& loss : result.column_loss()) loss = Report::unknown;
+    baseline = false;
+  }
   report.clipped =
       static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
   if (baseline && output_energy > 0) {
