@@ -57,6 +57,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/left_looking.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/memory_plan.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/panel_solver.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/requirements.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/summary.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )

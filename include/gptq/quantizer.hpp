@@ -9,9 +9,10 @@
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/quantized_matrix.hpp>
-#include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/batch_solver.hpp>
+#include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/panel_solver.hpp>
+#include <gptq/solver/requirements.hpp>
 #include <gptq/solver/summary.hpp>
 
 #include <map>
@@ -68,9 +69,10 @@ class Quantizer {
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian,
                               std::string_view name = {}, const Progress& progress = {}) const {
-    const double largest = require_weight(weight, hessian.in_features(), hessian.backend(), name);
+    const double largest =
+        solver::require_weight(weight, hessian.in_features(), params_, hessian.backend(), name);
     step(progress, "factorize", 0, 1);
-    return advised(weight.rows(), weight.cols(), hessian.backend(), [&] {
+    return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
       return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
                               factorize(hessian), name, progress);
     });
@@ -81,8 +83,8 @@ class Quantizer {
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const DampedFactor<B>& factor,
                               std::string_view name = {}, const Progress& progress = {}) const {
-    const double largest = require_fitting(weight, factor, name);
-    return advised(weight.rows(), weight.cols(), factor.backend, [&] {
+    const double largest = solver::require_weight(weight, factor, params_, name);
+    return solver::advised(weight.rows(), weight.cols(), params_, factor.backend, [&] {
       return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor,
                               name, progress);
     });
@@ -108,14 +110,15 @@ class Quantizer {
         std::vector<double> largest;
         Index rows = 0;
         for (std::size_t i = 0; i < weights.size(); ++i) {
-          largest.push_back(require_fitting(weights[i], factor, names[i]));
+          largest.push_back(solver::require_weight(weights[i], factor, params_, names[i]));
           views.emplace_back(weights[i]);
           rows += weights[i].rows();
         }
-        if (one_unit(largest) && factor.backend.batches().fits(rows, factor.layout.columns())) {
+        if (solver::one_unit(largest) &&
+            factor.backend.batches().fits(rows, factor.layout.columns())) {
           step(progress, "quantize", 0, 1);
           const ColumnLayout* const layout = &factor.layout;
-          return advised(rows, layout->columns(), factor.backend, [&] {
+          return solver::advised(rows, layout->columns(), params_, factor.backend, [&] {
             return quantize_in_one(std::span<const MatrixView<const std::remove_const_t<W>>>(views),
                                    names, std::span<const double>(largest), factor,
                                    std::span(&layout, 1),
@@ -195,47 +198,6 @@ class Quantizer {
     if (!already && (!progress || progress(stage, done, total))) return;
     if (stopped) *stopped = true;
     throw Cancelled();
-  }
-
-  /// The largest weight, of one that goes with the factor.
-  template <class W>
-  double require_fitting(MatrixView<W> weight, const DampedFactor<B>& factor,
-                         std::string_view name) const {
-    const double largest = require_weight(weight, factor.layout.columns(), factor.backend, name);
-    detail::require(factor.layout.group_size() == effective_group_size(params_, weight.cols()),
-                    "the factor was made for groups of ", factor.layout.group_size(),
-                    ", group_size is ", params_.group_size);
-    detail::require(factor.order == params_.order &&
-                        (factor.groups == params_.groups || factor.layout.groups() == 1),
-                    "the factor was made with another order or another kind of groups: call "
-                    "factorize of a quantizer with the same");
-    detail::require(params_.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
-                    "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
-                    "of a quantizer with Solver::lazy_batch");
-    return largest;
-  }
-
-  /// f(); where the backend has too little memory for it, says what the plan proposes.
-  template <class F>
-  auto advised(Index rows, Index cols, const B& backend, const F& f) const {
-    try {
-      return f();
-    } catch (const OutOfMemory& error) {
-      throw OutOfMemory(
-          detail::message(error.what(), "; ", memory_advice(rows, cols, params_, backend)));
-    }
-  }
-
-  /// The largest weight.
-  template <class W>
-  double require_weight(MatrixView<W> weight, Index in_features, const B& backend,
-                        std::string_view name) const {
-    detail::require(weight.rows() > 0, "the weight ", name, " has no rows");
-    detail::require(weight.cols() == in_features, "the weight ", name, " has ", weight.cols(),
-                    " inputs, the Hessian ", in_features);
-    require_divisible(params_, in_features, name);
-    return require_finite(backend, MatrixView<const std::remove_const_t<W>>(weight),
-                          name.empty() ? "weight" : name);
   }
 
   template <class W>
@@ -370,15 +332,16 @@ class Quantizer {
           !hessians[i]->backend().shares(backend))
         return std::nullopt;
       views.emplace_back(weights[i]);
-      largest.push_back(require_weight(weights[i], hessians[i]->in_features(), backend, names[i]));
+      largest.push_back(solver::require_weight(weights[i], hessians[i]->in_features(), params_,
+                                               backend, names[i]));
     }
-    if (!one_unit(largest)) return std::nullopt;
+    if (!solver::one_unit(largest)) return std::nullopt;
     std::vector<QuantizedMatrix<S>> results;
     const auto count = static_cast<std::size_t>(backend.batches().batch_size(rows, cols));
     for (std::size_t first = 0; first < views.size(); first += count) {
       const std::size_t some = (std::min)(count, views.size() - first);
       step(progress, "quantize", static_cast<double>(first), static_cast<double>(views.size()));
-      advised(rows, cols, backend, [&] {
+      solver::advised(rows, cols, params_, backend, [&] {
         const auto factors = solver::damped_factors(hessians.subspan(first, some), params_);
         auto done = quantize_in_one(
             std::span<const MatrixView<const Numbers>>(views).subspan(first, some),
@@ -391,13 +354,6 @@ class Quantizer {
     step(progress, "quantize", static_cast<double>(views.size()),
          static_cast<double>(views.size()));
     return results;
-  }
-
-  /// Whether weights of these sizes are counted in one unit, so that a panel can hold all of them.
-  static bool one_unit(std::span<const double> largest) {
-    for (const double x : largest)
-      if (weight_unit(x) != weight_unit(largest.front())) return false;
-    return true;
   }
 
   Params params_;

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// What a weight, its Hessian or its factor, and the parameters must have in common.
+
+#include <gptq/calibration/damping.hpp>
+#include <gptq/solver/memory_plan.hpp>
+
+#include <span>
+#include <string_view>
+#include <type_traits>  // std::remove_const_t
+
+namespace gptq::solver {
+
+/// \return  the largest weight
+/// \throws InvalidArgument  shapes do not fit
+/// \throws NumericalError   a weight is not finite
+template <class W, Backend B>
+double require_weight(MatrixView<W> weight, Index in_features, const Params& params,
+                      const B& backend, std::string_view name) {
+  detail::require(weight.rows() > 0, "the weight ", name, " has no rows");
+  detail::require(weight.cols() == in_features, "the weight ", name, " has ", weight.cols(),
+                  " inputs, the Hessian ", in_features);
+  require_divisible(params, in_features, name);
+  return require_finite(backend, MatrixView<const std::remove_const_t<W>>(weight),
+                        name.empty() ? "weight" : name);
+}
+
+/// The same for a weight that a factor was made for.
+template <class W, Backend B>
+double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const Params& params,
+                      std::string_view name) {
+  const double largest =
+      require_weight(weight, factor.layout.columns(), params, factor.backend, name);
+  detail::require(factor.layout.group_size() == effective_group_size(params, weight.cols()),
+                  "the factor was made for groups of ", factor.layout.group_size(),
+                  ", group_size is ", params.group_size);
+  detail::require(factor.order == params.order &&
+                      (factor.groups == params.groups || factor.layout.groups() == 1),
+                  "the factor was made with another order or another kind of groups: call "
+                  "factorize of a quantizer with the same");
+  detail::require(params.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
+                  "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
+                  "of a quantizer with Solver::lazy_batch");
+  return largest;
+}
+
+/// Whether weights of these sizes are counted in one unit, so that a panel can hold all of them.
+inline bool one_unit(std::span<const double> largest) {
+  for (const double x : largest)
+    if (weight_unit(x) != weight_unit(largest.front())) return false;
+  return true;
+}
+
+/// f(); where the backend has too little memory for it, says what the plan proposes.
+template <Backend B, class F>
+auto advised(Index rows, Index cols, const Params& params, const B& backend, const F& f) {
+  try {
+    return f();
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(
+        detail::message(error.what(), "; ", memory_advice(rows, cols, params, backend)));
+  }
+}
+
+}  // namespace gptq::solver
