@@ -40,20 +40,18 @@ Matrix random_matrix(Index rows, Index cols, unsigned seed) {
   return m;
 }
 
-/// Best FLOP/s of an n x n x n single-precision product on so many threads: OpenBLAS, or strips of
+/// Best FLOP/s of a single-precision product n x n x n on so many threads: OpenBLAS, or strips of
 /// Eigen's.
-double sgemm_rate(int threads) {
-  static std::map<int, double> known;
-  if (known.count(threads)) return known[threads];
-  constexpr Index n = 2048;
+double sgemm_rate(int threads, Index n) {
   const Matrix a = random_matrix(n, n, 1), b = random_matrix(n, n, 2);
   Matrix c(n, n);
+  const auto size = static_cast<double>(n);
   double best = 0;
   const auto measure = [&](const auto& multiply) {
-    for (int repeat = 0; repeat < 8; ++repeat) {
+    for (Index repeat = 0; repeat < 16384 / n; ++repeat) {
       gptq::Stopwatch watch;
       multiply();
-      best = std::max(best, 2.0 * n * n * n / watch.lap());
+      best = std::max(best, 2 * size * size * size / watch.lap());
     }
   };
   const gptq::exec::Threads executor(threads);
@@ -72,7 +70,14 @@ double sgemm_rate(int threads) {
                 c.data(), n);
   });
 #endif
-  return known[threads] = best;
+  return best;
+}
+
+/// The best of two sizes.
+double sgemm_rate(int threads) {
+  static std::map<int, double> known;
+  if (known.count(threads)) return known[threads];
+  return known[threads] = (std::max)(sgemm_rate(threads, 2048), sgemm_rate(threads, 4096));
 }
 
 void report(benchmark::State& state, int threads, double flop) {
@@ -159,6 +164,24 @@ void solve(benchmark::State& state, gptq::Range range, bool factorize) {
       benchmark::Counter(fit / threads / static_cast<double>(state.iterations()));
 }
 
+/// Everything that a layer takes from activations to codes and report: 4096 tokens, the Hessian,
+/// factor, search, solve, and the error of round to nearest beside it.
+void whole_layer(benchmark::State& state) {
+  const int threads = static_cast<int>(state.range(0));
+  const Index m = state.range(1), n = state.range(2), tokens = 4096;
+  const Cpu backend{gptq::exec::Threads(threads)};
+  const Matrix x = random_matrix(tokens, n, 4), weight = random_matrix(m, n, 5);
+  const Quantizer<Int4, Cpu> quantizer;
+  for (auto _ : state) {
+    Hessian<Cpu> hessian(n, backend);
+    hessian.add(x.view());
+    benchmark::DoNotOptimize(quantizer.quantize(weight.view(), hessian));
+  }
+  const auto rows = static_cast<double>(m), size = static_cast<double>(n);
+  report(state, threads,
+         static_cast<double>(tokens) * size * size + size * size * size / 3 + rows * size * size);
+}
+
 /// The search for scales alone, one group after the other. 54 grids are tried per group at about 8
 /// operations per weight.
 void range_search(benchmark::State& state) {
@@ -241,6 +264,7 @@ void add_all() {
       "factorize+solve/search", [](auto& state) { solve(state, Range::weighted, true); }, layers);
   add(
       "factorize+solve/minmax", [](auto& state) { solve(state, Range::minmax, true); }, layers);
+  add("layer", whole_layer, layers);
   add("experts", experts, {{}});
   add("decoder/single", [](auto& state) { decoder_product(state, Precision::single); },
       {{576, 576}, {1536, 576}, {4096, 4096}});

@@ -28,11 +28,16 @@ struct LayerOptions {
   ComputeOptions compute;
 };
 
+Params habits(const std::string& parity) {
+  return parity == "paper"            ? Params::paper()
+         : parity == "msmodelslim"    ? Params::msmodelslim()
+         : parity == "llm-compressor" ? Params::llm_compressor()
+                                      : Params{};
+}
+
 /// What the flags say, on top of our defaults or of another implementation's.
 Params layer_params(const LayerOptions& o) {
-  Params params = o.parity == "paper"         ? Params::paper()
-                  : o.parity == "msmodelslim" ? Params::msmodelslim()
-                                              : Params{};
+  Params params = habits(o.parity);
   params.allow_tail_group = true;
   params.group_size = o.group_size;
   params.block_size = o.block_size;
@@ -116,8 +121,9 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
             std::abs(h(i, j) - h(j, i)) <= 1e-3f * std::sqrt(std::abs(h(i, i) * h(j, j))), o.input,
             ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
             ") = ", h(j, i));
-    // Two sequences, so that H stands as it is whether sequences or tokens are counted.
-    return {std::move(weight), out, in, Hessian<B>::from_sum(h, 1, 2, backend)};
+    // Counts with which H stands as it is, whatever is counted.
+    const bool twice = habits(o.parity).parity.samples == SampleCount::twice_tokens;
+    return {std::move(weight), out, in, Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend)};
   }
   const auto x = matrix("X", -1, in);
   const Index tokens = shape_of("X")[0];
@@ -238,17 +244,17 @@ void add_layer(CLI::App& app) {
   command
       ->add_option(
           "--parity", o->parity,
-          "paper, msmodelslim: everything that is not given is as in the paper's own code, or "
-          "as in msModelSlim's")
-      ->check(CLI::IsMember({"paper", "msmodelslim"}));
+          "paper, msmodelslim, llm-compressor: everything that is not given is as in the paper's "
+          "own code, in msModelSlim's or in llm-compressor's")
+      ->check(CLI::IsMember({"paper", "msmodelslim", "llm-compressor"}));
   command->add_flag("--overwrite", o->overwrite, "Replace OUT");
   o->compute.declare(*command);
   command->footer(
       "Example:\n  gptq layer layer.safetensors --out quantized.safetensors --bits 4 --group-size "
       "128");
   command->callback([o, command] {
-    // Theirs are groups of whole rows unless somebody asks for others.
-    if (!o->parity.empty() && command->count("--group-size") == 0) o->group_size = -1;
+    if (!o->parity.empty() && command->count("--group-size") == 0)
+      o->group_size = habits(o->parity).group_size;
     if (o->parity == "msmodelslim" && command->count("--bits") == 0) o->bits = 8;
     layer(*o);
   });

@@ -10,6 +10,7 @@
 #include <gptq/model/quantized_folder.hpp>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>  // fmt::join
 
 #include <memory>
 #include <optional>
@@ -20,13 +21,14 @@ namespace {
 
 struct QuantizeOptions {
   std::string model, out, calibration, tokens, report,
-      order = "act", range = "weighted", sequential = "sublayer", match = "model", method = "gptq",
+      order = "act", range, sequential = "sublayer", match = "model", method = "gptq",
       on_failure = "error", max_shard_size = "5GB";
   int bits = 4;
   Index group_size = 128, samples = 128, sequence_length = 2048;
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
   double damping = 0.01, match_strength = 0.5;
   std::vector<std::string> overrides, skips;
+  std::vector<std::string> calibration_flags;  // that were given
   ComputeOptions compute;
 };
 
@@ -56,10 +58,10 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   params.order = o.order == "act" ? Order::act : Order::natural;
   params.damping = o.damping;
   params.on_failure = o.on_failure == "rtn" ? OnFailure::round_to_nearest : OnFailure::damp;
-  params.range = o.range == "weighted" ? Range::weighted : Range::minmax;
   params.signed_scales = !o.positive_scales;
-  options.method = o.method == "rtn" ? model::Method::round_to_nearest : model::Method::gptq;
-  if (options.method == model::Method::round_to_nearest) params.range = Range::minmax;
+  options.method = calibrates(o) ? model::Method::gptq : model::Method::round_to_nearest;
+  const bool weighted = o.range.empty() ? calibrates(o) : o.range == "weighted";
+  params.range = weighted ? Range::weighted : Range::minmax;
   options.sequential = o.sequential == "sublayer" ? model::Sequential::sublayer
                        : o.sequential == "layer"  ? model::Sequential::layer
                                                   : model::Sequential::none;
@@ -112,8 +114,8 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
               const std::string& place) {
   Stopwatch watch;
   const auto options = pipeline_options(o);
-  if (!calibrates(o) && (!o.calibration.empty() || !o.tokens.empty()))
-    fmt::print("note: --method rtn does not look at --calibration or --tokens\n");
+  if (!calibrates(o) && !o.calibration_flags.empty())
+    fmt::print("note: --method rtn does not look at {}\n", fmt::join(o.calibration_flags, ", "));
   const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
   const bool calibrated = calibrates(o);
   detail::require(!calibrated || !o.calibration.empty() || !o.tokens.empty(),
@@ -211,9 +213,12 @@ void add_quantize(CLI::App& app) {
       ->add_option("--damping", o->damping,
                    "Added to the Hessian's diagonal, as a fraction of its mean")
       ->capture_default_str();
-  command->add_option("--range", o->range, "How scales are chosen")
-      ->check(CLI::IsMember({"weighted", "minmax"}))
-      ->capture_default_str();
+  command
+      ->add_option(
+          "--range", o->range,
+          "How scales are chosen (default weighted; minmax for --method rtn, where weighted "
+          "is least squares)")
+      ->check(CLI::IsMember({"weighted", "minmax"}));
   command->add_flag("--positive-scales", o->positive_scales, "Never store a negative scale");
   command
       ->add_option("--sequential", o->sequential,
@@ -262,7 +267,11 @@ void add_quantize(CLI::App& app) {
       "'re:.*down_proj=bits:4' --calibration text.txt\n"
       "  gptq quantize Llama-3.1-8B --out int4 --calibration text.txt --backend cuda\n"
       "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
-  command->callback([o] {
+  command->callback([o, command] {
+    for (const char* flag :
+         {"--calibration", "--tokens", "--order", "--samples", "--sequence-length", "--damping",
+          "--sequential", "--match", "--match-strength", "--on-failure"})
+      if (command->count(flag) > 0) o->calibration_flags.emplace_back(flag);
     with_backend(o->compute,
                  [&](const auto& operations, const auto& backend, const std::string& place) {
                    quantize(*o, operations, backend, place);

@@ -27,7 +27,7 @@ const char* const minimal =
     "0000803f00000040000000000000000000000000000000000000000000000000"
     "0038f0e1d2c3b4a5968778695a4b3c2d1e0f0000000000000000000000000000";
 
-std::string refusal(const std::string& bytes) {
+std::string refused_gguf(const std::string& bytes) {
   const TemporaryFolder folder;
   gptq::io::write_file(folder / "bad.gguf", bytes);
   const auto text = error_of<FormatError>([&] { Gguf{folder / "bad.gguf"}; });
@@ -85,40 +85,41 @@ TEST_CASE("all kinds of metadata are read, in version 2 too", "[gguf]") {
 TEST_CASE("GGUF files that lie are refused with file, key or tensor, and value", "[gguf]") {
   const std::string good = test::from_hex(minimal);
   const std::uint64_t huge = std::uint64_t(1) << 60;
-  CHECK_THAT(refusal("GGUX" + good.substr(4)), ContainsSubstring("does not start with \"GGUF\""));
-  CHECK_THAT(refusal(replaced(good, 4, bytes_of(1u))), ContainsSubstring("GGUF version 1"));
-  CHECK_THAT(refusal(replaced(good, 4, test::from_hex("00000003"))),
+  CHECK_THAT(refused_gguf("GGUX" + good.substr(4)),
+             ContainsSubstring("does not start with \"GGUF\""));
+  CHECK_THAT(refused_gguf(replaced(good, 4, bytes_of(1u))), ContainsSubstring("GGUF version 1"));
+  CHECK_THAT(refused_gguf(replaced(good, 4, test::from_hex("00000003"))),
              ContainsSubstring("big-endian"));
-  CHECK_THAT(refusal(replaced(good, 8, bytes_of(huge))),
+  CHECK_THAT(refused_gguf(replaced(good, 8, bytes_of(huge))),
              ContainsSubstring("claims 1152921504606846976 tensors"));
-  CHECK_THAT(refusal(replaced(good, 16, bytes_of(huge))),
+  CHECK_THAT(refused_gguf(replaced(good, 16, bytes_of(huge))),
              ContainsSubstring("claims 1152921504606846976 metadata keys"));
-  CHECK_THAT(refusal(replaced(good, 24, bytes_of(huge))),
+  CHECK_THAT(refused_gguf(replaced(good, 24, bytes_of(huge))),
              ContainsSubstring("truncated at a metadata key: 1152921504606846976 bytes wanted"));
-  CHECK_THAT(refusal(replaced(good, 0x34, bytes_of(99u))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x34, bytes_of(99u))),
              ContainsSubstring("general.architecture has the unknown type 99"));
-  CHECK_THAT(refusal(replaced(good, 0x38, bytes_of(huge))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x38, bytes_of(huge))),
              ContainsSubstring("truncated at general.architecture"));
-  CHECK_THAT(refusal(replaced(good, 0x62, bytes_of(33u))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x62, bytes_of(33u))),
              ContainsSubstring("general.alignment = 33 is not a power of two"));
-  CHECK_THAT(refusal(replaced(good, 0x6f, bytes_of(9u))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x6f, bytes_of(9u))),
              ContainsSubstring("tensor a has 9 dimensions"));
-  CHECK_THAT(refusal(replaced(good, 0x73, bytes_of(huge))), ContainsSubstring("tensor a"));
-  CHECK_THAT(refusal(replaced(good, 0x7f, bytes_of(std::uint64_t(4096)))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x73, bytes_of(huge))), ContainsSubstring("tensor a"));
+  CHECK_THAT(refused_gguf(replaced(good, 0x7f, bytes_of(std::uint64_t(4096)))),
              ContainsSubstring("tensor a: its data is said to start at 4096, 0 expected"));
-  CHECK_THAT(refusal(replaced(good, 0x94, bytes_of(std::uint64_t(33)))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x94, bytes_of(std::uint64_t(33)))),
              ContainsSubstring("tensor w: its rows of 33 are not whole blocks of Q4_0"));
-  CHECK_THAT(refusal(replaced(good, 0x94, bytes_of(std::uint64_t(32000)))),
+  CHECK_THAT(refused_gguf(replaced(good, 0x94, bytes_of(std::uint64_t(32000)))),
              ContainsSubstring("tensor w: 18000 bytes at offset 32 reach beyond"));
-  CHECK_THAT(refusal(replaced(good, 0x8f, "a")), ContainsSubstring("the tensor a twice"));
+  CHECK_THAT(refused_gguf(replaced(good, 0x8f, "a")), ContainsSubstring("the tensor a twice"));
   GgufBuilder twice;
   twice.text("k", "1").text("k", "2");
-  CHECK_THAT(refusal(twice.bytes()), ContainsSubstring("the metadata key k twice"));
+  CHECK_THAT(refused_gguf(twice.bytes()), ContainsSubstring("the metadata key k twice"));
   GgufBuilder array;
   array.numbers<std::int32_t>("ids", {1, 2, 3});
   std::string bytes = array.bytes();
   const std::size_t at = bytes.find("ids") + 3 + 4 + 4;
-  CHECK_THAT(refusal(replaced(bytes, at, bytes_of(huge))),
+  CHECK_THAT(refused_gguf(replaced(bytes, at, bytes_of(huge))),
              ContainsSubstring("ids claims 1152921504606846976 elements"));
 }
 

@@ -26,7 +26,7 @@ std::string file_of(std::string header, const std::string& data) {
 }
 
 /// The message with which a file of these bytes is refused.
-std::string refusal(const std::string& bytes) {
+std::string refused_file(const std::string& bytes) {
   const TemporaryFolder folder;
   gptq::io::write_file(folder / "bad.safetensors", bytes);
   const auto text = error_of<FormatError>([&] { Safetensors{folder / "bad.safetensors"}; });
@@ -63,53 +63,58 @@ TEST_CASE("the reference implementation's own test file is read", "[safetensors]
 
 TEST_CASE("files that lie are refused with file, tensor and value", "[safetensors]") {
   const std::string four(4, '\0');
-  CHECK_THAT(
-      refusal(file_of(R"({"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0, 4]}} )", four)),
-      ContainsSubstring("tensor test: I32 [2, 2] needs 16 bytes, data_offsets give 4"));
-  CHECK_THAT(refusal("abc"), ContainsSubstring("truncated: 3 bytes"));
-  CHECK_THAT(refusal(bytes_of(std::uint64_t(1) << 40) + "{}"),
+  CHECK_THAT(refused_file(
+                 file_of(R"({"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0, 4]}} )", four)),
+             ContainsSubstring("tensor test: I32 [2, 2] needs 16 bytes, data_offsets give 4"));
+  CHECK_THAT(refused_file("abc"), ContainsSubstring("truncated: 3 bytes"));
+  CHECK_THAT(refused_file(bytes_of(std::uint64_t(1) << 40) + "{}"),
              ContainsSubstring("claims 1099511627776 bytes"));
-  CHECK_THAT(refusal(bytes_of(std::uint64_t(100)) + "{}"),
+  CHECK_THAT(refused_file(bytes_of(std::uint64_t(100)) + "{}"),
              ContainsSubstring("truncated: the header claims 100 bytes, the file has 2"));
-  CHECK_THAT(refusal(file_of(" {}", "")), ContainsSubstring("does not start with '{'"));
-  CHECK_THAT(refusal(file_of("{\"a\":", "")), ContainsSubstring("not valid JSON"));
-  CHECK_THAT(refusal(file_of("{\"\xff\":1}", "")), ContainsSubstring("not valid JSON"));
-  CHECK_THAT(refusal(file_of(R"({"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", four)),
-             ContainsSubstring("tensor a: unknown dtype \"F99\""));
-  CHECK_THAT(refusal(file_of(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", four)),
-             ContainsSubstring("tensor a: -1 in shape is not a size"));
+  CHECK_THAT(refused_file(file_of(" {}", "")), ContainsSubstring("does not start with '{'"));
+  CHECK_THAT(refused_file(file_of("{\"a\":", "")), ContainsSubstring("not valid JSON"));
+  CHECK_THAT(refused_file(file_of("{\"\xff\":1}", "")), ContainsSubstring("not valid JSON"));
   CHECK_THAT(
-      refusal(file_of(
+      refused_file(file_of(R"({"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}})", four)),
+      ContainsSubstring("tensor a: unknown dtype \"F99\""));
+  CHECK_THAT(
+      refused_file(file_of(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", four)),
+      ContainsSubstring("tensor a: -1 in shape is not a size"));
+  CHECK_THAT(
+      refused_file(file_of(
           R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,4]}})", four)),
       ContainsSubstring("overflows"));
-  CHECK_THAT(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", four)),
-             ContainsSubstring("[0, 8] lie outside the file's 4 bytes"));
-  CHECK_THAT(refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four)),
-             ContainsSubstring("lie outside"));
   CHECK_THAT(
-      refusal(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + "x")),
-      ContainsSubstring("the tensors end at 4, the data at 5"));
+      refused_file(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,8]}})", four)),
+      ContainsSubstring("[0, 8] lie outside the file's 4 bytes"));
   CHECK_THAT(
-      refusal(file_of(
+      refused_file(file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", four)),
+      ContainsSubstring("lie outside"));
+  CHECK_THAT(refused_file(
+                 file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + "x")),
+             ContainsSubstring("the tensors end at 4, the data at 5"));
+  CHECK_THAT(
+      refused_file(file_of(
           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
           "abc")),
       ContainsSubstring("tensor b: its data starts at 1 and overlaps"));
   CHECK_THAT(
-      refusal(file_of(
+      refused_file(file_of(
           R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"b":{"dtype":"U8","shape":[1],"data_offsets":[2,3]}})",
           "abc")),
       ContainsSubstring("tensor b: its data starts at 2, leaving a hole after 1"));
   CHECK_THAT(
-      refusal(file_of(
+      refused_file(file_of(
           R"({"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})",
           "a")),
       ContainsSubstring("the key \"a\" twice"));
-  CHECK_THAT(refusal(file_of(R"({"__metadata__":{"format":1}})", "")),
+  CHECK_THAT(refused_file(file_of(R"({"__metadata__":{"format":1}})", "")),
              ContainsSubstring("__metadata__[\"format\"] is not a string"));
-  CHECK_THAT(refusal(file_of(R"({"a":7})", "")),
+  CHECK_THAT(refused_file(file_of(R"({"a":7})", "")),
              ContainsSubstring("tensor a: the entry needs dtype, shape and data_offsets"));
-  CHECK_THAT(refusal(file_of(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "ab")),
-             ContainsSubstring("F4 [3] needs 2 bytes"));
+  CHECK_THAT(
+      refused_file(file_of(R"({"a":{"dtype":"F4","shape":[3],"data_offsets":[0,2]}})", "ab")),
+      ContainsSubstring("F4 [3] needs 2 bytes"));
 }
 
 TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",

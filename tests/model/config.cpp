@@ -12,7 +12,7 @@ using gptq::model::ModelConfig;
 
 namespace {
 
-nlohmann::json config(const std::string& changes = "{}") {
+nlohmann::json config_json(const std::string& changes = "{}") {
   auto json = nlohmann::json::parse(
       R"({"architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
       "num_attention_heads": 4, "vocab_size": 80})");
@@ -20,8 +20,8 @@ nlohmann::json config(const std::string& changes = "{}") {
   return json;
 }
 
-std::string refusal(const std::string& changes) {
-  return error_of<FormatError>([&] { ModelConfig::parse(config(changes), "config.json"); });
+std::string refused_config(const std::string& changes) {
+  return error_of<FormatError>([&] { ModelConfig::parse(config_json(changes), "config.json"); });
 }
 
 /// A copy of a small model that a test may damage.
@@ -36,7 +36,7 @@ struct Copy {
 }  // namespace
 
 TEST_CASE("a config.json is read with its defaults", "[config]") {
-  const auto model = ModelConfig::parse(config(), "config.json");
+  const auto model = ModelConfig::parse(config_json(), "config.json");
   CHECK(model.kv_heads == 4);
   CHECK(model.head_dim == 8);
   CHECK(model.rope.theta == 10000);
@@ -46,7 +46,7 @@ TEST_CASE("a config.json is read with its defaults", "[config]") {
 
 TEST_CASE("sliding windows follow the rules of each architecture", "[config]") {
   const auto windows = [](const std::string& changes) {
-    return ModelConfig::parse(config(changes), "config.json").window;
+    return ModelConfig::parse(config_json(changes), "config.json").window;
   };
   using W = std::vector<gptq::Index>;
   CHECK(windows(R"({"architectures": ["MistralForCausalLM"], "sliding_window": 7})") == W{7, 7});
@@ -63,19 +63,21 @@ TEST_CASE("sliding windows follow the rules of each architecture", "[config]") {
 
 TEST_CASE("configurations that are not supported are refused with file, key and value",
           "[config]") {
-  CHECK_THAT(refusal(R"({"architectures": ["GPT2LMHeadModel"]})"),
+  CHECK_THAT(refused_config(R"({"architectures": ["GPT2LMHeadModel"]})"),
              ContainsSubstring("config.json: the architecture GPT2LMHeadModel is not supported"));
-  CHECK_THAT(refusal(R"({"hidden_size": null})"), ContainsSubstring("has no \"hidden_size\""));
-  CHECK_THAT(refusal(R"({"hidden_size": "many"})"),
+  CHECK_THAT(refused_config(R"({"hidden_size": null})"),
+             ContainsSubstring("has no \"hidden_size\""));
+  CHECK_THAT(refused_config(R"({"hidden_size": "many"})"),
              ContainsSubstring("\"hidden_size\" has the value \"many\""));
-  CHECK_THAT(refusal(R"({"num_hidden_layers": -3})"),
+  CHECK_THAT(refused_config(R"({"num_hidden_layers": -3})"),
              ContainsSubstring("\"num_hidden_layers\" = -3 is not a size"));
-  CHECK_THAT(refusal(R"({"hidden_act": "gelu"})"), ContainsSubstring("the activation \"gelu\""));
-  CHECK_THAT(refusal(R"({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}})"),
+  CHECK_THAT(refused_config(R"({"hidden_act": "gelu"})"),
+             ContainsSubstring("the activation \"gelu\""));
+  CHECK_THAT(refused_config(R"({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}})"),
              ContainsSubstring("the rope type \"yarn\""));
-  CHECK_THAT(refusal(R"({"num_key_value_heads": 3})"),
+  CHECK_THAT(refused_config(R"({"num_key_value_heads": 3})"),
              ContainsSubstring("num_attention_heads = 4 is not a multiple"));
-  CHECK_THAT(refusal(R"({"rms_norm_eps": 0})"), ContainsSubstring("rms_norm_eps"));
+  CHECK_THAT(refused_config(R"({"rms_norm_eps": 0})"), ContainsSubstring("rms_norm_eps"));
 }
 
 TEST_CASE("folders that lack something say what", "[model_files]") {

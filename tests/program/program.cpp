@@ -166,6 +166,28 @@ TEST_CASE("a model that is already quantized is refused with the reason", "[prog
   check_refused(out + calibration(), ContainsSubstring("already quantized (gptq, 4 bits)"));
 }
 
+TEST_CASE("round to nearest says what it does not look at, and searches ranges where asked",
+          "[program]") {
+  const TemporaryFolder folder;
+  const auto rtn = [&](const std::string& name, const std::string& flags) {
+    const auto outcome = program("quantize " + demo.string() + " --method rtn" + flags + " --out " +
+                                 (folder / name).string());
+    REQUIRE(outcome.code == 0);
+    return outcome.output;
+  };
+  const auto tensors = [&](const std::string& name) {
+    return gptq::io::read_file(folder / name / "model.safetensors");
+  };
+  CHECK_THAT(rtn("plain", ""), !ContainsSubstring("does not look at"));
+  CHECK_THAT(rtn("noted", " --damping 0.1 --order natural"),
+             ContainsSubstring("note: --method rtn does not look at --order, --damping\n"));
+  rtn("minmax", " --range minmax");
+  rtn("searched", " --range weighted");
+  CHECK(tensors("noted") == tensors("plain"));
+  CHECK(tensors("minmax") == tensors("plain"));
+  CHECK(tensors("searched") != tensors("plain"));
+}
+
 TEST_CASE("an output folder that is not empty is kept", "[program]") {
   const TemporaryFolder folder;
   gptq::io::write_file(folder / "precious.txt", "mine");

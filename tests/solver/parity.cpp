@@ -8,11 +8,13 @@
 
 #include <numeric>
 
+using gptq::DeadInputs;
 using gptq::Groups;
 using gptq::Index;
 using gptq::Order;
 using gptq::Params;
 using gptq::Range;
+using gptq::SampleCount;
 using gptq::scheme::Asymmetric;
 using gptq::scheme::Int4;
 using gptq::scheme::Int8;
@@ -78,26 +80,38 @@ TEST_CASE("parity: a dead input's place and diagonal", "[parity]") {
   for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, 5) = 0;
   for (double& x : layer.activations.data) x *= 1e-3;
   test::round_to_float(layer);
-  const auto place = [&](bool unit) {
+  double sum = 0;
+  const test::Matrix h = test::hessian_of(layer);
+  for (Index i = 0; i < 24; ++i) sum += h(i, i);
+  const auto check = [&](DeadInputs habit, Index place, double mean, double own) {
     Params params;
-    params.parity.unit_dead_diagonal = unit;
+    params.parity.dead_inputs = habit;
     const auto factor = gptq::damped_factor(test::calibrate<Cpu>(layer), params);
     const auto order = factor.layout.order();
-    return std::find(order.begin(), order.end(), Index{5}) - order.begin();
+    const auto at = std::find(order.begin(), order.end(), Index{5}) - order.begin();
+    CHECK(at == place);
+    CHECK(factor.damping.lambda == Approx(0.01 * mean));
+    CHECK(factor.layout.pivots()[std::size_t(at)] == Approx(own + 0.01 * mean));
   };
-  CHECK(place(false) == 23);
-  CHECK(place(true) == 0);
+  check(DeadInputs::mean_last, 23, sum / 23, sum / 23);
+  check(DeadInputs::unit, 0, (sum + 1) / 24, 1);
+  check(DeadInputs::unit_last, 23, (sum + 1) / 24, 1);
 }
 
 TEST_CASE("parity: how tokens are counted changes losses by a factor, and no code", "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 96, .tokens = 240});
   Params params{.group_size = 32, .order = Order::act};
   const auto by_tokens = quantize<Int4, Reference>(layer, params);
+  params.parity.samples = SampleCount::twice_tokens;
+  const auto twice = quantize<Int4, Reference>(layer, params);
+  CHECK(test::code_differences(twice, by_tokens) == 0);
+  CHECK(twice.report().loss == Approx(by_tokens.report().loss * 2));
+  CHECK(twice.report().paper_error == Approx(by_tokens.report().paper_error));
   for (const Index sequences : {1, 4}) {
     gptq::Hessian<Reference> hessian(96);
     const Index length = 240 / sequences;
     for (Index s = 0; s < sequences; ++s) hessian.add(layer.x().middle_rows(s * length, length));
-    params.parity.count_sequences = true;
+    params.parity.samples = SampleCount::twice_sequences;
     const auto q = gptq::Quantizer<Int4, Reference>(params).quantize(layer.w(), hessian);
     CHECK(test::code_differences(q, by_tokens) == 0);
     CHECK(q.report().loss ==
@@ -172,6 +186,46 @@ TEMPLATE_TEST_CASE("parity: msModelSlim's int8 per channel and per group, by pla
       for (Index c = 0; c < 64; ++c)
         CHECK(static_cast<double>(q(r, c)) == Approx(rounded(r, c)).margin(1e-7));
   }
+}
+
+TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand, by plain loops",
+                   "[parity]", Int4, Asymmetric<4>) {
+  Layer layer = random_layer({.out = 12, .in = 64, .tokens = 200});
+  for (const Index dead : {3, 40})
+    for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, dead) = 0;
+  test::round_to_float(layer);
+  Params params = Params::llm_compressor();
+  params.group_size = 16;
+  params.block_size = 24;
+  const auto q = quantize<TestType, Reference>(layer, params);
+
+  // Sorted by the diagonal, then dead inputs get 1, then the damping is taken.
+  test::Matrix h = test::hessian_of(layer);
+  for (double& x : h.data) x *= 2.0 * 200;  // one sequence
+  std::vector<Index> order(64);
+  std::iota(order.begin(), order.end(), Index{0});
+  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return h(a, a) > h(b, b); });
+  for (const Index dead : {3, 40}) h(dead, dead) = 1;
+  double mean = 0;
+  for (Index i = 0; i < 64; ++i) mean += h(i, i) / 64;
+  for (Index i = 0; i < 64; ++i) h(i, i) += 0.01 * mean;
+  test::Matrix weight = layer.weight;
+  for (Index r = 0; r < 12; ++r) weight(r, 3) = weight(r, 40) = 0;
+
+  // Grids of the weight before anything moves, signed codes from -8 to 7.
+  const auto rounded = test::paper_gptq(weight, h, order, [&](Index r, Index c, double x) {
+    double low = 0, high = 0;
+    for (Index j = c / 16 * 16; j < c / 16 * 16 + 16; ++j)
+      low = std::min(low, weight(r, j)), high = std::max(high, weight(r, j));
+    const auto stored = gptq::to_bfloat16(
+        static_cast<float>(TestType::symmetric ? std::max(-low, high) / 7.5 : (high - low) / 15));
+    const auto scale = static_cast<double>(gptq::to_float(stored));
+    const double zero = TestType::symmetric ? 0 : std::nearbyint(-8 - low / scale);
+    return scale * (std::clamp(std::nearbyint(x / scale + zero), -8.0, 7.0) - zero);
+  });
+  for (Index r = 0; r < 12; ++r)
+    for (Index c = 0; c < 64; ++c)
+      CHECK(static_cast<double>(q(r, c)) == Approx(rounded(r, c)).margin(1e-7));
 }
 
 TEST_CASE("parity: weights of dead inputs count for the range of their row, or do not",

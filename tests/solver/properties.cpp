@@ -94,12 +94,16 @@ Params any_params(Dice& dice, Index in_features) {
 /// Calls f with one of the schemes.
 template <class F>
 void with_scheme(Dice& dice, const F& f) {
-  switch (dice.pick(0, 5)) {
+  switch (dice.pick(0, 9)) {
     case 0: return f(Affine<2>{});
     case 1: return f(Affine<3>{});
     case 2: return f(Int4{});
-    case 3: return f(Affine<8>{});
-    case 4: return f(Asymmetric<4>{});
+    case 3: return f(Affine<5>{});
+    case 4: return f(Asymmetric<6>{});
+    case 5: return f(Affine<7>{});
+    case 6: return f(Affine<8>{});
+    case 7: return f(Asymmetric<4>{});
+    case 8: return f(gptq::scheme::Float8{});
     default: return f(NF4{});
   }
 }
@@ -154,7 +158,8 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
                   2);
 
     // Threads only share the work.
-    const auto again = quantize<S, Cpu>(layer, params, Cpu(gptq::exec::Threads(3)));
+    const auto again =
+        quantize<S, Cpu>(layer, params, Cpu(gptq::exec::Threads(dice.among({2, 3, 8}))));
     CHECK(test::code_differences(q, again) == 0);
     CHECK(q.report().damped_loss == again.report().damped_loss);
   });
@@ -246,6 +251,38 @@ TEST_CASE("activations whose squares leave the range of the numbers are refused"
     exact.add(MatrixView<const float>(x.data(), 60, 32));
     const auto q = gptq::Quantizer<Int4, Double>({.group_size = 16}).quantize(layer.w(), exact);
     CHECK(test::code_differences(plain, q) <= 1);
+  }
+}
+
+TEST_CASE("single precision keeps up whatever is wrong with the inputs", "[solver][property]") {
+  constexpr Index n = 120;
+  struct Case {
+    const char* name;
+    Index tokens;
+    double outlier;
+    bool dead, duplicate;
+  };
+  for (const auto& c :
+       {Case{"outliers", 400, 1e4, false, false},
+        Case{"fewer tokens than inputs", 40, 15, false, false},
+        Case{"one token", 1, 1, false, false}, Case{"dead", 400, 15, true, false},
+        Case{"duplicates", 400, 15, false, true}, Case{"everything", 60, 1e4, true, true}}) {
+    INFO(c.name);
+    Layer layer =
+        test::random_layer({.out = 24, .in = n, .tokens = c.tokens, .outlier = c.outlier});
+    for (Index t = 0; t < c.tokens; ++t) {
+      if (c.dead) layer.activations(t, 11) = layer.activations(t, 90) = 0;
+      if (c.duplicate) layer.activations(t, 33) = layer.activations(t, 34);
+    }
+    test::round_to_float(layer);
+    for (const Solver solver : {Solver::left_looking, Solver::lazy_batch}) {
+      Params params{.group_size = 40};
+      params.solver = solver;
+      const auto fast = quantize<Int4, Cpu>(layer, params);
+      const auto exact = quantize<Int4, Reference>(layer, params);
+      CHECK(fast.report().damping.retries == 0);
+      CHECK(fast.report().damped_loss <= 1.02 * exact.report().damped_loss);
+    }
   }
 }
 

@@ -51,12 +51,19 @@ TEST_CASE("what cannot be quantized is refused with the reason", "[quantizer]") 
 TEST_CASE("a Hessian serves any number of weights and settings and is not changed", "[quantizer]") {
   const auto layer = random_layer({.out = 16, .in = 64, .tokens = 100});
   const auto hessian = test::calibrate<Cpu>(layer);
+  const auto sum = [&] {
+    std::vector<float> numbers(64 * 64);
+    hessian.backend().download(hessian.sum(), gptq::MatrixView<float>(numbers.data(), 64, 64));
+    return numbers;
+  };
+  const auto before = sum();
   const auto first = Quantizer<Int4, Cpu>({.group_size = 32}).quantize(layer.w(), hessian);
   const auto other =
       Quantizer<gptq::scheme::Int2, Cpu>({.group_size = 16, .order = gptq::Order::natural})
           .quantize(layer.w(), hessian);
   const auto again = Quantizer<Int4, Cpu>({.group_size = 32}).quantize(layer.w(), hessian);
   CHECK(test::code_differences(first, again) == 0);
+  CHECK(sum() == before);
   CHECK(other.report().relative_error > first.report().relative_error);
 }
 

@@ -85,10 +85,10 @@ TEST_CASE("the loss that columns report adds up to the loss of the layer", "[sol
     double sum = 0;
     for (const double loss : q.column_loss()) sum += loss;
     const Matrix d = test::error_of_weight(layer, q);
-    CHECK(sum == Approx(test::quadratic_form(d, damped_hessian(layer, params))).epsilon(1e-9));
+    CHECK(sum == Approx(test::quadratic_form(d, damped_hessian(layer, params))).epsilon(1e-10));
     CHECK(q.report().damped_loss == Approx(sum));
     CHECK(q.report().loss ==
-          Approx(test::quadratic_form(d, test::hessian_of(layer))).epsilon(1e-9));
+          Approx(test::quadratic_form(d, test::hessian_of(layer))).epsilon(1e-10));
   }
 }
 
@@ -151,7 +151,7 @@ TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest
           check(gptq::scheme::Asymmetric<3>{}, params, Cpu{});
           check(gptq::scheme::NF4{}, params, Cpu{});
           Params paper = params;
-          paper.parity = {.unit_dead_diagonal = true,
+          paper.parity = {.dead_inputs = gptq::DeadInputs::unit,
                           .stale_group_scales = solver == gptq::Solver::lazy_batch,
                           .one_sided_range = true,
                           .round_with_zero = true,
@@ -249,49 +249,5 @@ TEST_CASE("shapes at the edges work: one row, one column, tails, one group per r
     CHECK(std::isfinite(cpu.report().loss));
     CHECK(cpu.report().loss <= cpu.report().damped_loss);
     CHECK(test::code_differences(cpu, quantize<Int4, Reference>(layer, params)) <= out * in / 50);
-  }
-}
-
-TEST_CASE("random layers of all kinds keep the invariants", "[solver][property]") {
-  std::mt19937 random(17);
-  for (int round = 0; round < 60; ++round) {
-    const auto pick = [&](Index low, Index high) {
-      return low + static_cast<Index>(random() % static_cast<unsigned>(high - low + 1));
-    };
-    LayerOptions o{.out = pick(1, 40),
-                   .in = pick(1, 150),
-                   .tokens = pick(1, 300),
-                   .seed = static_cast<std::uint32_t>(round),
-                   .correlation = 0.1 * static_cast<double>(pick(0, 9)),
-                   .outlier = std::pow(10.0, pick(0, 4))};
-    Layer layer = random_layer(o);
-    const double scale = std::pow(10.0, pick(-6, 6));
-    for (double& w : layer.weight.data) w *= round % 4 == 0 ? scale : 1;
-    if (round % 5 == 0)
-      for (Index r = 0; r < o.out; ++r)
-        for (Index c = 0; c < o.in; ++c) layer.weight(r, c) = layer.weight(0, 0);  // all equal
-    if (round % 7 == 0 && o.in > 3)
-      for (Index t = 0; t < o.tokens; ++t)
-        layer.activations(t, 2) = layer.activations(t, 0);  // duplicates
-    test::round_to_float(layer);
-    const Index sizes[] = {-1, 1, 16, 32, 100};
-    const Params params{.group_size = sizes[round % 5],
-                        .allow_tail_group = true,
-                        .order = round % 2 ? Order::act : Order::natural,
-                        .groups = round % 6 == 0 ? Groups::dynamic : Groups::fixed,
-                        .scale_type = ScaleType::fp32};
-    INFO("round " << round << ": " << o.out << " x " << o.in << ", " << o.tokens
-                  << " tokens, group " << params.group_size);
-    const auto check = [&](const auto& q) {
-      const Matrix h = test::hessian_of(layer), d = test::error_of_weight(layer, q);
-      const double loss = test::quadratic_form(d, h),
-                   energy = test::quadratic_form(layer.weight, h);
-      CHECK(std::isfinite(q.report().loss));
-      CHECK(q.report().loss == Approx(loss).epsilon(1e-2).margin(1e-5 * energy));
-      for (Index r = 0; r < q.rows(); ++r)
-        for (Index c = 0; c < q.cols(); ++c) REQUIRE(q.codes()(r, c) <= 15);
-    };
-    check(quantize<Int4, Cpu>(layer, params));
-    check(quantize<Asymmetric<4>, Cpu>(layer, params));
   }
 }

@@ -44,20 +44,24 @@ struct DiagonalPlan {
   double dead_diagonal = 1;  ///< what a dead input gets in place of zero
 
   DiagonalPlan(std::vector<double> sums, double tokens, double sequences, const Parity& parity)
-      : scale(parity.count_sequences ? 2 / sequences : 1 / tokens),
+      : scale(parity.samples == SampleCount::twice_sequences ? 2 / sequences
+              : parity.samples == SampleCount::twice_tokens  ? 2 / tokens
+                                                             : 1 / tokens),
         diagonal(std::move(sums)),
         dead(diagonal.size(), false) {
     for (std::size_t i = 0; i < diagonal.size(); ++i) {
       dead[i] = !(diagonal[i] > 0);
       dead_count += dead[i];
       diagonal[i] *= scale;
-      if (dead[i] && parity.unit_dead_diagonal) diagonal[i] = 1;
+      if (dead[i] && parity.dead_inputs == DeadInputs::unit) diagonal[i] = 1;
     }
-    const double total = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
-    const auto live = static_cast<double>(static_cast<Index>(diagonal.size()) -
-                                          (parity.unit_dead_diagonal ? 0 : dead_count));
-    mean = live > 0 ? total / live : 1;
-    dead_diagonal = parity.unit_dead_diagonal ? 1 : mean;
+    const bool unit = parity.dead_inputs != DeadInputs::mean_last;
+    double total = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
+    if (parity.dead_inputs == DeadInputs::unit_last) total += static_cast<double>(dead_count);
+    const auto counted =
+        static_cast<double>(static_cast<Index>(diagonal.size()) - (unit ? 0 : dead_count));
+    mean = counted > 0 ? total / counted : 1;
+    dead_diagonal = unit ? 1 : mean;
   }
 
   /// λ of each input.
@@ -132,8 +136,7 @@ struct Unfactored {
       : plan(std::move(sums), hessian.tokens(), hessian.sequences(), params.parity),
         factor{.backend = hessian.backend(), .tokens = hessian.tokens()} {
     const Index n = hessian.in_features();
-    factor.paper_error_per_loss =
-        params.parity.count_sequences ? 0.5 : hessian.tokens() / hessian.sequences();
+    factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
     factor.layout =
         ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
                      needs_group_index(params) ? Grouping::positions : Grouping::columns);

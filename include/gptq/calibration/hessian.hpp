@@ -31,7 +31,7 @@ class Hessian {
   /// From a sum that somebody else has made.
   /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; the upper triangle is read
   /// \param tokens     behind the sum, > 0
-  /// \param sequences  behind the sum, for Parity::count_sequences
+  /// \param sequences  behind the sum, for SampleCount::twice_sequences
   /// \throws InvalidArgument  not square, or a count or a diagonal element is negative
   /// \throws NumericalError   an element is not finite
   template <class T>

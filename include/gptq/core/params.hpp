@@ -90,15 +90,28 @@ struct Sparsity {
   constexpr bool dense() const { return zeros == 0 || of == 0; }
 };
 
+/// What the sum of squares XᵀX is multiplied by to make H. Losses change with it, and codes only
+/// where dead inputs have the diagonal 1.
+enum class SampleCount {
+  tokens,           ///< 1/tokens: H is the mean of xxᵀ
+  twice_tokens,     ///< 2/tokens (GPTQModel, msModelSlim)
+  twice_sequences,  ///< 2/N, N the number of calls of Hessian::add (GPTQ, GPTQ-for-LLaMa,
+                    ///< AutoGPTQ, llm-compressor)
+};
+
+/// What stands on the diagonal of H for an input that was always zero, and where it is solved.
+enum class DeadInputs {
+  mean_last,  ///< the mean of the others, which the damping is a fraction of; last by its zero
+  unit,       ///< 1 before the order and the mean are taken (GPTQ, GPTQ-for-LLaMa, AutoGPTQ,
+              ///< GPTQModel)
+  unit_last,  ///< last by its zero, then 1 before the mean is taken (llm-compressor)
+};
+
 /// Habits of other implementations, for results that can be compared code by code. Each is off
 /// unless somebody needs it; what a habit costs is said where it is switched on.
 struct Parity {
-  /// H is 2/N·XᵀX, N the number of calls of Hessian::add (sequences), not 1/tokens·XᵀX: changes
-  /// losses, and codes only together with unit_dead_diagonal (GPTQ, GPTQ-for-LLaMa, AutoGPTQ).
-  bool count_sequences = false;
-  /// A dead input has the diagonal 1 before the order and the mean for the damping are taken, not
-  /// the mean of the others and the last place (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel).
-  bool unit_dead_diagonal = false;
+  SampleCount samples = SampleCount::tokens;
+  DeadInputs dead_inputs = DeadInputs::mean_last;
   /// Dynamic groups take their grid from a weight that lacks the corrections of the block it stands
   /// in, so results depend on block_size (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, msModelSlim).
   bool stale_group_scales = false;
@@ -133,8 +146,8 @@ struct Params {
   bool estimate_condition = false;
   OnFailure on_failure = OnFailure::damp;
   Range range = Range::weighted;
-  /// Let the range search use negative scales on symmetric grids: the extra level of the grid is
-  /// then on the positive side. Types without a sign never have them.
+  /// Let Range::weighted use negative scales on symmetric grids: the extra level of the grid is
+  /// then on the positive side. Types without a sign never have them, other ranges neither.
   bool signed_scales = true;
   ScaleType scale_type = ScaleType::fp16;
   Solver solver = Solver::left_looking;
@@ -151,8 +164,8 @@ struct Params {
   static Params paper() {
     Params p = descendant();
     p.allow_tail_group = true;
-    p.parity.count_sequences = true;
-    p.parity.unit_dead_diagonal = true;
+    p.parity.samples = SampleCount::twice_sequences;
+    p.parity.dead_inputs = DeadInputs::unit;
     p.parity.one_sided_range = true;
     p.parity.dead_weights_in_range = true;
     return p;
@@ -162,8 +175,25 @@ struct Params {
   /// `per_group` set group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
   static Params msmodelslim() {
     Params p = descendant();
+    p.parity.samples = SampleCount::twice_tokens;
     p.parity.round_with_zero = true;
     p.parity.narrow_range = true;
+    return p;
+  }
+
+  /// Those of llm-compressor's GPTQModifier with its observer `memoryless_minmax` and the
+  /// activation order `static`, for a model in bfloat16, in which it stores scales too; for one in
+  /// float16 set scale_type. Its schemes are Affine<4> and Affine<8>, symmetric or asymmetric.
+  static Params llm_compressor() {
+    Params p = descendant();
+    p.group_size = 128;
+    p.order = Order::act;
+    p.groups = Groups::fixed;
+    p.scale_type = ScaleType::bf16;
+    p.parity = {};
+    p.parity.samples = SampleCount::twice_sequences;
+    p.parity.dead_inputs = DeadInputs::unit_last;
+    p.parity.round_with_zero = true;
     return p;
   }
 

@@ -5,6 +5,7 @@
 
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/params.hpp>
+#include <gptq/solver/batch_solver.hpp>
 
 #include <algorithm>  // std::max
 #include <string>
@@ -52,6 +53,25 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   plan.workspace = backend.product_bytes() * threads;
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
                 cols * Index(sizeof(std::int32_t) + sizeof(double));
+  return plan;
+}
+
+/// The plan for `count` weights [rows, cols] with Hessians of their own (experts) in one call of
+/// Quantizer::quantize: as many factors and panels as are worked on at once, and all results.
+template <Backend B>
+MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params,
+                       const B& backend) {
+  MemoryPlan plan = memory_plan(rows, cols, params, backend);
+  Index at_once = backend.concurrency();
+  if constexpr (solver::BatchBackend<B>)
+    if (solver::batchable(params)) at_once = backend.batches().batch_size(rows, cols);
+  at_once = (std::min)(at_once, count);
+  plan.factor *= at_once;
+  plan.factorizing = plan.factorizing * at_once + plan.result * (count - at_once);
+  plan.panels = solver::BatchBackend<B>
+                    ? plan.panels * at_once
+                    : (std::min)(plan.panels * count, Index{backend.concurrency()});
+  plan.result *= count;
   return plan;
 }
 

@@ -4,6 +4,7 @@
 // What a weight, its Hessian or its factor, and the parameters must have in common.
 
 #include <gptq/calibration/damping.hpp>
+#include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/memory_plan.hpp>
 
 #include <span>
