@@ -75,6 +75,34 @@ TEST_CASE("strides and 16-bit activations give the same Hessian as the same numb
   CHECK(relative_difference(read(from_fp16), expected) < 1e-3);
 }
 
+TEST_CASE("sums over many tokens are those of double precision", "[hessian]") {
+  for (const Index tokens : {1, 700, 50000}) {
+    const auto layer = random_layer({.out = 1, .in = 48, .tokens = tokens});
+    std::vector<gptq::bfloat16> bf16;
+    std::vector<float> rounded;
+    for (const float x : layer.activations_f) {
+      bf16.push_back(gptq::to_bfloat16(x));
+      rounded.push_back(gptq::to_float(bf16.back()));
+    }
+    const auto difference = [&](const auto& numbers, gptq::Precision precision) {
+      using T = typename std::remove_cvref_t<decltype(numbers)>::value_type;
+      const gptq::MatrixView<const T> x(numbers.data(), tokens, 48);
+      gptq::Hessian<Cpu> fast(48, Cpu(gptq::exec::Threads(2), precision));
+      gptq::Hessian<gptq::backend::Reference> exact(48);
+      fast.add(x);
+      exact.add(x);
+      return relative_difference(read(fast), read(exact));
+    };
+    for (const auto precision : {gptq::Precision::single, gptq::Precision::split}) {
+      INFO(tokens << " tokens, precision " << static_cast<int>(precision));
+      CHECK(difference(bf16, precision) < 1e-6);
+      CHECK(difference(rounded, precision) < 1e-6);
+      CHECK(difference(layer.activations_f, precision) <
+            (precision == gptq::Precision::single ? 1e-6 : 1e-5));
+    }
+  }
+}
+
 TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "[hessian]") {
   const auto layer = random_layer({.out = 1, .in = 48, .tokens = 60});
   std::vector<float> mask(60, 1.0f);

@@ -121,7 +121,7 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
                          << ", solver " << static_cast<int>(params.solver));
   with_scheme(dice, [&](auto scheme) {
     using S = decltype(scheme);
-    const auto q = quantize<S, Cpu>(layer, params);
+    const auto q = quantize<S, Cpu>(layer, params, Cpu(gptq::exec::Threads(1)));
     for (Index r = 0; r < q.rows(); ++r) {
       for (Index g = 0; g < q.groups(); ++g) {
         REQUIRE(std::isfinite(q.scales()(r, g)));

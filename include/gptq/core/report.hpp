@@ -60,7 +60,7 @@ struct Report {
   /// weights under them are rounded more coarsely than their bits allow.
   Index subnormal_scales = 0;
   Timings seconds;
-  /// Memory the call needed beyond its inputs.
+  /// Bytes that the call takes beyond its inputs, by its memory_plan.
   Index peak_bytes = 0;
 
   /// Output signal to quantization noise, in decibels.
