@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
 #include <map>
 #include <numeric>  // std::iota
 #include <random>
@@ -64,10 +65,11 @@ double sgemm_rate(int threads, Index n) {
     });
   });
 #ifdef GPTQ_OPENBLAS
+  const auto side = static_cast<blasint>(n);
   openblas_set_num_threads(threads);
   measure([&] {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1, a.data(), n, b.data(), n, 0,
-                c.data(), n);
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, side, side, side, 1, a.data(), side,
+                b.data(), side, 0, c.data(), side);
   });
 #endif
   return best;
@@ -80,11 +82,29 @@ double sgemm_rate(int threads) {
   return known[threads] = (std::max)(sgemm_rate(threads, 2048), sgemm_rate(threads, 4096));
 }
 
-void report(benchmark::State& state, int threads, double flop) {
+/// Times work() and reports the best time, as the product that it is compared with has its best.
+/// \param before  untimed, before each
+template <class Work, class Before>
+void measure(benchmark::State& state, int threads, double flop, const Work& work,
+             const Before& before) {
+  double best = std::numeric_limits<double>::infinity();
+  for (auto _ : state) {
+    before();
+    gptq::Stopwatch watch;
+    work();
+    const double seconds = watch.lap();
+    state.SetIterationTime(seconds);
+    best = std::min(best, seconds);
+  }
   using benchmark::Counter;
-  const double work = flop * static_cast<double>(state.iterations());
-  state.counters["FLOP/s"] = Counter(work, Counter::kIsRate, Counter::kIs1000);
-  state.counters["%SGEMM"] = Counter(100 * work / sgemm_rate(threads), Counter::kIsRate);
+  state.counters["best_ms"] = 1000 * best;
+  state.counters["FLOP/s"] = Counter(flop / best, Counter::kDefaults, Counter::kIs1000);
+  state.counters["%SGEMM"] = 100 * flop / best / sgemm_rate(threads);
+}
+
+template <class Work>
+void measure(benchmark::State& state, int threads, double flop, const Work& work) {
+  measure(state, threads, flop, work, [] {});
 }
 
 /// A Hessian with the look of a real one.
@@ -108,9 +128,9 @@ void add_hessian(benchmark::State& state, gptq::Precision precision) {
   const Index n = state.range(1), tokens = 4096;
   const Matrix x = random_matrix(tokens, n, 4);
   Hessian<Cpu> hessian(n, Cpu(gptq::exec::Threads(threads), precision));
-  for (auto _ : state) hessian.add(x.view());
   const auto size = static_cast<double>(n);
-  report(state, threads, static_cast<double>(tokens) * size * size);
+  measure(state, threads, static_cast<double>(tokens) * size * size,
+          [&] { hessian.add(x.view()); });
 }
 
 /// The Cholesky factorization alone; `factorize` is what a quantizer does before it solves.
@@ -122,14 +142,12 @@ void cholesky(benchmark::State& state) {
   std::vector<Index> order(static_cast<std::size_t>(n));
   std::iota(order.begin(), order.end(), Index{0});
   const std::vector<double> added(order.size(), hessian.tokens());
-  for (auto _ : state) {
-    state.PauseTiming();
-    auto h = backend.arrange(hessian.sum(), order, 1, added);
-    state.ResumeTiming();
-    benchmark::DoNotOptimize(backend.factorize(h));
-  }
   const auto size = static_cast<double>(n);
-  report(state, threads, size * size * size / 3);
+  Matrix h;
+  measure(
+      state, threads, size * size * size / 3,
+      [&] { benchmark::DoNotOptimize(backend.factorize(h)); },
+      [&] { h = backend.arrange(hessian.sum(), order, 1, added); });
 }
 
 void factorize(benchmark::State& state) {
@@ -137,9 +155,9 @@ void factorize(benchmark::State& state) {
   const Index n = state.range(1);
   const auto hessian = hessian_of(n, Cpu(gptq::exec::Threads(threads)));
   const Quantizer<Int4, Cpu> quantizer(solve_only());
-  for (auto _ : state) benchmark::DoNotOptimize(quantizer.factorize(hessian));
   const auto size = static_cast<double>(n);
-  report(state, threads, size * size * size / 3);
+  measure(state, threads, size * size * size / 3,
+          [&] { benchmark::DoNotOptimize(quantizer.factorize(hessian)); });
 }
 
 /// \param factorize  whether that is timed too
@@ -152,16 +170,11 @@ void solve(benchmark::State& state, gptq::Range range, bool factorize) {
   params.range = range;
   const Quantizer<Int4, Cpu> quantizer(params);
   const auto factor = quantizer.factorize(hessian);
-  double fit = 0;
-  for (auto _ : state) {
-    const auto quantized = factorize ? quantizer.quantize(weight.view(), hessian)
-                                     : quantizer.quantize(weight.view(), factor);
-    fit += quantized.report().seconds.fit;
-  }
   const auto rows = static_cast<double>(m), size = static_cast<double>(n);
-  report(state, threads, rows * size * size + (factorize ? size * size * size / 3 : 0.0));
-  state.counters["fit_s"] =
-      benchmark::Counter(fit / threads / static_cast<double>(state.iterations()));
+  measure(state, threads, rows * size * size + (factorize ? size * size * size / 3 : 0.0), [&] {
+    benchmark::DoNotOptimize(factorize ? quantizer.quantize(weight.view(), hessian)
+                                       : quantizer.quantize(weight.view(), factor));
+  });
 }
 
 /// Everything that a layer takes from activations to codes and report: 4096 tokens, the Hessian,
@@ -172,14 +185,14 @@ void whole_layer(benchmark::State& state) {
   const Cpu backend{gptq::exec::Threads(threads)};
   const Matrix x = random_matrix(tokens, n, 4), weight = random_matrix(m, n, 5);
   const Quantizer<Int4, Cpu> quantizer;
-  for (auto _ : state) {
-    Hessian<Cpu> hessian(n, backend);
-    hessian.add(x.view());
-    benchmark::DoNotOptimize(quantizer.quantize(weight.view(), hessian));
-  }
   const auto rows = static_cast<double>(m), size = static_cast<double>(n);
-  report(state, threads,
-         static_cast<double>(tokens) * size * size + size * size * size / 3 + rows * size * size);
+  measure(state, threads,
+          static_cast<double>(tokens) * size * size + size * size * size / 3 + rows * size * size,
+          [&] {
+            Hessian<Cpu> hessian(n, backend);
+            hessian.add(x.view());
+            benchmark::DoNotOptimize(quantizer.quantize(weight.view(), hessian));
+          });
 }
 
 /// The search for scales alone, one group after the other. 54 grids are tried per group at about 8
@@ -189,10 +202,10 @@ void range_search(benchmark::State& state) {
   const Index m = state.range(1), n = state.range(2);
   const Cpu backend{gptq::exec::Threads(threads)};
   const Matrix weight = random_matrix(m, n, 5);
-  for (auto _ : state)
+  measure(state, threads, 54.0 * 8 * static_cast<double>(m * n), [&] {
     benchmark::DoNotOptimize(
         gptq::baseline::round_to_nearest<Int4>(weight.view(), Params{}, backend));
-  report(state, threads, 54.0 * 8 * static_cast<double>(m * n));
+  });
 }
 
 /// 128 experts of one shape, eight Hessians taking turns.
@@ -208,11 +221,11 @@ void experts(benchmark::State& state) {
   for (Index i = 0; i < count; ++i)
     inputs.push_back(&hessians[static_cast<std::size_t>(i % distinct)]);
   const Quantizer<Int4, Cpu> quantizer(solve_only());
-  for (auto _ : state)
+  const double size = n;
+  measure(state, threads, count * (size * size * size / 3 + m * size * size), [&] {
     benchmark::DoNotOptimize(quantizer.quantize(std::span<const MatrixView<const float>>(weights),
                                                 std::span<const Hessian<Cpu>* const>(inputs)));
-  const double size = n;
-  report(state, threads, count * (size * size * size / 3 + m * size * size));
+  });
 }
 
 /// y = x·Wᵀ as the decoder computes it.
@@ -224,9 +237,8 @@ void decoder_product(benchmark::State& state, gptq::Precision precision) {
   Matrix y(tokens, out);
   namespace cpu = gptq::backend::cpu;
   const bool tiles = cpu::use_tiles<float>(precision == gptq::Precision::split);
-  for (auto _ : state)
-    cpu::multiply_transposed(executor, y.view(), x.view(), w.view(), false, tiles);
-  report(state, threads, 2.0 * static_cast<double>(tokens * out * in));
+  measure(state, threads, 2.0 * static_cast<double>(tokens * out * in),
+          [&] { cpu::multiply_transposed(executor, y.view(), x.view(), w.view(), false, tiles); });
 }
 
 void add_all() {
@@ -240,8 +252,8 @@ void add_all() {
         benchmark::RegisterBenchmark(name, function)
             ->Args(arguments)
             ->Unit(benchmark::kMillisecond)
-            ->UseRealTime()
-            ->MinTime(0.2);
+            ->UseManualTime()
+            ->MinTime(1);
         if (all == 1) break;
       }
   };

@@ -69,6 +69,7 @@ set(GPTQ_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batches.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/operations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/runtime.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/worker.hpp
 )

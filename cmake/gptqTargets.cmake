@@ -23,7 +23,7 @@ target_sources(gptq INTERFACE
 include(gptqToolkit)
 
 # CUDA where it is asked for, or where our own programs could use it and nvcc works.
-if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND PROJECT_IS_TOP_LEVEL)
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS} AND PROJECT_IS_TOP_LEVEL)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # 90: its PTX runs on what is newer
 endif()
 if(NOT GPTQ_CUDA STREQUAL "AUTO")

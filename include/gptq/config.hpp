@@ -22,6 +22,15 @@
 #define GPTQ_ON_DEVICE 0
 #endif
 
+// Before a loop of `count` steps that must not be one on a GPU: arrays that it walks stay in
+// registers there. Hosts decide for themselves.
+#if defined(__CUDACC__)
+#define GPTQ_PRAGMA(text) _Pragma(#text)
+#define GPTQ_UNROLL(count) GPTQ_PRAGMA(unroll count)
+#else
+#define GPTQ_UNROLL(count)
+#endif
+
 // Whether the compiler may use the matrix tiles of Intel processors (-march=sapphirerapids and
 // newer, or native there).
 #if defined(__AMX_TILE__) && defined(__AMX_BF16__) && defined(__AVX512BF16__) && \

@@ -71,6 +71,7 @@ class Cuda {
   template <class T>
   void download(const Matrix& from, MatrixView<T> to) const {
     const cuda::DeviceScope scope(device());
+    const cuda::Reading reading(runtime_, from);
     cuda::download(*runtime_, from, to);
   }
 
@@ -130,6 +131,7 @@ class Cuda {
 
   void add(Matrix& sum, const Matrix& other) const {
     const cuda::DeviceScope scope(device());
+    const cuda::Reading reading(runtime_, other);
     cuda::sum(stream(), sum.data(), other.data(), sum.size(), sum.data());
   }
 
@@ -235,7 +237,7 @@ class Cuda {
   }
 
  private:
-  static constexpr Index tokens_at_once = 8192;
+  static constexpr Index tokens_at_once = 4096;
 
   template <class T>
   std::vector<float> largest_of_rows(MatrixView<const T> matrix) const {
@@ -275,22 +277,37 @@ class Cuda {
     add_gram(sum, l, h);
   }
 
-  /// The upper triangle of sum += aᵀ·b, in strips that reach from the diagonal to the last column.
+  /// The upper triangle of sum += aᵀ·b: the matrix is halved until its diagonal blocks are small,
+  /// and the blocks of one size are one launch.
   template <class T>
   void add_gram(Matrix& sum, MatrixView<const T> a, MatrixView<const T> b) const {
-    const Index n = sum.rows(), strip = std::clamp<Index>((n / 8 + 127) / 128 * 128, 128, 2048);
-    for (Index i = 0; i < n; i += strip) {
-      const Index rows = (std::min)(strip, n - i);
-      cuda::add_product(*runtime_, cuda::part(sum, i, i, rows, n - i), a.middle_cols(i, rows),
-                        b.middle_cols(i, n - i));
-    }
+    const Index n = sum.rows();
+    Index leaves = 1;
+    while (n / leaves > 1024) leaves *= 2;
+    const Index leaf = leaves == 1 ? n : n / leaves / 128 * 128, main = leaf * leaves;
+    const auto add = [&](Index count, Index size, Index from_diagonal) {
+      const Index on = size + from_diagonal;  // the next one lies so much further down and across
+      cuda::add_products<T>(*runtime_, cuda::part(sum, 0, from_diagonal, size, size),
+                            a.middle_cols(0, size), b.middle_cols(from_diagonal, size), count,
+                            {on * (n + 1), on, on});
+    };
+    for (Index size = main / 2, count = 1; size >= leaf; size /= 2, count *= 2)
+      add(count, size, size);
+    add(leaves, leaf, 0);
+    if (main < n)
+      cuda::add_product(*runtime_, cuda::part(sum, 0, main, n, n - main), a.middle_cols(0, n),
+                        b.middle_cols(main, n - main));
   }
 
   template <class T>
   std::vector<double> diagonal_of(const cuda::DeviceMatrix<T>& m) const {
-    std::vector<T> values(static_cast<std::size_t>(m.rows()));
-    runtime_->copy_to_host(values.data(), sizeof(T), m.data(),
-                           sizeof(T) * std::size_t(m.cols() + 1), sizeof(T), values.size());
+    const auto n = static_cast<std::size_t>(m.rows());
+    cuda::DeviceMatrix<T> diagonal(runtime_, 1, m.rows());  // together first: one copy to the host
+    cuda::check(cudaMemcpy2DAsync(diagonal.data(), sizeof(T), m.data(),
+                                  sizeof(T) * std::size_t(m.cols() + 1), sizeof(T), n,
+                                  cudaMemcpyDeviceToDevice, stream()),
+                "cudaMemcpy2DAsync");
+    const std::vector<T> values = cuda::to_vector(*runtime_, diagonal);
     return {values.begin(), values.end()};
   }
 

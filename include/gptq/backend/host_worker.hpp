@@ -16,6 +16,7 @@
 #include <bit>      // std::bit_cast
 #include <cmath>    // std::isfinite
 #include <cstring>  // std::memcpy
+#include <numeric>  // std::accumulate
 #include <span>
 #include <vector>
 
@@ -160,7 +161,8 @@ class HostWorker {
       block.scales = panel.scales.data() + row;
       block.zeros = panel.zeros.data() + row;
       sums.rows = panel.rows - row;
-      kernel::solve_block<T, Form>(scheme, block, sums);
+      if (block.sparsity.dense()) kernel::solve_block<false, T, Form>(scheme, block, sums);
+      else kernel::solve_block<true, T, Form>(scheme, block, sums);
       for (Index j = 0; j < width; ++j) {
         copy_lane(values.row(width + j), panel.residual.row(first + j) + row);
         std::memcpy(panel.codes.row(first + j) + row, codes.row(j), Rows);
@@ -256,9 +258,17 @@ class HostWorker {
   double weighted_squares(const Matrix& a, Index rows, std::span<const double> weight) const {
     double total = 0;
     for (Index p = 0; p < a.rows(); ++p) {
-      double squares = 0;
-      for (Index r = 0; r < rows; ++r) squares += static_cast<double>(a(p, r)) * a(p, r);
-      total += weight[std::size_t(p)] * squares;
+      constexpr Index side_by_side = 8;  // sums that do not wait for each other
+      double squares[side_by_side] = {};
+      const Scalar* const x = a.row(p);
+      const auto add = [&](Index r, Index i) {
+        squares[i] += static_cast<double>(x[r]) * static_cast<double>(x[r]);
+      };
+      Index r = 0;
+      for (; r + side_by_side <= rows; r += side_by_side)
+        for (Index i = 0; i < side_by_side; ++i) add(r + i, i);
+      for (; r < rows; ++r) add(r, r % side_by_side);
+      total += weight[std::size_t(p)] * std::accumulate(squares, squares + side_by_side, 0.0);
     }
     return total;
   }

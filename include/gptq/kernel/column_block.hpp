@@ -13,6 +13,7 @@
 #include <gptq/scheme/grid.hpp>
 
 #include <cstdint>
+#include <type_traits>  // std::is_same_v
 
 namespace gptq::kernel {
 
@@ -158,24 +159,45 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
   const auto factor = [&](Index k, Index j) {
     return T(block.factor[k * block.factor_stride + j]);
   };
+  [[maybe_unused]] constexpr int steps =
+      Sparse ? 1 : Width;  // unrolled; patterns take too many registers for it
+  struct Inputs {
+    T weight;
+    scheme::Grid<T> grid;
+  };
+  const auto read = [&](Index column) {
+    const Index group = block.group[column] * block.grid_stride;
+    return Inputs{load(block.weight + column * block.stride, T{}),
+                  {load(block.scales + group, T{}), load(block.zeros + group, T{})}};
+  };
+  // A thread with a row asks for all that it needs before it waits for any of it; a lane of rows
+  // has no registers for that, and a cache beside it.
+  constexpr bool ahead = !Sparse && std::is_same_v<T, Scalar>;
+  [[maybe_unused]] Inputs inputs[ahead ? Width : 1];
+  if constexpr (ahead) {
+    GPTQ_UNROLL(Width)
+    for (int j = 0; j < Width; ++j) inputs[j] = read(first + j);
+  }
   T correction[Width];
+  GPTQ_UNROLL(steps)
   for (int j = 0; j < Width; ++j)
     correction[j] = load(block.residual + (first + j) * block.stride, T{});
+  GPTQ_UNROLL(4)
   for (Index k = 0; k < first; ++k) {
     const T carried = load(block.residual + k * block.stride, T{});
+    GPTQ_UNROLL(Width)
     for (int j = 0; j < Width; ++j) correction[j] += carried * factor(k, first + j);
   }
   [[maybe_unused]] T rank[Width];  // of what the columns of a pattern would cost as zeros
+  GPTQ_UNROLL(steps)
   for (int j = 0; j < Width; ++j) {
     const Index column = first + j;
     if constexpr (Sparse)
       if (j % static_cast<int>(block.sparsity.of) == 0)
         rank_costs<Form>(block, column, correction + j, rank + j);
-    const Index group = block.group[column] * block.grid_stride;
-    const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
+    const auto [weight, grid] = ahead ? inputs[ahead ? j : 0] : read(column);
     const Scalar pivot = block.factor[column * block.factor_stride + column];
 
-    const T weight = load(block.weight + column * block.stride, T{});
     const T target = Form::target(weight, correction[j], pivot);
     T wanted = target;
     if constexpr (Sparse)
@@ -183,6 +205,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const T code = scheme.encode(wanted, grid);
     const T rounded = scheme.decode(code, grid);
     const T carried = Form::carry(weight, target, rounded, pivot);
+    GPTQ_UNROLL(steps)
     for (int k = j + 1; k < Width; ++k) correction[k] += carried * factor(column, first + k);
 
     store(block.residual + column * block.stride, carried);
@@ -195,11 +218,12 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
 }
 
 /// All columns of a block for one lane of rows.
-template <class T, class Form, class S, class Scalar, class Sums>
+/// \tparam Sparse  whether the block is
+template <bool Sparse, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Sums& sums) {
   constexpr int width = Sparsity::largest;
   Index first = 0;
-  if (block.sparsity.dense()) {
+  if constexpr (!Sparse) {
     for (; first + width <= block.width; first += width)
       solve_columns<width, false, T, Form>(scheme, block, first, sums);
     for (; first < block.width; ++first)

@@ -65,6 +65,9 @@ class CudaOperations {
 
   const exec::Threads& executor() const { return threads_; }
 
+  /// Whether what a backend does comes after what these have done.
+  bool shares(const backend::Cuda& backend) const { return backend_.shares(backend); }
+
   Tensor tensor(Index rows, Index cols) const { return Tensor(runtime(), rows, cols); }
 
   /// Memory of the device that is not for tensors made by `keep`.

@@ -89,7 +89,13 @@ class Pipeline {
       : model_(model),
         options_(std::move(options)),
         operations_(std::move(operations)),
-        backend_(std::move(backend)) {}
+        backend_(std::move(backend)) {
+    if constexpr (requires { operations_.shares(backend_); })
+      gptq::detail::require(
+          operations_.shares(backend_),
+          "the decoder's operations and the backend are on different streams: make the "
+          "operations from a copy of the backend");
+  }
 
   /// Calibrates on whole windows of `length` tokens and quantizes all layers.
   /// \throws Cancelled  the callback asked to stop

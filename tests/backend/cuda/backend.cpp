@@ -289,6 +289,36 @@ TEST_CASE("several backends share a device, and a backend takes the caller's str
   CHECK_THROWS_AS(Cuda(99), gptq::InvalidArgument);
 }
 
+TEST_CASE("Hessians of backends of their own add up, of thousands of inputs and tokens too",
+          "[cuda]") {
+  if (no_device()) return;
+  // More inputs than a block of the Hessian has, and not a multiple of it; a bias, so that sums
+  // grow.
+  constexpr Index n = 1300, tokens = 9000, piece = 4500;
+  std::vector<gptq::bfloat16> x(static_cast<std::size_t>(n * tokens));
+  std::minstd_rand random(5);
+  std::normal_distribution<float> normal(0.5f, 1.0f);
+  for (auto& v : x) v = gptq::to_bfloat16(normal(random));
+  gptq::Hessian<Cpu> expected(n);
+  gptq::Hessian<Cuda> a(n), b(n);
+  expected.add(gptq::MatrixView<const gptq::bfloat16>(x.data(), tokens, n));
+  a.add(gptq::MatrixView<const gptq::bfloat16>(x.data(), piece, n));
+  b.add(gptq::MatrixView<const gptq::bfloat16>(x.data() + piece * n, tokens - piece, n));
+  a.merge(b);
+  b = gptq::Hessian<Cuda>(4);
+  std::vector<double> of_gpu(static_cast<std::size_t>(n * n)), of_cpu(of_gpu.size());
+  a.backend().download(a.sum(), gptq::MatrixView<double>(of_gpu.data(), n, n));
+  expected.backend().download(expected.sum(), gptq::MatrixView<double>(of_cpu.data(), n, n));
+  double difference = 0, size = 0;
+  for (Index i = 0; i < n; ++i)
+    for (Index j = i; j < n; ++j) {
+      const auto at = static_cast<std::size_t>(i * n + j);
+      difference += std::pow(of_gpu[at] - of_cpu[at], 2);
+      size += std::pow(of_cpu[at], 2);
+    }
+  CHECK(std::sqrt(difference / size) < 1e-5);
+}
+
 TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
   if (no_device()) return;
   const auto check = [](auto scheme) {

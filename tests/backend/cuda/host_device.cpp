@@ -200,6 +200,10 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  ++test::host_device().waits;
+  return cudaSuccess;
+}
 cudaError_t cudaMemPoolCreate(cudaMemPool_t* pool, const cudaMemPoolProps*) {
   *pool = reinterpret_cast<cudaMemPool_t>(1);
   return cudaSuccess;
@@ -263,12 +267,13 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           const void* beta, void* c, cudaDataType type_c, int ldc,
                                           long long stride_c, int count,
                                           cublasComputeType_t compute, cublasGemmAlgo_t algorithm) {
-  if (type_a != CUDA_R_32F || type_b != CUDA_R_32F) return CUBLAS_STATUS_INVALID_VALUE;
+  const auto bytes = [](cudaDataType type) { return type == CUDA_R_32F ? 4 : 2; };
   for (int i = 0; i < count; ++i) {
-    const auto status = cublasGemmEx(
-        handle, op_a, op_b, m, n, k, alpha, static_cast<const float*>(a) + i * stride_a, type_a,
-        lda, static_cast<const float*>(b) + i * stride_b, type_b, ldb, beta,
-        static_cast<float*>(c) + i * stride_c, type_c, ldc, compute, algorithm);
+    const auto status =
+        cublasGemmEx(handle, op_a, op_b, m, n, k, alpha,
+                     static_cast<const char*>(a) + i * stride_a * bytes(type_a), type_a, lda,
+                     static_cast<const char*>(b) + i * stride_b * bytes(type_b), type_b, ldb, beta,
+                     static_cast<float*>(c) + i * stride_c, type_c, ldc, compute, algorithm);
     if (status != CUBLAS_STATUS_SUCCESS) return status;
   }
   test::host_device().products -= count - 1;

@@ -15,6 +15,7 @@ struct HostDevice {
   std::size_t memory = std::size_t{8} << 30;  ///< bytes that can be had
   std::size_t used = 0, peak = 0;
   int products = 0;  ///< of matrices
+  int waits = 0;     ///< of one stream for another
 };
 
 HostDevice& host_device();

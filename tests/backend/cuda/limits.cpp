@@ -10,6 +10,28 @@
 
 using gptq::backend::Cuda;
 
+TEST_CASE("what another backend holds is read in the order of both streams", "[cuda]") {
+  const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
+  const Cuda backend;
+  const auto waits = [](const auto& work) {
+    const int before = test::host_device().waits;
+    work();
+    return test::host_device().waits - before;
+  };
+  auto sum = test::calibrate<Cuda>(layer, backend);
+  const auto same = test::calibrate<Cuda>(layer, backend), apart = test::calibrate<Cuda>(layer);
+  CHECK(waits([&] { sum.merge(same); }) == 0);
+  CHECK(waits([&] { sum.merge(apart); }) == 2);  // for what is written, and before it may be freed
+  std::vector<float> numbers(64 * 64);
+  const gptq::MatrixView<float> to(numbers.data(), 64, 64);
+  CHECK(waits([&] { backend.download(sum.sum(), to); }) == 0);
+  CHECK(waits([&] { backend.download(apart.sum(), to); }) == 2);
+  test::host_device().devices = 2;
+  const auto elsewhere = test::calibrate<Cuda>(layer, Cuda(1));
+  test::host_device().devices = 1;
+  CHECK_THROWS_WITH(sum.merge(elsewhere), ContainsSubstring("device 1 cannot be read on device 0"));
+}
+
 TEST_CASE("a machine without a device says so", "[cuda]") {
   test::host_device().devices = 0;
   CHECK(gptq::backend::cuda::device_count() == 0);

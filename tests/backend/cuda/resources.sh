@@ -21,19 +21,21 @@ for architecture in 80 90; do
     /bytes stack frame/ {
       stack = $0; sub(/ bytes stack frame.*/, "", stack); sub(/^[^0-9]*/, "", stack)
       if ($0 !~ / 0 bytes spill stores, 0 bytes spill loads/) { print kernel, "spills:", $0; bad++ }
-      if (stack + 0 > 256) { print kernel, "has a stack of", stack; bad++ }
+      # Tables and patterns have arrays that are walked; the dense solver of affine grids has none.
+      most_stack = kernel ~ /5SolveINS_6kernel[0-9]+[A-Za-z]+ELb0E.*6Affine/ ? 0 : 256
+      if (stack + 0 > most_stack) { print kernel, "has a stack of", stack; bad++ }
     }
     /Used [0-9]+ registers/ {
       match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5) + 0
       limit = 64
-      if (kernel ~ /5Solve/) { solve++; limit = 104 }
+      if (kernel ~ /5Solve/) { solve++; limit = 136 }
       if (kernel ~ /6Attend/) { attend++; limit = 80 }
       if (registers > limit) { print kernel, "uses", registers, "registers of", limit; bad++ }
       if (registers > most) most = registers
     }
     END {
       print "sm_" architecture ": " total " kernels, " solve " of them solve; at most " most " registers, no spills"
-      if (solve < 4 || attend < 3) { print "kernels are missing"; bad++ }
+      if (solve < 16 || attend < 3) { print "kernels are missing"; bad++ }
       exit bad > 0
     }' "$folder/report"
 done

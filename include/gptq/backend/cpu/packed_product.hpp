@@ -121,15 +121,16 @@ void pack(MatrixView<const Scalar> m, Scalar* to) {
   };
   if (m.col_stride() == 1) {
     // Pieces of eight also where a panel is narrower: what lies beside it is written over by the
-    // next row, or is between panels.
+    // next row, or is between panels. Eight rows at a time: each page of the result is written for
+    // a while before the next one.
     constexpr Index piece = (std::max)(Index{8}, Width);
     const Index c = (std::max)(Index{0}, cols - piece + Width) / Width * Width;
-    for (Index k = 0; k < depth; ++k) {
-      const Scalar* const from = &m(k, 0);
-      Scalar* out = to + k * Width;
-      for (Index at = 0; at < c; at += Width, out += panel_stride<Scalar>(depth, Width)) {
-        std::memcpy(out, from + at, sizeof(Scalar) * piece);
-      }
+    for (Index begin = 0; begin < depth; begin += 8) {
+      const Index end = (std::min)(depth, begin + 8);
+      Scalar* out = to;
+      for (Index at = 0; at < c; at += Width, out += panel_stride<Scalar>(depth, Width))
+        for (Index k = begin; k < end; ++k)
+          std::memcpy(out + k * Width, &m(k, at), sizeof(Scalar) * piece);
     }
     one_by_one(c, cols, 0);
   } else if (m.row_stride() == 1) {

@@ -114,10 +114,9 @@ class BatchWorker {
 
   void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
                  Index from, Index from_count) const {
-    add_products(*runtime_, part(out, to, 0, to_count, product_width()),
-                 part(factor, from, to, from_count, to_count),
-                 part(in, from, 0, from_count, product_width()), products(), product_width(),
-                 columns() * factor.cols());
+    add_products<float>(*runtime_, part(out, to, 0, to_count, product_width()),
+                        part(factor, from, to, from_count, to_count),
+                        part(in, from, 0, from_count, product_width()), products(), steps(factor));
   }
 
   Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
@@ -142,10 +141,9 @@ class BatchWorker {
     for (Index first = 0; first < n; first += strip) {
       const Index count = (std::min)(strip, n - first);
       auto y = Matrix::zeros(runtime_, count, width_);
-      add_products(*runtime_, part(y, 0, 0, count, product_width()),
-                   part(factor, 0, first, first + count, count),
-                   part(a, 0, 0, first + count, product_width()), products(), product_width(),
-                   n * factor.cols());
+      add_products<float>(*runtime_, part(y, 0, 0, count, product_width()),
+                          part(factor, 0, first, first + count, count),
+                          part(a, 0, 0, first + count, product_width()), products(), steps(factor));
       const auto squares = squares_of(y);
       for (std::size_t i = 0; i < totals.size(); ++i)
         totals[i] = std::accumulate(squares[i].begin(), squares[i].end(), totals[i]);
@@ -216,6 +214,10 @@ class BatchWorker {
   /// One product for all rows that share a factor.
   Index products() const { return shared_ ? 1 : static_cast<Index>(rows_.size()); }
   Index product_width() const { return shared_ ? width_ : width_of(0); }
+  /// From one weight to the next, in panels and in the factors below each other.
+  Steps steps(const Matrix& factor) const {
+    return {product_width(), columns() * factor.cols(), product_width()};
+  }
   Stack stack() const {
     if (shared_) return {};
     return {.rows = width_of(0), .columns = columns(), .factor = columns() * columns()};

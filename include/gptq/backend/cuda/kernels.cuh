@@ -70,7 +70,7 @@ struct WarpSums {
 };
 
 /// One thread per row; the diagonal block of the factor in shared memory where it fits.
-template <class Form, class S>
+template <class Form, bool Sparse, bool Share, class S>
 struct Solve {
   static constexpr int threads = solve_threads;
   S scheme;
@@ -78,29 +78,28 @@ struct Solve {
   Stack stack;
   Index width;
   SolveSums sums;
-  bool share;
   GPTQ_HD void operator()(const Block& b) const {
-    if (share) {
+    if constexpr (Share) {
       const float* const factor =
           block.factor + b.index * b.threads / stack.rows * stack.factor;  // one for all its rows
-      b.for_threads([&](int t) {
-        for (Index i = t; i < block.width * block.width; i += b.threads) {
-          const Index r = i / block.width, c = i - r * block.width;
-          if (c >= r) b.shared[i] = factor[r * block.factor_stride + c];
-        }
+      const int size = static_cast<int>(block.width);
+      b.for_threads([&](int t) {  // a row of the tile per warp, what is below the diagonal left out
+        for (int r = t / 32; r < size; r += threads / 32)
+          for (int c = r / 32 * 32 + t % 32; c < size; c += 32)
+            b.shared[r * size + c] = factor[r * block.factor_stride + c];
       });
     }
     b.for_threads([&](int t) {
       const Index row = b.index * b.threads + t;
       if (row >= width) return;  // a whole warp
       kernel::ColumnBlock<float> mine = at_row(block, stack, row);
-      if (share) {
+      if constexpr (Share) {
         mine.factor = b.shared;
         mine.factor_stride = block.width;
       }
       const bool real = sums.real ? sums.real[row] != 0 : row < sums.rows;
       WarpSums of_warp{sums.loss + row / warp * sums.stride, real};
-      kernel::solve_block<float, Form>(scheme, mine, of_warp);
+      kernel::solve_block<Sparse, float, Form>(scheme, mine, of_warp);
       sums.clipped[row] += of_warp.clipped;
     });
   }
@@ -145,12 +144,17 @@ void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search
 template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
            const Stack& stack, Index width, const SolveSums& sums) {
-  using Kernel = kernels::Solve<Form, S>;
   constexpr Index most = 64 << 10;  // bytes of shared memory that every device can give
   const Index tile = block.width * block.width * Index(sizeof(float));
+  const auto run = [&]<bool Sparse, bool Share>() {
+    using Kernel = kernels::Solve<Form, Sparse, Share, S>;
+    launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,
+                  Share ? tile : 0, Kernel{scheme, block, stack, width, sums});
+  };
   const bool share = tile <= most;
-  launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,
-                share ? tile : 0, Kernel{scheme, block, stack, width, sums, share});
+  if (!block.sparsity.dense())
+    share ? run.template operator()<true, true>() : run.template operator()<true, false>();
+  else share ? run.template operator()<false, true>() : run.template operator()<false, false>();
 }
 
 template <class S>

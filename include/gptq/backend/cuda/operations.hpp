@@ -17,6 +17,34 @@
 
 namespace gptq::backend::cuda {
 
+/// For as long as it lives, the reader's stream and that of a matrix of another backend wait for
+/// each other: for what writes the matrix, and for what reads it before it may be freed.
+class Reading {
+ public:
+  template <class T>
+  Reading(const std::shared_ptr<Runtime>& reader, const DeviceMatrix<T>& matrix)
+      : reader_(reader), owner_(matrix.runtime()) {
+    if (!apart()) return;
+    detail::require(reader_->device() == owner_->device(), "a matrix of device ", owner_->device(),
+                    " cannot be read on device ", reader_->device());
+    reader_->follow(*owner_);
+  }
+  ~Reading() {
+    if (!apart()) return;
+    try {
+      owner_->follow(*reader_);
+    } catch (const CudaError&) {  // the device is lost: whoever reads results learns of it
+    }
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  bool apart() const { return owner_ && owner_ != reader_; }
+
+  std::shared_ptr<Runtime> reader_, owner_;
+};
+
 /// A block of a matrix.
 template <class T>
 MatrixView<T> part(DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
@@ -134,19 +162,24 @@ inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixVie
   add_product<float>(runtime, out, left, right);
 }
 
-/// The same for `count` products at once: the next out and right lie `across` columns on, the next
-/// left `down` numbers.
-inline void add_products(const Runtime& runtime, MatrixView<float> out,
-                         MatrixView<const float> left, MatrixView<const float> right, Index count,
-                         Index across, Index down) {
+/// From one product to the next of several: numbers.
+struct Steps {
+  Index out, left, right;
+};
+
+/// The same for `count` products at once.
+template <class T>
+void add_products(const Runtime& runtime, MatrixView<float> out, MatrixView<const T> left,
+                  MatrixView<const T> right, Index count, const Steps& steps) {
   if (out.empty() || left.rows() == 0) return;
   if (count == 1) return add_product(runtime, out, left, right);
   const float one = 1;
-  check(cublasGemmStridedBatchedEx(
-            runtime.blas(), CUBLAS_OP_N, CUBLAS_OP_T, small(out.cols()), small(out.rows()),
-            small(left.rows()), &one, right.data(), CUDA_R_32F, small(right.row_stride()), across,
-            left.data(), CUDA_R_32F, small(left.row_stride()), down, &one, out.data(), CUDA_R_32F,
-            small(out.row_stride()), across, small(count), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+  check(cublasGemmStridedBatchedEx(runtime.blas(), CUBLAS_OP_N, CUBLAS_OP_T, small(out.cols()),
+                                   small(out.rows()), small(left.rows()), &one, right.data(),
+                                   data_type<T>, small(right.row_stride()), steps.right,
+                                   left.data(), data_type<T>, small(left.row_stride()), steps.left,
+                                   &one, out.data(), CUDA_R_32F, small(out.row_stride()), steps.out,
+                                   small(count), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
         "cublasGemmStridedBatchedEx");
 }
 

@@ -4,7 +4,7 @@
 // What a CUDA backend holds on one device: a stream, library handles, a pool of memory and pinned
 // buffers for copies. Everything is freed by whoever made it; nothing is global.
 
-#include <gptq/core/error.hpp>
+#include <gptq/backend/cuda/error.hpp>
 #include <gptq/core/matrix_view.hpp>
 
 #include <cublas_v2.h>
@@ -20,30 +20,7 @@
 
 namespace gptq {
 
-/// The device, its driver or one of its libraries refused.
-class CudaError : public Error {
-  using Error::Error;
-};
-
 namespace backend::cuda {
-
-/// \throws CudaError  calls are asynchronous: what failed may be an earlier one
-inline void check(cudaError_t status, const char* call) {
-  if (status == cudaSuccess) return;
-  cudaGetLastError();  // forget it, or the next call reports it again
-  throw CudaError(detail::message(cudaGetErrorName(status), " (", cudaGetErrorString(status),
-                                  "), reported at ", call));
-}
-
-inline void check(cublasStatus_t status, const char* call) {
-  detail::require<CudaError>(status == CUBLAS_STATUS_SUCCESS, cublasGetStatusName(status), " (",
-                             cublasGetStatusString(status), "), reported at ", call);
-}
-
-inline void check(cusolverStatus_t status, const char* call) {
-  detail::require<CudaError>(status == CUSOLVER_STATUS_SUCCESS, "cuSOLVER's status ",
-                             static_cast<int>(status), ", reported at ", call);
-}
 
 /// Devices that can be used now; 0 where there is no driver.
 inline int device_count() {
@@ -124,6 +101,18 @@ class Runtime {
   }
 
   void free(void* data) noexcept { cudaFreeAsync(data, stream_); }
+
+  /// What is queued from now on waits for what is queued in the other one's stream.
+  void follow(const Runtime& other) const {
+    const DeviceScope scope(other.device_);
+    cudaEvent_t event = nullptr;
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    const cudaError_t recorded = cudaEventRecord(event, other.stream_),
+                      waits = cudaStreamWaitEvent(stream_, event, 0);
+    cudaEventDestroy(event);
+    check(recorded, "cudaEventRecord");
+    check(waits, "cudaStreamWaitEvent");
+  }
 
   /// Host memory that the device reads and writes.
   void* allocate_pinned(std::size_t bytes) {
@@ -363,6 +352,8 @@ class DeviceMatrix {
   MatrixView<T> view() { return {data(), rows_, cols_}; }
   MatrixView<const T> view() const { return {data(), rows_, cols_}; }
   bool is_pinned() const { return data_.get_deleter().pinned; }
+  /// Whose memory it is; null for none.
+  const std::shared_ptr<Runtime>& runtime() const { return data_.get_deleter().runtime; }
 
  private:
   struct Free {

@@ -198,6 +198,7 @@ class Worker {
 
   void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
                  Index from, Index from_count) const {
+    const Reading reading(runtime_, factor);
     add_product(*runtime_, part(out, to, 0, to_count, out.cols()),
                 part(factor, from, to, from_count, to_count),
                 part(in, from, 0, from_count, in.cols()));
