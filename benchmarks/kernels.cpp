@@ -236,9 +236,9 @@ void decoder_product(benchmark::State& state, gptq::Precision precision) {
   const Matrix x = random_matrix(tokens, in, 7), w = random_matrix(out, in, 8);
   Matrix y(tokens, out);
   namespace cpu = gptq::backend::cpu;
-  const bool tiles = cpu::use_tiles<float>(precision == gptq::Precision::split);
-  measure(state, threads, 2.0 * static_cast<double>(tokens * out * in),
-          [&] { cpu::multiply_transposed(executor, y.view(), x.view(), w.view(), false, tiles); });
+  measure(state, threads, 2.0 * static_cast<double>(tokens * out * in), [&] {
+    cpu::multiply_transposed(executor, y.view(), x.view(), w.view(), false, precision);
+  });
 }
 
 void add_all() {

@@ -67,9 +67,11 @@ set(GPTQ_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batch_worker.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batches.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/copies.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/device_matrix.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/operations.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/runtime.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/worker.hpp
 )

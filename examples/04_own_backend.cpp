@@ -6,7 +6,9 @@
 #include <gptq/gptq.hpp>
 
 #include <atomic>
+#include <exception>
 #include <iostream>
+#include <memory>
 #include <thread>
 #include <vector>
 
@@ -23,22 +25,20 @@ struct EngineThreads {
       for (gptq::Index i = 0; i < n; ++i) f(i);
       return;
     }
-    // Two halves; the first exception of the smaller one wins, as the contract says.
-    std::exception_ptr error;
-    std::thread other([&] {
+    // Two halves; of their exceptions the first half's is passed on, as the contract says.
+    std::exception_ptr errors[2];
+    const auto half = [&](int which) {
       try {
-        for (gptq::Index i = n / 2; i < n; ++i) f(i);
+        for (gptq::Index i = which * (n / 2); i < (which ? n : n / 2); ++i) f(i);
       } catch (...) {
-        error = std::current_exception();
+        errors[which] = std::current_exception();
       }
-    });
-    try {
-      for (gptq::Index i = 0; i < n / 2; ++i) f(i);
-    } catch (...) {
-      error = std::current_exception();
-    }
+    };
+    std::thread other(half, 1);
+    half(0);
     other.join();
-    if (error) std::rethrow_exception(error);
+    for (const auto& error : errors)
+      if (error) std::rethrow_exception(error);
   }
 };
 static_assert(gptq::Executor<EngineThreads>);

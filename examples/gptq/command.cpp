@@ -114,14 +114,21 @@ void ComputeOptions::declare(CLI::App& command) {
       ->capture_default_str();
   command
       .add_option("--precision", precision,
-                  "Large products: floats split in two bfloat16 parts where the processor has "
-                  "matrix tiles and on a GPU, or single precision")
-      ->check(CLI::IsMember({"split", "single"}))
+                  "Large products: of floats split in two bfloat16 parts where the processor has "
+                  "matrix tiles and on a GPU; in single precision; or of the decoder's operands "
+                  "rounded to bfloat16, or on a GPU to float16")
+      ->check(CLI::IsMember({"split", "single", "bfloat16", "float16"}))
       ->capture_default_str();
   command.add_option("--threads", threads, "Threads; 0: one per processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
   command.add_flag("--quiet", quiet, "Print the outcome only");
+}
+
+Precision ComputeOptions::products() const {
+  if (precision == "bfloat16") return Precision::bfloat16;
+  if (precision == "float16") return Precision::float16;
+  return hessian_products();
 }
 
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {

@@ -50,7 +50,12 @@ struct ComputeOptions {
   /// Declares --backend, --device, --precision, --threads and --quiet; `this` must live as long as
   /// the command.
   void declare(CLI::App& command);
-  Precision products() const { return precision == "split" ? Precision::split : Precision::single; }
+  /// Of the decoder's products.
+  Precision products() const;
+  /// Of Hessians from its activations: operands are not rounded to 16 bits once more.
+  Precision hessian_products() const {
+    return precision == "single" ? Precision::single : Precision::split;
+  }
 };
 
 /// Shortens a window to the model's context, and says so.

@@ -21,14 +21,15 @@ namespace gptq::program {
 template <class F>
 void with_backend(const ComputeOptions& o, const F& f) {
   const exec::Threads threads(o.threads);
-  const Precision precision = o.products();
+  const Precision precision = o.products(), exact = o.hessian_products();
   if (o.backend != "cuda") {
-    f(model::CpuOperations<>(threads, precision), backend::Cpu(threads, precision),
+    detail::require(o.device == 0, "--device ", o.device, ": goes with --backend cuda");
+    f(model::CpuOperations<>(threads, precision), backend::Cpu(threads, exact),
       std::to_string(threads.concurrency()) + " threads");
     return;
   }
 #ifdef GPTQ_PROGRAM_CUDA
-  const backend::Cuda cuda(o.device, nullptr, precision);
+  const backend::Cuda cuda(o.device, nullptr, exact);
   f(model::CudaOperations(cuda, threads, precision), cuda, cuda.name());
 #else
   throw InvalidArgument(

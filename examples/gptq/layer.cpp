@@ -15,6 +15,8 @@
 #include <cstdio>  // std::sscanf
 #include <memory>
 
+#include <unistd.h>  // isatty
+
 namespace gptq::program {
 
 namespace {
@@ -75,7 +77,13 @@ Params layer_params(const LayerOptions& o) {
                                   &params.sparsity.of, &end) == 2;
     detail::require(read && !params.sparsity.dense(), "--sparsity ", o.sparsity,
                     ": two numbers such as 2:4 expected");
-    if (o.order.empty()) params.order = Order::natural;  // the only one that patterns go with
+    if (o.order.empty()) {  // the only one that patterns go with
+      if (!o.parity.empty() && params.order != Order::natural)
+        fmt::print(stderr,
+                   "note: --sparsity rounds inputs in natural order, not in --parity {}'s\n",
+                   o.parity);
+      params.order = Order::natural;
+    }
   }
   params.validate();
   return params;
@@ -123,7 +131,8 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
             ") = ", h(j, i));
     // Counts with which H stands as it is, whatever is counted.
     const bool twice = habits(o.parity).parity.samples == SampleCount::twice_tokens;
-    return {std::move(weight), out, in, Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend)};
+    return {std::move(weight), out, in,
+            Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend, 0, o.input + ": H")};
   }
   const auto x = matrix("X", -1, in);
   const Index tokens = shape_of("X")[0];
@@ -171,7 +180,7 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
   const Input<B> input = read_input(o, backend);
   const auto quantized = Quantizer<S, B>(params).quantize(
       MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
-      progress_display(true));
+      progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
   write_output(o, quantized);
   auto json = report_json(quantized.report());
   json["rows"] = input.out;
@@ -191,6 +200,13 @@ void layer(const LayerOptions& o) {
   const Params params = layer_params(o);
   detail::require(o.overwrite || !std::filesystem::exists(o.output), o.output,
                   " exists (--overwrite replaces it)");
+  detail::require(!std::filesystem::is_directory(o.output), o.output, " is a folder");
+  const auto folder = std::filesystem::absolute(o.output).parent_path();
+  detail::require<IoError>(std::filesystem::is_directory(folder), o.output, ": there is no folder ",
+                           folder.string());
+  const Precision products = o.compute.products();
+  detail::require(products == o.compute.hessian_products(), "--precision ", o.compute.precision,
+                  " is for decoders; a layer's Hessian takes split or single");
   with_backend(o.compute, [&](const auto&, const auto& backend, const std::string&) {
     with_bits<2>(o, params, backend);
     with_bits<3>(o, params, backend);

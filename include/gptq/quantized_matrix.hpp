@@ -100,10 +100,10 @@ class QuantizedMatrix {
 
 /// The number that makes the scales of a weight's largest element the largest that fp8 has.
 template <class S>
-float scale_unit(ScaleType type, double largest_weight) {
+float scale_unit(const S& scheme, ScaleType type, double largest_weight) {
   if (type != ScaleType::fp8_e4m3 || !(largest_weight > 0)) return 1;
   const auto reach = static_cast<float>(largest_weight);
-  return S{}.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
+  return scheme.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
 }
 
 /// The unit that a weight is solved in: 1, but for weights so large or small that squares of what

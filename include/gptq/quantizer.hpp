@@ -15,6 +15,7 @@
 #include <gptq/solver/requirements.hpp>
 #include <gptq/solver/summary.hpp>
 
+#include <exception>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -148,13 +149,13 @@ class Quantizer {
     std::vector<std::optional<QuantizedMatrix<S>>> done(weights.size());
     std::mutex mutex;
     double count = 0;
-    bool stopped = false;
+    std::exception_ptr stopped;
     if (!weights.empty())
       hessians.front()->backend().for_each(static_cast<Index>(weights.size()), [&](Index i) {
         const auto at = static_cast<std::size_t>(i);
         {
           const std::lock_guard lock(mutex);
-          if (stopped) throw Cancelled();
+          if (stopped) std::rethrow_exception(stopped);
         }
         done[at] = quantize(weights[at], *hessians[at], numbered_name(at));
         const std::lock_guard lock(mutex);
@@ -190,14 +191,17 @@ class Quantizer {
   }
 
  private:
-  /// \param stopped  whether the caller has had enough, who is not asked again then
-  /// \throws Cancelled  he has
+  /// \param stopped  why the caller has had enough, who is not asked again then
+  /// \throws Cancelled  he has; or what he throws
   static void step(const Progress& progress, std::string_view stage, double done, double total,
-                   bool* stopped = nullptr) {
-    const bool already = stopped && *stopped;
-    if (!already && (!progress || progress(stage, done, total))) return;
-    if (stopped) *stopped = true;
-    throw Cancelled();
+                   std::exception_ptr* stopped = nullptr) {
+    if (stopped && *stopped) std::rethrow_exception(*stopped);
+    try {
+      if (progress && !progress(stage, done, total)) throw Cancelled();
+    } catch (...) {
+      if (stopped) *stopped = std::current_exception();
+      throw;
+    }
   }
 
   template <class W>
@@ -214,11 +218,11 @@ class Quantizer {
         panels;  // by first row, so that sums do not depend on who finished first
     std::mutex mutex;
     Index done = 0;
-    bool stopped = false;
+    std::exception_ptr stopped;
     factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
       {
         const std::lock_guard lock(mutex);
-        if (stopped) throw Cancelled();
+        if (stopped) std::rethrow_exception(stopped);
       }
       solver::PanelReport report;
       auto grids = with_dead ? solver::grids_with_dead_columns<S, B>(worker, scheme_, factor.layout,
@@ -256,7 +260,7 @@ class Quantizer {
     for (Index p = 0; p < n; ++p)
       result.group_index()[std::size_t(layout.column(p))] =
           static_cast<std::int32_t>(layout.group()[std::size_t(p)]);
-    result.set_scale_unit(scale_unit<S>(params_.scale_type, largest));
+    result.set_scale_unit(scale_unit(scheme_, params_.scale_type, largest));
     return result;
   }
 
@@ -298,8 +302,8 @@ class Quantizer {
     const auto search = scheme::range_search(params_, results.front().scale_unit(), unit);
     const auto reports =
         solver::solve_batch<S>(worker, scheme_, factor, added, params_, search, panel, [&] {
-          for (std::size_t i = 0; i < results.size(); ++i)
-            worker.store(panel, i, results[i].codes(), results[i].scales(), results[i].zeros());
+          worker.store(
+              panel, [&](std::size_t i) -> auto& { return results[i]; });
         });
     for (std::size_t i = 0; i < results.size(); ++i)
       finish({{Index{0}, reports[i]}}, of(i), unit, names[i], results[i]);

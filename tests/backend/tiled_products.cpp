@@ -53,8 +53,8 @@ double tolerance(bool tiles) { return tiles ? 8e-6 : 1e-6; }
 
 TEST_CASE("products are right for all shapes, split or not", "[products]") {
   const gptq::exec::Threads threads(2);
-  for (const bool allowed : {false, true}) {
-    const bool tiles = cpu::use_tiles<float>(allowed);
+  for (const auto precision : {gptq::Precision::single, gptq::Precision::split}) {
+    const bool tiles = cpu::use_tiles<float>(precision == gptq::Precision::split);
     for (const auto& shape : {std::tuple<Index, Index, Index>{1, 1, 1},
                               {3, 40, 17},
                               {64, 32, 32},
@@ -72,14 +72,14 @@ TEST_CASE("products are right for all shapes, split or not", "[products]") {
       };
       Numbers y(tokens, out, 4);
       const Numbers before = y;
-      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), true, tiles);
+      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), true, precision);
       CHECK(error(
                 std::as_const(y).view(),
                 [&](Index r, Index c) {
                   return product(r, c) + static_cast<double>(before.view()(r, c));
                 },
                 all) < tolerance(tiles));
-      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), false, tiles);
+      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), false, precision);
       CHECK(error(std::as_const(y).view(), product, all) < tolerance(tiles));
 
       const auto gram = [&](const Numbers& left) {
@@ -110,7 +110,7 @@ TEST_CASE("numbers that are bfloat16 have exact products on tiles", "[products]"
   for (float& v : w.data) v = gptq::to_float(gptq::to_bfloat16(v));
   Numbers y(64, 32, 3);
   cpu::multiply_transposed(gptq::exec::Threads(1), y.view(), std::as_const(x).view(),
-                           std::as_const(w).view(), false, true);
+                           std::as_const(w).view(), false, gptq::Precision::split);
   CHECK(error(
             std::as_const(y).view(),
             [&](Index r, Index c) {
@@ -122,14 +122,36 @@ TEST_CASE("numbers that are bfloat16 have exact products on tiles", "[products]"
             all) < 2e-7);
 }
 
+TEST_CASE("products in bfloat16 are those of rounded operands", "[products]") {
+  if (!cpu::use_tiles<float>(true))
+    return skip("this processor has no matrix tiles, or they may not be used");
+  for (const bool add : {false, true}) {
+    const Numbers x(130, 77, 1), w(1030, 77, 2), before(130, 1030, 3);
+    Numbers y = before;
+    cpu::multiply_transposed(gptq::exec::Threads(2), y.view(), x.view(), w.view(), add,
+                             gptq::Precision::bfloat16);
+    const auto rounded = [](const Numbers& m, Index r, Index c) {
+      return static_cast<double>(gptq::to_float(gptq::to_bfloat16(m.view()(r, c))));
+    };
+    CHECK(error(
+              std::as_const(y).view(),
+              [&](Index r, Index c) {
+                double sum = add ? static_cast<double>(before.view()(r, c)) : 0;
+                for (Index k = 0; k < 77; ++k) sum += rounded(x, r, k) * rounded(w, c, k);
+                return sum;
+              },
+              all) < 1e-6);
+  }
+}
+
 TEST_CASE("products have the same bits for any number of threads", "[products][determinism]") {
   const Numbers x(700, 210, 1), w(333, 210, 2), b(700, 90, 3);
-  for (const bool allowed : {false, true}) {
-    const bool tiles = cpu::use_tiles<float>(allowed);
+  for (const auto precision : {gptq::Precision::single, gptq::Precision::split}) {
+    const bool tiles = cpu::use_tiles<float>(precision == gptq::Precision::split);
     const auto run = [&](int count) {
       const gptq::exec::Threads threads(count);
       Numbers y(700, 333, 4), sum(210, 210, 5), cross(90, 210, 6);
-      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), false, tiles);
+      cpu::multiply_transposed(threads, y.view(), x.view(), w.view(), false, precision);
       cpu::add_gram<gptq::exec::Threads, float>(threads, sum.view(), x.view(), tiles);
       cpu::add_cross<gptq::exec::Threads, float>(threads, cross.view(), b.view(), x.view(), tiles);
       y.data.insert(y.data.end(), cross.data.begin(), cross.data.end());

@@ -93,6 +93,29 @@ TEST_CASE("OBC holds an N:M pattern", "[baseline]") {
                   gptq::InvalidArgument);
 }
 
+TEST_CASE("what ancestors cannot take is refused", "[baseline][errors]") {
+  namespace gb = gptq::baseline;
+  const Layer layer = test::random_layer({.out = 2, .in = 6, .tokens = 30});
+  const Matrix h = damped(layer);
+  const auto w = view(layer.weight), small = view(h).block(0, 0, 5, 5);
+  const auto round = [](Index, Index, double x) { return std::round(x); };
+  using Wrong = gptq::InvalidArgument;
+  CHECK_THROWS_AS(gb::prune_obd(w, small, 1), Wrong);
+  CHECK_THROWS_AS(gb::prune_obs(w, small, 1), Wrong);
+  CHECK_THROWS_AS(gb::prune_obc(w, small, 1), Wrong);
+  CHECK_THROWS_AS(gb::optimal_brain_quantize(w, small, round), Wrong);
+  CHECK_THROWS_AS(gb::prune_obc(w, view(h), 2, {2, 4}), Wrong);  // 4 does not divide 6
+  CHECK_THROWS_AS(gb::prune_obc(w, view(h), 2, {4, 3}), Wrong);
+  CHECK_THROWS_AS(gb::prune_obc(w, view(h), 2, {-1, 3}), Wrong);
+  const std::vector<Index> twice{0, 0, 1, 2, 3, 4}, beyond{0, 1, 2, 3, 4, 6};
+  CHECK_THROWS_AS(gb::optimal_brain_quantize(w, view(h), round, twice), Wrong);
+  CHECK_THROWS_AS(gb::optimal_brain_quantize(w, view(h), round, beyond), Wrong);
+  CHECK_THROWS_AS(gb::round_to_nearest<gptq::scheme::Int4>(
+                      gptq::MatrixView<const float>(layer.weight_f.data(), 2, 0),
+                      gptq::Params{.group_size = -1}, Reference{}),
+                  Wrong);
+}
+
 TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, under every order and in both forms",
                    "[baseline][oracle]", Affine<2>, Affine<4>, gptq::scheme::Asymmetric<3>,
                    gptq::scheme::NF4, gptq::scheme::Float4) {

@@ -133,6 +133,8 @@ TEST_CASE("Hessians of a convolution add up", "[convolution]") {
     for (Index i = 0; i < 3; ++i)
       CHECK(first.group(g).sum()(i, 2) == Approx(both.group(g).sum()(i, 2)).epsilon(1e-12));
   CHECK(first.group(1).tokens() == 18 + 13);
+  const Convolution tall{.channels = 2, .groups = 2, .height = {.kernel = 3}};
+  CHECK_THROWS_AS(first.merge(ConvolutionHessian<Reference>(tall)), gptq::InvalidArgument);
 
   // The same image in half the bytes, whose numbers are exact in them.
   std::vector<float> coarse;

@@ -113,6 +113,26 @@ TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "
   CHECK(masked.tokens() == 40);
   CHECK(relative_difference(read(masked), read(head)) < 1e-6);
 
+  // Whatever stands where nothing counts.
+  auto padded = layer;
+  for (std::size_t i = 40 * 48; i < padded.activations_f.size(); ++i)
+    padded.activations_f[i] = i % 2 ? std::numeric_limits<float>::quiet_NaN() : 1e38f;
+  padded.activations_f[7 * 48 + 3] = std::numeric_limits<float>::infinity();
+  mask[7] = 0;
+  gptq::Hessian<Cpu> with_padding(48), without(48);
+  with_padding.add(padded.x(), mask);
+  without.add(layer.x().middle_rows(0, 7));
+  without.add(layer.x().middle_rows(8, 32));
+  CHECK(with_padding.tokens() == 39);
+  CHECK(with_padding.sequences() == 1);
+  CHECK(relative_difference(read(with_padding), read(without)) < 1e-6);
+  padded.activations_f[9 * 48 + 5] = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THAT(error_of<gptq::NumericalError>([&] { with_padding.add(padded.x(), mask); }),
+             ContainsSubstring("activations(9, 5) = nan"));
+  CHECK(with_padding.tokens() == 39);
+  with_padding.add(layer.x().middle_rows(0, 0));
+  CHECK(with_padding.sequences() == 1);
+
   gptq::Hessian<Cpu> weighted(48), repeated(48);
   const std::vector<float> twice(60, 2.0f);
   weighted.add(layer.x(), twice);

@@ -35,6 +35,60 @@ TEST_CASE("a Hessian is the same after a file", "[hessian]") {
   CHECK(merged.tokens() == 3 * 256);
 }
 
+TEST_CASE("a rank that has seen nothing, large sums and small activations go through a file",
+          "[hessian]") {
+  const test::TemporaryFolder folder;
+  const auto layer = test::random_layer({.out = 4, .in = 16, .tokens = 40});
+  auto merged = test::calibrate<Cpu>(layer);
+  const double tokens = merged.tokens();
+  Hessian<Cpu> idle(16);
+  idle.add(layer.x(), std::vector<float>(40, 0.0f));  // all of it masked
+  gptq::save_hessian(idle, folder / "idle");
+  const auto read = gptq::load_hessian<Cpu>(folder / "idle");
+  CHECK(read.tokens() == 0);
+  CHECK(read.sequences() == 1);
+  merged.merge(read);
+  CHECK(merged.tokens() == tokens);
+  CHECK_THROWS_WITH(
+      (gptq::Quantizer<gptq::scheme::Int4, Cpu>({.group_size = 16}).quantize(layer.w(), read)),
+      ContainsSubstring("has seen no tokens"));
+
+  // Sums beyond single precision, in a backend that has room for them.
+  using Double = gptq::backend::BasicCpu<gptq::exec::Serial, double>;
+  const std::vector<double> large(32, 1e30);
+  Hessian<Double> wide(16);
+  wide.add(gptq::MatrixView<const double>(large.data(), 2, 16));
+  gptq::save_hessian(wide, folder / "wide");
+  CHECK(gptq::load_hessian<Double>(folder / "wide").sum()(3, 5) == Approx(2e60));
+  CHECK_THAT(error_of<gptq::NumericalError>([&] { gptq::load_hessian<Cpu>(folder / "wide"); }),
+             ContainsSubstring((folder / "wide").string() + ": sum(0, 0)"));
+
+  // That squares have vanished is known after a file too.
+  const std::vector<float> small(32, 1e-25f);
+  Hessian<Cpu> vanished(16);
+  vanished.add(gptq::MatrixView<const float>(small.data(), 2, 16));
+  gptq::save_hessian(vanished, folder / "vanished");
+  const auto back = gptq::load_hessian<Cpu>(folder / "vanished");
+  CHECK(back.largest() == vanished.largest());
+  CHECK_THROWS_WITH(
+      (gptq::Quantizer<gptq::scheme::Int4, Cpu>({.group_size = 16}).quantize(layer.w(), back)),
+      ContainsSubstring("their squares vanish"));
+}
+
+TEST_CASE("Hessians whose sum could overflow are not merged", "[hessian]") {
+  const auto one = [](float x) {
+    Hessian<Cpu> hessian(4);
+    const std::vector<float> token(4, x);
+    hessian.add(gptq::MatrixView<const float>(token.data(), 1, 4));
+    return hessian;
+  };
+  auto a = one(1.5e19f);
+  const auto b = one(-1.5e19f);
+  CHECK_THROWS_AS(a.merge(b), gptq::NumericalError);
+  CHECK(a.tokens() == 1);
+  CHECK(a.sum()(0, 0) == Approx(2.25e38));
+}
+
 TEST_CASE("files that are no Hessian are refused with what is wrong", "[hessian]") {
   const test::TemporaryFolder folder;
   const auto path = folder / "h";
@@ -73,7 +127,9 @@ TEST_CASE("a sum from elsewhere makes a Hessian, if it can be one", "[hessian]")
   CHECK(test::code_differences(quantizer.quantize(layer.w(), made),
                                quantizer.quantize(layer.w(), test::calibrate<Cpu>(layer))) <= 1);
   CHECK_THROWS_AS(Hessian<Cpu>::from_sum(view.middle_rows(0, 8), 1), gptq::InvalidArgument);
-  CHECK_THROWS_AS(Hessian<Cpu>::from_sum(view, 0), gptq::InvalidArgument);
+  CHECK_THROWS_WITH(Hessian<Cpu>::from_sum(view, 0),
+                    ContainsSubstring("a sum over no tokens is zero"));
+  CHECK_THROWS_AS(Hessian<Cpu>::from_sum(view, -1), gptq::InvalidArgument);
   auto bad = sum;
   bad[33] = -1;
   CHECK_THROWS_AS(Hessian<Cpu>::from_sum(gptq::MatrixView<const float>(bad.data(), 32, 32), 1),

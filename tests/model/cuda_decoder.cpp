@@ -39,6 +39,18 @@ Matrix random(Index rows, Index cols, std::uint32_t seed) {
   return m;
 }
 
+/// What a product of that precision sees of its operand.
+Matrix rounded(const Matrix& from, Precision precision) {
+  Matrix to = random(from.rows(), from.cols(), 0);
+  for (Index i = 0; i < from.rows() * from.cols(); ++i) {
+    const float x = from.data()[i];
+    to.data()[i] = precision == Precision::bfloat16  ? gptq::to_float(gptq::to_bfloat16(x))
+                   : precision == Precision::float16 ? gptq::to_float(gptq::to_float16(x))
+                                                     : x;
+  }
+  return to;
+}
+
 /// Whether a tensor of the device holds these numbers.
 void require_close(const CudaOperations::Tensor& tensor, const Matrix& expected, double margin) {
   REQUIRE(tensor.rows() == expected.rows());
@@ -71,21 +83,24 @@ TEST_CASE("products, norms and the rest are the CPU's", "[cuda]") {
                y = random(37, 70, 4), z = random(37, 70, 5);
   const std::vector<float> b(bias.data(), bias.data() + 70);
   const CpuOperations cpu(gptq::exec::Threads(1), Precision::single);
-  for (const Precision precision : {Precision::single, Precision::split}) {
+  for (const auto& [precision, margin] : {std::pair{Precision::single, 1e-4},
+                                          {Precision::split, 1e-3},
+                                          {Precision::float16, 1e-4},
+                                          {Precision::bfloat16, 1e-4}}) {
+    if (precision == Precision::bfloat16 && !Cuda{}.runtime()->has_bfloat16()) continue;
     const CudaOperations gpu = operations(precision);
-    const double margin = precision == Precision::single ? 1e-4 : 1e-3;
     const auto dx = put(gpu, x), dw = put(gpu, w);
     const auto db = put(gpu, bias);
     const std::span<const float> device_bias(db.data(), 70);
-    require_close(gpu.matmul(dx.view(), dw.view(), device_bias), cpu.matmul(x.view(), w.view(), b),
-                  margin);
-    require_close(gpu.matmul(x.view(), w.view(), b), cpu.matmul(x.view(), w.view(), b),
-                  margin);  // from the host
+    const Matrix operand = rounded(x, precision), weight = rounded(w, precision);
+    const Matrix product = cpu.matmul(operand.view(), weight.view(), b);
+    require_close(gpu.matmul(dx.view(), dw.view(), device_bias), product, margin);
+    require_close(gpu.matmul(x.view(), w.view(), b), product, margin);  // from the host
     Matrix sum = random(37, 70, 4);
     auto device_sum = put(gpu, sum);
     auto pinned = CudaOperations::Tensor::pinned(Cuda{}.runtime(), 37, 70);
     gpu.copy(pinned.view(), std::as_const(sum).view());
-    cpu.matmul_add(sum.view(), x.view(), w.view(), b);
+    cpu.matmul_add(sum.view(), operand.view(), weight.view(), b);
     gpu.matmul_add(device_sum.view(), dx.view(), dw.view(), device_bias);
     gpu.matmul_add(pinned.view(), dx.view(), dw.view(), device_bias);
     require_close(device_sum, sum, margin);
@@ -180,6 +195,8 @@ TEST_CASE("models of every kind predict on a GPU as on the CPU", "[cuda]") {
     };
     check(operations(), 1e-4);
     check(operations(Precision::split), 5e-3);
+    check(operations(Precision::float16), 2e-2);
+    if (Cuda{}.runtime()->has_bfloat16()) check(operations(Precision::bfloat16), 0.1);
   }
 }
 

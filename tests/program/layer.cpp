@@ -189,6 +189,9 @@ TEST_CASE("two of four inputs can be given up", "[program]") {
                      0.0f) >= 2);
   for (const char* wrong : {"2", "0:4", "2:4:8", "two"})
     CHECK(layer(in + " --sparsity " + wrong + " --out " + (folder / "b").string()).code == 2);
+  const auto told = layer(in + " --group-size 32 --parity llm-compressor --sparsity 2:4 --out " +
+                          (folder / "c").string());
+  CHECK_THAT(told.output, ContainsSubstring("note: --sparsity rounds inputs in natural order"));
   const auto act = layer(in + " --sparsity 2:4 --order act --out " + (folder / "b").string());
   CHECK(act.code == 2);
   CHECK_THAT(act.output, ContainsSubstring("sparsity needs Order::natural"));
@@ -221,4 +224,15 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
   write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
   refused("", "H is not symmetric");
   refused(" --parity upstream", "upstream");
+  bad = x;
+  bad[5] = -1;
+  write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
+  refused("", in + ": H(1, 1) = -1 is negative");
+  write(in, {{"W", {2, 4}, w}, {"X", {4, 4}, x}});
+  refused(" --precision bfloat16", "--precision bfloat16 is for decoders");
+  refused(" --device 1", "goes with --backend cuda");
+  CHECK_THAT(layer(in + " --out " + (folder / "no/such/out").string()).output,
+             ContainsSubstring("there is no folder"));
+  CHECK_THAT(layer(in + " --overwrite --out " + (folder / "").string()).output,
+             ContainsSubstring("is a folder"));
 }

@@ -10,9 +10,10 @@
 // - a Hessian that one solve uses up, and a second run that quantizes what the first one left:
 //   quantizer.cpp
 // - zero points of zero in format v1: pack/gptq.cpp
-// - losses counted twice: solver.cpp, "the report's errors are those of the outputs"
-// - options that do nothing: program/layer.cpp, and program/program.cpp, skips and overrides
-//   without a module
+// - losses counted twice: solver.cpp, "the report's errors are those of the outputs", and
+//   quantizer.cpp, tokens that come twice
+// - options that do nothing: quantizer.cpp, every field of Params; program/layer.cpp, and
+//   program/program.cpp, skips and overrides without a module
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"

@@ -101,6 +101,28 @@ TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[orde
   CHECK(std::vector<Index>(blocked.layout.order().begin(), blocked.layout.order().end()) == order);
   CHECK(std::set<Index>(order.begin(), order.end()).size() == 150);
 
+  // At every step, from the last on, no column that is left has a smaller pivot: its pivot is the
+  // diagonal of the inverse of that column and those that were picked, inverted.
+  const auto added = plain.added;
+  const auto dense = test::hessian_of(layer);
+  for (const std::size_t step :
+       {std::size_t{1}, std::size_t{2}, std::size_t{20}, std::size_t{90}}) {
+    const auto pivot_with = [&](Index candidate) {
+      std::vector<Index> picked(order.end() - static_cast<std::ptrdiff_t>(step), order.end());
+      picked.insert(picked.begin(), candidate);
+      const auto size = static_cast<Index>(picked.size());
+      test::Matrix block(size, size);
+      for (Index i = 0; i < size; ++i)
+        for (Index j = 0; j < size; ++j)
+          block(i, j) = dense(picked[std::size_t(i)], picked[std::size_t(j)]) + (i == j) * added[0];
+      const gptq::baseline::InverseHessian inverse(
+          gptq::MatrixView<const double>(block.data.data(), size, size));
+      return 1 / inverse(0, 0);
+    };
+    const double chosen = pivot_with(order[150 - step - 1]);
+    for (std::size_t p = 0; p < 150 - step; ++p) CHECK(pivot_with(order[p]) >= chosen * (1 - 1e-9));
+  }
+
   // Every other choice of the last column has a larger pivot.
   const auto natural = gptq::damped_factor(test::calibrate<Reference>(layer),
                                            {.group_size = 50, .order = Order::natural});

@@ -3,7 +3,11 @@
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
 
+#include <cmath>
+#include <concepts>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 using gptq::Index;
 using gptq::Params;
@@ -18,6 +22,9 @@ TEST_CASE("what cannot be quantized is refused with the reason", "[quantizer]") 
   const Quantizer<Int4, Cpu> quantizer({.group_size = 32});
   SECTION("parameters") {
     CHECK_THROWS_AS((Quantizer<Int4, Cpu>({.group_size = 0})), gptq::InvalidArgument);
+    for (const double damping : {0.0, -1.0, 1e4, 1e38, std::nan("")})
+      CHECK_THROWS_WITH((Quantizer<Int4, Cpu>({.damping = damping})),
+                        ContainsSubstring("damping = "));
   }
   SECTION("shapes that do not fit") {
     CHECK_THAT(error_of<gptq::InvalidArgument>(
@@ -127,15 +134,23 @@ TEST_CASE("a factor serves only what it was made for", "[quantizer]") {
   const auto hessian = test::calibrate<Cpu>(layer);
   using gptq::Groups, gptq::Order;
   const auto factor = gptq::Quantizer<Int4, Cpu>({.group_size = 16}).factorize(hessian);
-  const auto refused = [&](const gptq::Params& params) {
+  const auto refused = [&](const char* what, const gptq::Params& params) {
     const gptq::Quantizer<Int4, Cpu> quantizer(params);
     CHECK_THAT(
         error_of<gptq::InvalidArgument>([&] { (void)quantizer.quantize(layer.w(), factor); }),
-        ContainsSubstring("another order or another kind of groups"));
+        ContainsSubstring("the factor was made with another " + std::string(what)));
   };
-  refused({.group_size = 16, .groups = Groups::dynamic});
-  refused({.group_size = 16, .order = Order::natural});
-  refused({.group_size = 16, .order = Order::natural, .sparsity = {2, 4}});
+  refused("kind of groups", {.group_size = 16, .groups = Groups::dynamic});
+  refused("order", {.group_size = 16, .order = Order::natural});
+  refused("order", {.group_size = 16, .order = Order::natural, .sparsity = {2, 4}});
+  refused("damping", {.group_size = 16, .damping = 0.02});
+  refused("damping_rule", {.group_size = 16, .damping_rule = gptq::DampingRule::own_diagonal});
+  refused("factor_in_double", {.group_size = 16, .factor_in_double = true});
+  refused("estimate_condition", {.group_size = 16, .estimate_condition = true});
+  refused("parity.samples",
+          {.group_size = 16, .parity = {.samples = gptq::SampleCount::twice_tokens}});
+  refused("parity.dead_inputs",
+          {.group_size = 16, .parity = {.dead_inputs = gptq::DeadInputs::unit}});
   const auto rows = gptq::Quantizer<Int4, Cpu>({.group_size = -1}).factorize(hessian);
   CHECK(gptq::Quantizer<Int4, Cpu>({.group_size = -1, .groups = Groups::dynamic})
             .quantize(layer.w(), rows)
@@ -155,7 +170,167 @@ TEST_CASE("who has had enough is asked no more, and little more is done", "[quan
                                        }),
                     gptq::Cancelled);
     CHECK(asked == 1);
+    asked = 0;
+    CHECK_THROWS_AS(quantizer.quantize(layer.w(), hessian, "w",
+                                       [&](std::string_view stage, double, double) -> bool {
+                                         asked += stage == "quantize";
+                                         if (stage == "quantize") throw std::logic_error("mine");
+                                         return true;
+                                       }),
+                    std::logic_error);
+    CHECK(asked == 1);
   }
+}
+
+namespace {
+
+/// A grid with a width of its own, which only who makes it knows.
+struct Stateful {
+  static constexpr int bits = 3, max_code = 7;
+  explicit Stateful(float width) : width_(width) {}
+  template <class T>
+  GPTQ_HD T encode(T x, const gptq::scheme::Grid<T>& grid) const {
+    return Inner{}.encode(x, grid);
+  }
+  template <class T>
+  GPTQ_HD T decode(T code, const gptq::scheme::Grid<T>& grid) const {
+    return Inner{}.decode(code, grid);
+  }
+  template <class T>
+  GPTQ_HD gptq::scheme::Grid<T> fit(T low, T high,
+                                    const gptq::scheme::ScaleRounding& rounding) const {
+    return Inner{}.fit(low * T(width_), high * T(width_), rounding);
+  }
+
+ private:
+  using Inner = gptq::scheme::Asymmetric<3>;
+  float width_;
+};
+static_assert(gptq::Scheme<Stateful> && !std::default_initializable<Stateful>);
+
+}  // namespace
+
+TEST_CASE("a scheme is the one that was handed over, with what it holds", "[quantizer]") {
+  const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
+  const auto hessian = test::calibrate<Cpu>(layer);
+  for (const auto type : {gptq::ScaleType::fp32, gptq::ScaleType::fp8_e4m3}) {
+    const gptq::Params params{.group_size = 16, .range = gptq::Range::minmax, .scale_type = type};
+    const auto narrow = Quantizer<Stateful, Cpu>(params, Stateful(1)).quantize(layer.w(), hessian),
+               wide = Quantizer<Stateful, Cpu>(params, Stateful(2)).quantize(layer.w(), hessian);
+    CHECK(wide.scales()(3, 2) == Approx(2 * narrow.scales()(3, 2)).epsilon(0.1));
+    CHECK(wide.scale_unit() == (type == gptq::ScaleType::fp32 ? 1.0f : 2 * narrow.scale_unit()));
+    CHECK(gptq::baseline::round_to_nearest<Stateful>(layer.w(), params, Cpu{}, Stateful(2))
+              .scale_unit() == wide.scale_unit());
+  }
+}
+
+TEST_CASE("what is counted as clipped lies beyond the ends, whichever sign scales have",
+          "[quantizer][report]") {
+  // One token for each input alone: no compensation, so weights are rounded as they are.
+  constexpr Index n = 8;
+  gptq::Hessian<Cpu> hessian(n);
+  std::vector<float> unit(n * n, 0.0f);
+  for (Index i = 0; i < n; ++i) unit[std::size_t(i * n + i)] = 1;
+  hessian.add(gptq::MatrixView<const float>(unit.data(), n, n));
+  const auto clipped = [&](auto scheme, const std::vector<float>& row, gptq::Params params) {
+    params.group_size = n;
+    params.scale_type = gptq::ScaleType::fp32;
+    const auto q = Quantizer<decltype(scheme), Cpu>(params, scheme)
+                       .quantize(gptq::MatrixView<const float>(row.data(), 1, n), hessian);
+    return q.report().clipped * n;
+  };
+  const gptq::Params minmax{.range = gptq::Range::minmax};
+  // Codes 0 .. 7 of a grid from 0 on: small weights are inside.
+  CHECK(clipped(gptq::scheme::Asymmetric<3>{}, {0.1f, 0.2f, 0.3f, 1, 2, 3, 5, 7}, minmax) == 0);
+  CHECK(clipped(gptq::scheme::Asymmetric<3>{}, {-0.1f, -0.2f, -0.3f, -1, -2, -3, -5, -7}, minmax) ==
+        0);
+  // A symmetric grid of 3 bits has -4s .. 3s with s = 2/7 of the largest: 3.5 s is beyond.
+  CHECK(clipped(gptq::scheme::Affine<3>{}, {7, 0, 0, 0, 0, 0, 0, 1}, minmax) == 1);
+  CHECK(clipped(gptq::scheme::Affine<3>{}, {-7, 0, 0, 0, 0, 0, 0, 1}, minmax) == 0);
+  // With its sign turned it has -3s .. 4s.
+  gptq::Params turned;
+  turned.order = gptq::Order::natural;
+  CHECK(clipped(gptq::scheme::Affine<3>{}, {4, 3, 2, 1, 0, -1, -2, -3}, turned) == 0);
+  CHECK(clipped(gptq::scheme::Affine<3>{}, {-4, -3, -2, -1, 0, 1, 2, 3}, turned) == 0);
+}
+
+TEST_CASE("every field of Params changes something, or is refused", "[quantizer]") {
+  auto layer = random_layer({.out = 16, .in = 64, .tokens = 100, .outlier = 30});
+  for (Index t = 0; t < 100; ++t) layer.activations(t, 9) = 0;  // a dead input
+  for (Index c = 0; c < 64; ++c) layer.weight(3, c) = std::abs(layer.weight(3, c));
+  layer.weight(5, 9) = 50;  // which counts where dead weights do
+  test::round_to_float(layer);
+  const auto hessian = test::calibrate<Cpu>(layer);
+  const auto fingerprint = [&](const gptq::Params& params) {
+    const auto q = Quantizer<gptq::scheme::Affine<3>, Cpu>(params).quantize(layer.w(), hessian);
+    std::vector<double> all;
+    for (Index r = 0; r < q.rows(); ++r)
+      for (Index c = 0; c < q.cols(); ++c) all.push_back(static_cast<double>(q(r, c)));
+    const auto& report = q.report();
+    for (const double x : {report.damped_loss, report.relative_error, report.damping.condition})
+      all.push_back(std::isnan(x) ? -1 : x);
+    return all;
+  };
+  const auto changes = [&](const char* field, const gptq::Params& base, const auto& change) {
+    INFO(field);
+    gptq::Params changed = base;
+    change(changed);
+    CHECK(fingerprint(base) != fingerprint(changed));
+  };
+  using P = gptq::Params;
+  const P base{.group_size = 16};
+  P lazy = base;
+  lazy.solver = gptq::Solver::lazy_batch;
+  P rows = base;
+  rows.group_size = -1;
+  rows.groups = gptq::Groups::dynamic;
+  changes("group_size", base, [](P& p) { p.group_size = 32; });
+  changes("order", base, [](P& p) { p.order = gptq::Order::natural; });
+  changes("groups", base, [](P& p) { p.groups = gptq::Groups::dynamic; });
+  changes("damping", base, [](P& p) { p.damping = 0.1; });
+  changes("damping_rule", base, [](P& p) { p.damping_rule = gptq::DampingRule::own_diagonal; });
+  changes("factor_in_double", base, [](P& p) { p.factor_in_double = true; });
+  changes("estimate_condition", base, [](P& p) { p.estimate_condition = true; });
+  changes("range", base, [](P& p) { p.range = gptq::Range::minmax; });
+  changes("signed_scales", base, [](P& p) { p.signed_scales = false; });
+  changes("scale_type", base, [](P& p) { p.scale_type = gptq::ScaleType::bf16; });
+  changes("solver", base, [](P& p) { p.solver = gptq::Solver::lazy_batch; });
+  changes("block_size", base, [](P& p) { p.block_size = 16; });  // by rounding, in the losses
+  changes("measure_baseline", base, [](P& p) { p.measure_baseline = false; });
+  changes("parity.samples", base, [](P& p) { p.parity.samples = gptq::SampleCount::twice_tokens; });
+  changes("parity.dead_inputs", base, [](P& p) { p.parity.dead_inputs = gptq::DeadInputs::unit; });
+  changes("parity.one_sided_range", base, [](P& p) {
+    p.range = gptq::Range::minmax;
+    p.signed_scales = false;
+    p.parity.one_sided_range = true;
+  });
+  changes("parity.narrow_range", base, [](P& p) { p.parity.narrow_range = true; });
+  changes("parity.dead_weights_in_range", rows,
+          [](P& p) { p.parity.dead_weights_in_range = true; });
+  P stale = lazy;
+  stale.groups = gptq::Groups::dynamic;
+  changes("parity.stale_group_scales", stale, [](P& p) { p.parity.stale_group_scales = true; });
+  // parity.round_with_zero changes ties: parity.cpp
+  changes("sparsity", P{.group_size = 16, .order = gptq::Order::natural}, [](P& p) {
+    p.sparsity = {2, 4};
+  });
+  changes("allow_tail_group", P{.group_size = 48, .allow_tail_group = true},
+          [](P& p) { p.group_size = 64; });
+  CHECK_THROWS_AS(fingerprint({.group_size = 48}), gptq::InvalidArgument);
+}
+
+TEST_CASE("tokens that come twice leave the errors as they are, and a weight too", "[quantizer]") {
+  const auto layer = random_layer({.out = 16, .in = 64, .tokens = 100});
+  auto once = test::calibrate<Cpu>(layer), twice = test::calibrate<Cpu>(layer);
+  twice.add(layer.x());
+  const Quantizer<Int4, Cpu> quantizer({.group_size = 16});
+  const std::vector<float> before = layer.weight_f;
+  const auto a = quantizer.quantize(layer.w(), once), b = quantizer.quantize(layer.w(), twice);
+  CHECK(b.report().loss == Approx(a.report().loss).epsilon(1e-4));
+  CHECK(b.report().damped_loss == Approx(a.report().damped_loss).epsilon(1e-4));
+  CHECK(b.report().relative_error == Approx(a.report().relative_error).epsilon(1e-4));
+  CHECK(layer.weight_f == before);
+  CHECK(test::code_differences(a, quantizer.quantize(layer.w(), once)) == 0);
 }
 
 TEST_CASE("decibels, by hand", "[quantizer][report]") {

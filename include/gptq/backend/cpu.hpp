@@ -43,10 +43,12 @@ class BasicCpu {
   using Scalar = Scalar_;
   using Matrix = HostMatrix<Scalar>;
 
-  /// \param precision  of XᵀX from single-precision activations; everything else, and XᵀX from
-  ///                   bfloat16 activations, is as exact as `single` either way
+  /// \param precision  of XᵀX from single-precision activations, `single` or `split`; everything
+  ///                   else, and XᵀX from bfloat16 activations, is as exact as `single` either way
   explicit BasicCpu(Executor executor = Executor{}, Precision precision = Precision::single)
-      : executor_(std::move(executor)), precision_(precision) {}
+      : executor_(std::move(executor)), precision_(precision) {
+    require_exact_operands(precision);
+  }
 
   const Executor& executor() const { return executor_; }
 
@@ -141,7 +143,7 @@ class BasicCpu {
   Index find_non_finite(MatrixView<const T> matrix) const {
     std::atomic<Index> found{matrix.size()};
     for_strips(matrix.rows(), 16, [&](Index r) {
-      const Index at = find_non_finite_in_row(matrix, r);
+      const Index at = find_non_finite_in_row<Scalar>(matrix, r);
       for (Index seen = found; at >= 0 && at < seen && !found.compare_exchange_weak(seen, at);) {}
     });
     return found < matrix.size() ? found.load() : -1;
@@ -151,7 +153,7 @@ class BasicCpu {
   double largest(MatrixView<const T> matrix) const {
     std::vector<double> of_row(static_cast<std::size_t>(matrix.rows()));
     for_strips(matrix.rows(), 16,
-               [&](Index r) { of_row[std::size_t(r)] = largest_in_row(matrix, r); });
+               [&](Index r) { of_row[std::size_t(r)] = largest_in_row<Scalar>(matrix, r); });
     return of_row.empty() ? 0 : *std::max_element(of_row.begin(), of_row.end());
   }
 

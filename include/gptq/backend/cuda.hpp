@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -40,12 +41,14 @@ class Cuda {
   ///                   bfloat16 parts, with a relative error of about 4e-6. 16-bit activations are
   ///                   multiplied exactly on tensor cores either way.
   /// \throws CudaError  no device can be used, and why
-  /// \throws InvalidArgument  there is no such device
+  /// \throws InvalidArgument  there is no such device; the precision is neither single nor split
   explicit Cuda(int device = 0, cudaStream_t stream = nullptr,
                 Precision precision = Precision::single)
       : runtime_(std::make_shared<cuda::Runtime>(device, stream)),
         has_bfloat16_(runtime_->has_bfloat16()),
-        precision_(has_bfloat16_ ? precision : Precision::single) {}
+        precision_(has_bfloat16_ ? precision : Precision::single) {
+    require_exact_operands(precision);
+  }
 
   int device() const { return runtime_->device(); }
   /// Of the device, as its maker calls it.
@@ -66,6 +69,18 @@ class Cuda {
       cuda::convert(stream(), some, nullptr, matrix.row(first));
     });
     return matrix;
+  }
+
+  /// A copy of a host matrix for several readers, where it fits what is set aside for copies.
+  template <class T>
+  std::optional<cuda::DeviceMatrix<T>> stage(MatrixView<const T> from) const {
+    if (from.empty() || from.size() * Index(sizeof(T)) > cuda::staging_bytes ||
+        runtime_->is_on_device(from.data()) || cuda::Runtime::is_pinned(from.data()))
+      return std::nullopt;
+    const cuda::DeviceScope scope(device());
+    cuda::DeviceMatrix<T> copy(runtime_, from.rows(), from.cols());
+    cuda::copy_rows(*runtime_, from, false, copy.data(), stream());
+    return copy;
   }
 
   template <class T>
@@ -166,7 +181,7 @@ class Cuda {
     const Index n = r.rows();
     // (R⁻ᵀ)ᵀ = R⁻¹ from the identity, which is its own transpose.
     auto inverse = Matrix::zeros(runtime_, n, n);
-    cuda::fill(stream(), 1, n, n + 1, inverse.data());
+    cuda::fill_diagonals(stream(), 1, n, 1, inverse.data());
     cuda::solve_triangular(*runtime_, cuda::Factor::transposed, r.view(), inverse.view());
     return inverse;
   }
@@ -233,7 +248,7 @@ class Cuda {
   static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
   static Index product_bytes() { return Index{32} << 20; }  // cuBLAS's own, at most
   static Index accumulate_bytes(Index cols) {
-    return (Index{64} << 20) + 2 * tokens_at_once * cols * Index(sizeof(float));
+    return cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float));
   }
 
  private:

@@ -13,11 +13,13 @@
 #include <gptq/kernel/rank.hpp>
 #include <gptq/scheme/range.hpp>
 
-#include <bit>      // std::bit_cast
-#include <cmath>    // std::isfinite
+#include <bit>  // std::bit_cast
+#include <cstdint>
 #include <cstring>  // std::memcpy
+#include <limits>
 #include <numeric>  // std::accumulate
 #include <span>
+#include <type_traits>
 #include <vector>
 
 namespace gptq::backend {
@@ -25,33 +27,39 @@ namespace gptq::backend {
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
 using kernel::abs, kernel::load, kernel::select, kernel::store, kernel::store_codes;
 
+/// The bits of a number in the type that a backend computes with, but for its sign: magnitudes are
+/// ordered like them, numbers that are not finite last. Tests of integers become vector code.
+template <class Scalar, class T>
+auto magnitude_bits(const T& x) {
+  using Bits = std::conditional_t<sizeof(Scalar) == 4, std::uint32_t, std::uint64_t>;
+  return std::bit_cast<Bits>(static_cast<Scalar>(to_float(x))) & static_cast<Bits>(Bits(-1) >> 1);
+}
+template <class Scalar>
+constexpr auto infinite_bits =
+    std::bit_cast<std::conditional_t<sizeof(Scalar) == 4, std::uint32_t, std::uint64_t>>(
+        std::numeric_limits<Scalar>::infinity());
+
 /// Position (row · cols + col) of the first element of a row that is not finite, or -1.
-template <class T>
+/// \tparam Scalar  that it must be finite in: float or double
+template <class Scalar = float, class T>
 Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
-  // All exponent bits set means infinite or not a number. Tests of integers become vector code.
   unsigned bad = 0;
   for (Index c = 0; c < matrix.cols(); ++c)
-    bad |= (std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) &
-            0x7f800000u) == 0x7f800000u
-               ? 1u
-               : 0u;
+    bad |= magnitude_bits<Scalar>(matrix(row, c)) >= infinite_bits<Scalar> ? 1u : 0u;
   if (bad)
     for (Index c = 0; c < matrix.cols(); ++c)
-      if (!std::isfinite(static_cast<float>(to_float(matrix(row, c)))))
+      if (magnitude_bits<Scalar>(matrix(row, c)) >= infinite_bits<Scalar>)
         return row * matrix.cols() + c;
   return -1;
 }
 
 /// The largest magnitude in a row; infinite where an element is not finite.
-template <class T>
+template <class Scalar = float, class T>
 double largest_in_row(MatrixView<const T> matrix, Index row) {
-  // Magnitudes are ordered like their bits, numbers that are not finite last.
-  std::uint32_t most = 0;
+  auto most = infinite_bits<Scalar> - infinite_bits<Scalar>;
   for (Index c = 0; c < matrix.cols(); ++c)
-    most = (std::max)(
-        most,
-        std::bit_cast<std::uint32_t>(static_cast<float>(to_float(matrix(row, c)))) & 0x7fffffffu);
-  return static_cast<double>(std::bit_cast<float>((std::min)(most, 0x7f800000u)));
+    most = (std::max)(most, magnitude_bits<Scalar>(matrix(row, c)));
+  return static_cast<double>(std::bit_cast<Scalar>((std::min)(most, infinite_bits<Scalar>)));
 }
 
 /// \tparam Scalar  float or double

@@ -108,14 +108,15 @@ class Reference {
   template <class T>
   Index find_non_finite(MatrixView<const T> matrix) const {
     for (Index r = 0; r < matrix.rows(); ++r)
-      if (const Index at = find_non_finite_in_row(matrix, r); at >= 0) return at;
+      if (const Index at = find_non_finite_in_row<Scalar>(matrix, r); at >= 0) return at;
     return -1;
   }
 
   template <class T>
   double largest(MatrixView<const T> matrix) const {
     double value = 0;
-    for (Index r = 0; r < matrix.rows(); ++r) value = (std::max)(value, largest_in_row(matrix, r));
+    for (Index r = 0; r < matrix.rows(); ++r)
+      value = (std::max)(value, largest_in_row<Scalar>(matrix, r));
     return value;
   }
 

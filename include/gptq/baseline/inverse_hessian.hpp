@@ -37,6 +37,15 @@ inline Dense copy_of(MatrixView<const double> from) {
   return to;
 }
 
+/// \throws InvalidArgument  the weight is empty, or the Hessian not square or not of its inputs
+inline void require_fits(MatrixView<const double> weight, MatrixView<const double> hessian) {
+  detail::require(weight.rows() > 0 && weight.cols() > 0, "a weight of ", weight.rows(), " x ",
+                  weight.cols());
+  detail::require(hessian.rows() == weight.cols() && hessian.cols() == weight.cols(),
+                  "a Hessian of ", hessian.rows(), " x ", hessian.cols(), " for ", weight.cols(),
+                  " inputs");
+}
+
 class InverseHessian {
  public:
   /// By Gauss-Jordan elimination, n³ operations in double precision.
@@ -83,7 +92,10 @@ class InverseHessian {
   /// Sets weight q of a row to `value` and moves the free weights so that the output changes least:
   /// δw = −(w_q − value) / [H⁻¹]_qq · H⁻¹_{:,q} (OBS). Returns what it costs,
   /// (w_q − value)² / [H⁻¹]_qq, and fixes q.
+  /// \throws InvalidArgument  q is no input, or fixed already
   double set(double* row, Index q, double value) {
+    detail::require(q >= 0 && q < size() && free(q), "input ", q, " of ", size(),
+                    " cannot be fixed: it is already, or there is none such");
     const double error = row[q] - value, pivot = inverse_(q, q);
     for (Index j = 0; j < size(); ++j)
       if (free(j) && j != q) row[j] -= error / pivot * inverse_(j, q);

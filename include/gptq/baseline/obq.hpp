@@ -23,9 +23,12 @@ struct Rounded {
 /// \param hessian  [n, n], damped
 /// \param round    round(row, column, value): the nearest number of that grid
 /// \param order    columns in a fixed order instead of the greedy one, which is GPTQ; empty: greedy
+/// \throws InvalidArgument  the Hessian does not fit the weight, or the order is no permutation
+/// \throws NumericalError   the Hessian is not positive definite
 template <class Round>
 Rounded optimal_brain_quantize(MatrixView<const double> weight, MatrixView<const double> hessian,
                                const Round& round, std::span<const Index> order = {}) {
+  require_fits(weight, hessian);
   const Index n = weight.cols();
   gptq::detail::require(order.empty() || static_cast<Index>(order.size()) == n, "an order of ",
                         order.size(), " columns for ", n);

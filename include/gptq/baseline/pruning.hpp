@@ -41,6 +41,7 @@ inline double loss_of(MatrixView<const double> weight, const Dense& changed,
 /// \param count    weights of each row that become zero
 inline Pruned prune_obd(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count) {
+  require_fits(weight, hessian);
   gptq::detail::require(count >= 0 && count <= weight.cols(), "cannot prune ", count, " of ",
                         weight.cols(), " weights per row");
   Pruned result{copy_of(weight)};
@@ -62,6 +63,7 @@ inline Pruned prune_obd(MatrixView<const double> weight, MatrixView<const double
 /// becomes zero, all others make up for it, and H⁻¹ is computed anew: count·n³ operations per row.
 inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count) {
+  require_fits(weight, hessian);
   gptq::detail::require(count >= 0 && count <= weight.cols(), "cannot prune ", count, " of ",
                         weight.cols(), " weights per row");
   Pruned result{copy_of(weight)};
@@ -97,7 +99,12 @@ inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double
 /// \param pattern  N:M sparsity: a weight is passed over where its neighbours have their zeros
 inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count, Sparsity pattern = {}) {
+  require_fits(weight, hessian);
   const Index n = weight.cols();
+  gptq::detail::require(pattern.of == 0 || (pattern.of > 0 && n % pattern.of == 0 &&
+                                            pattern.zeros >= 0 && pattern.zeros <= pattern.of),
+                        "a pattern of ", pattern.zeros, " zeros of ", pattern.of, " for ", n,
+                        " inputs: `of` must divide them and hold its zeros");
   const Index most = pattern.of > 0 ? n / pattern.of * pattern.zeros : n;
   gptq::detail::require(count >= 0 && count <= most, "cannot prune ", count, " of ", n,
                         " weights per row, at most ", most);
@@ -106,7 +113,7 @@ inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double
   for (Index r = 0; r < weight.rows(); ++r) {
     InverseHessian inverse(full);
     double* row = result.weight.row(r);
-    std::vector<Index> zeros(static_cast<std::size_t>(pattern.of > 0 ? n / pattern.of + 1 : 1));
+    std::vector<Index> zeros(static_cast<std::size_t>(pattern.of > 0 ? n / pattern.of : 0));
     for (Index k = 0; k < count; ++k) {
       Index best = -1;
       double least = std::numeric_limits<double>::infinity();

@@ -18,7 +18,7 @@ namespace gptq::baseline {
 /// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales,
 ///                scale_type, sparsity (the smallest weights become zero) and the habits of grids
 ///                are used
-/// \throws InvalidArgument  the group size does not divide in_features
+/// \throws InvalidArgument  the weight is empty; the group size does not divide in_features
 /// \throws NumericalError   a weight is not finite
 template <Scheme S, Backend B, class W>
 QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
@@ -28,6 +28,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   scheme = scheme::with_parity(scheme, params.parity);
   const MatrixView<const std::remove_const_t<W>> w = weight;
   const Index n = w.cols();
+  gptq::detail::require(w.rows() > 0 && n > 0, name, " is ", w.rows(), " x ", n);
   require_divisible(params, n, name);
   const double largest = require_finite(backend, w, name), unit = weight_unit(largest);
 
@@ -36,7 +37,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   ColumnLayout layout(std::move(order), effective_group_size(params, n));
 
   QuantizedMatrix<S> result(w.rows(), n, layout.group_size(), scheme);
-  result.set_scale_unit(scale_unit<S>(params.scale_type, largest));
+  result.set_scale_unit(scale_unit(scheme, params.scale_type, largest));
   const auto search = scheme::range_search(params, result.scale_unit(), unit);
   backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
     auto panel = worker.load_panel(w, first, rows, layout, unit);

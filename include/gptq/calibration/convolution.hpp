@@ -22,6 +22,7 @@ struct ConvolutionAxis {
     const Index free = length + 2 * padding - dilation * (kernel - 1) - 1;
     return free < 0 ? 0 : free / stride + 1;
   }
+  bool operator==(const ConvolutionAxis&) const = default;
 };
 
 /// The shape of Conv2d, and of Conv1d where `height` is left alone.
@@ -32,6 +33,7 @@ struct Convolution {
 
   /// Columns of the weight [out, channels / groups, height.kernel, width.kernel], flattened.
   constexpr Index in_features() const { return channels / groups * height.kernel * width.kernel; }
+  bool operator==(const Convolution&) const = default;
 
   /// \throws InvalidArgument  names the field
   void validate() const {
@@ -119,8 +121,7 @@ class ConvolutionHessian {
 
   /// Adds what another one of the same convolution has seen.
   void merge(const ConvolutionHessian& other) {
-    detail::require(other.groups() == groups(), "cannot merge the Hessians of ", other.groups(),
-                    " groups into those of ", groups());
+    detail::require(other.shape_ == shape_, "cannot merge the Hessians of another convolution");
     for (Index g = 0; g < groups(); ++g) hessians_[std::size_t(g)].merge(other.group(g));
   }
 

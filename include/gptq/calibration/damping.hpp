@@ -19,12 +19,11 @@ namespace gptq {
 /// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
 template <Backend B>
 struct DampedFactor {
-  B backend;                     ///< where the matrices live
-  typename B::Matrix r{};        ///< R, upper triangular
-  typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
-  ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
-  Order order = Order::natural;  ///< what the layout was made for
-  Groups groups = Groups::fixed;
+  B backend;                        ///< where the matrices live
+  typename B::Matrix r{};           ///< R, upper triangular
+  typename B::Matrix inverse{};     ///< R⁻¹, for Solver::lazy_batch only
+  ColumnLayout layout{};            ///< the order, the groups, dead columns and the pivots R_jj²
+  Params params{};                  ///< it was made with
   std::vector<double> added{};      ///< λ by position
   Damping damping{};                ///< for the report
   double tokens = 0;                ///< behind the Hessian
@@ -140,8 +139,7 @@ struct Unfactored {
     factor.layout =
         ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
                      needs_group_index(params) ? Grouping::positions : Grouping::columns);
-    factor.order = params.order;
-    factor.groups = params.groups;
+    factor.params = params;
     factor.damping.dead_columns = plan.dead_count;
     if (plan.dead_count == n && hessian.largest() > 0)
       throw NumericalError(
@@ -218,7 +216,8 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
     result.added.assign(order.size(), made.plan.mean);
     result.r = {};
     result.r = backend.arrange(hessian.sum(), order, 0, result.added);
-    backend.factorize(result.r);
+    detail::require<NumericalError>(backend.factorize(result.r) < 0,
+                                    "the Hessian has an element that is not finite");
   }
   if (params.estimate_condition && !result.damping.round_to_nearest)
     result.damping.condition = detail::condition_estimate(backend, result.r);

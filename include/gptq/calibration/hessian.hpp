@@ -12,6 +12,7 @@
 #include <limits>
 #include <numeric>  // std::accumulate
 #include <span>
+#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
@@ -29,27 +30,38 @@ class Hessian {
       : backend_(std::move(backend)), sum_(backend_.zeros(checked(in_features), in_features)) {}
 
   /// From a sum that somebody else has made.
-  /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; the upper triangle is read
-  /// \param tokens     behind the sum, > 0
+  /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it is finite, the
+  ///                   upper triangle is used
+  /// \param tokens     behind the sum; 0 where it is zero
   /// \param sequences  behind the sum, for SampleCount::twice_sequences
-  /// \throws InvalidArgument  not square, or a count or a diagonal element is negative
+  /// \param largest    activation behind the sum; 0: not known
+  /// \param name       of the sum, for messages
+  /// \throws InvalidArgument  not square, or a count or a diagonal element is negative, or there
+  /// are
+  ///                          squares of no tokens
   /// \throws NumericalError   an element is not finite
   template <class T>
-  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1, B backend = B{}) {
-    detail::require(sum.rows() == sum.cols(), "the sum of a Hessian is ", sum.rows(), " x ",
-                    sum.cols(), ", not square");
+  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1, B backend = B{},
+                          double largest = 0, std::string_view name = "sum") {
+    detail::require(sum.rows() == sum.cols(), name, " is ", sum.rows(), " x ", sum.cols(),
+                    ", a Hessian is square");
     detail::require(
-        std::isfinite(tokens) && tokens > 0 && std::isfinite(sequences) && sequences > 0,
-        "a Hessian of ", tokens, " tokens in ", sequences, " sequences");
+        std::isfinite(tokens) && tokens >= 0 && std::isfinite(sequences) && sequences >= 0, name,
+        ": a Hessian of ", tokens, " tokens in ", sequences, " sequences");
     const MatrixView<const std::remove_const_t<T>> view = sum;
-    require_finite(backend, view, "sum");
-    for (Index i = 0; i < view.rows(); ++i)
-      detail::require(to_float(view(i, i)) >= 0, "sum(", i, ", ", i, ") = ", to_float(view(i, i)),
+    require_finite(backend, view, name);
+    for (Index i = 0; i < view.rows(); ++i) {
+      const auto square = to_float(view(i, i));
+      detail::require(square >= 0, name, "(", i, ", ", i, ") = ", square,
                       " is negative: a sum of squares cannot be");
+      detail::require(tokens > 0 || square == 0, name, "(", i, ", ", i, ") = ", square,
+                      ": a sum over no tokens is zero");
+    }
     Hessian hessian(view.rows(), std::move(backend));
     hessian.sum_ = hessian.backend_.upload(view);
     hessian.tokens_ = tokens;
     hessian.sequences_ = sequences;
+    hessian.largest_ = largest;
     for (const double square : hessian.backend_.diagonal(hessian.sum_))
       hessian.squares_ = (std::max)(hessian.squares_, square);
     return hessian;
@@ -63,9 +75,10 @@ class Hessian {
     add_weighted<std::remove_const_t<T>>(activations, nullptr);
   }
 
-  /// The same with a weight per token: 0 leaves a token out (padding), others say how much it
-  /// counts. \throws InvalidArgument  a weight is negative or not finite, or their number is not
-  /// that of the tokens
+  /// The same with a weight per token: 0 leaves a token out (padding), whatever stands there;
+  /// others say how much it counts.
+  /// \throws InvalidArgument  a weight is negative or not finite, or their number is not that of
+  ///                          the tokens
   template <class T>
   void add(MatrixView<T> activations, std::span<const float> token_weights) {
     detail::require(static_cast<Index>(token_weights.size()) == activations.rows(),
@@ -78,9 +91,12 @@ class Hessian {
   }
 
   /// Adds what another Hessian of the same input has seen.
+  /// \throws InvalidArgument  it has other inputs
+  /// \throws NumericalError   the sum could leave the range of the backend's numbers
   void merge(const Hessian& other) {
     detail::require(other.in_features() == in_features(), "cannot merge a Hessian of ",
                     other.in_features(), " inputs into one of ", in_features());
+    require_room((std::max)(largest_, other.largest_), other.tokens_, other.squares_);
     backend_.add(sum_, other.sum_);
     tokens_ += other.tokens_;
     squares_ += other.squares_;
@@ -91,12 +107,7 @@ class Hessian {
   /// Whether activations of up to `largest` can be added for so many tokens more.
   /// \throws NumericalError  sums of squares could leave the range of the backend's numbers
   void require_room(double largest, double tokens) const {
-    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
-    if (squares_ + largest * largest * tokens < range) return;
-    throw NumericalError(detail::message(
-        "activations of up to ", largest, ": the squares of ", tokens,
-        " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
-        "double precision"));
+    require_room(largest, tokens, largest * largest * tokens);
   }
 
   Index in_features() const { return sum_.rows(); }
@@ -104,8 +115,8 @@ class Hessian {
   /// Tokens seen, each counted with its weight.
   double tokens() const { return tokens_; }
 
-  /// Calls of `add` behind it, those of merged Hessians included: the "samples" of the paper's
-  /// code.
+  /// Calls of `add` with tokens behind it, those of merged Hessians included: the "samples" of the
+  /// paper's code.
   double sequences() const { return sequences_; }
 
   /// The largest activation that `add` has seen.
@@ -124,15 +135,49 @@ class Hessian {
     return in_features;
   }
 
+  struct Run {
+    Index first, count;
+  };
+  /// Tokens next to each other whose weights are not zero.
+  static std::vector<Run> counted_runs(std::span<const float> weights) {
+    std::vector<Run> runs;
+    for (Index t = 0; t < static_cast<Index>(weights.size()); ++t) {
+      if (weights[std::size_t(t)] == 0) continue;
+      if (runs.empty() || runs.back().first + runs.back().count < t) runs.push_back({t, 0});
+      ++runs.back().count;
+    }
+    return runs;
+  }
+
+  void require_room(double largest, double tokens, double squares) const {
+    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
+    if (squares_ + squares < range) return;
+    throw NumericalError(detail::message(
+        "activations of up to ", largest, ": the squares of ", tokens,
+        " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
+        "double precision"));
+  }
+
   template <class T>
   void add_weighted(MatrixView<const T> x, const float* token_weights) {
     detail::require(x.cols() == in_features(), "activations have ", x.cols(),
                     " columns, the Hessian has ", in_features(), " inputs");
+    if constexpr (requires { backend_.stage(x); })  // once for the checks and for the sum
+      if (const auto copy = backend_.stage(x)) return add_weighted<T>(copy->view(), token_weights);
+    if (x.rows() == 0) return;
     double counted = static_cast<double>(x.rows());
     if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
-    const double largest = require_finite(backend_, x, "activations");
+    std::vector<Run> runs{{0, x.rows()}};
+    if (token_weights && !std::isfinite(backend_.largest(x)))  // what is left out may be anything
+      runs = counted_runs(std::span(token_weights, static_cast<std::size_t>(x.rows())));
+    double largest = 0;
+    for (const Run& run : runs)
+      largest = (std::max)(largest, require_finite(backend_, x.middle_rows(run.first, run.count),
+                                                   "activations", run.first));
     require_room(largest, counted);
-    backend_.accumulate(sum_, x, token_weights);
+    for (const Run& run : runs)
+      backend_.accumulate(sum_, x.middle_rows(run.first, run.count),
+                          token_weights ? token_weights + run.first : nullptr);
     squares_ += largest * largest * counted;
     largest_ = (std::max)(largest_, largest);
     tokens_ += counted;

@@ -25,12 +25,13 @@ static_assert(std::endian::native == std::endian::little, "gptq: files are littl
 /// What stands before the numbers: 64 bytes.
 struct HessianHeader {
   std::array<char, 8> magic{'G', 'P', 'T', 'Q', 'H', 'E', 'S', 'S'};
-  std::uint32_t version = 2;
+  std::uint32_t version = 3;
   std::uint32_t scalar_bytes = 0;  ///< 4 or 8
   std::uint64_t in_features = 0;
-  double tokens = 0, sequences = 0;  // side by side
-  std::uint64_t checksum = 0;        ///< FNV-1a of the counts and what follows, in words of 64 bits
-  std::uint64_t reserved[2] = {};
+  double tokens = 0, sequences = 0;  // side by side, with
+  double largest = 0;                ///< activation
+  std::uint64_t checksum = 0;  ///< FNV-1a of these three and what follows, in words of 64 bits
+  std::uint64_t reserved = 0;
 };
 static_assert(sizeof(HessianHeader) == 64);
 
@@ -73,8 +74,9 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
   header.in_features = static_cast<std::uint64_t>(n);
   header.tokens = hessian.tokens();
   header.sequences = hessian.sequences();
+  header.largest = hessian.largest();
   detail::Checksum checksum;
-  checksum.add(&header.tokens, 2 * sizeof(double));
+  checksum.add(&header.tokens, 3 * sizeof(double));
   for (Index i = 0; i < n; ++i) checksum.add(row(i), bytes(i));
   header.checksum = checksum.value();
 
@@ -129,7 +131,7 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
   const auto read = [&]<class T>(T) {
     std::vector<T> sum(static_cast<std::size_t>(n * n));
     detail::Checksum checksum;
-    checksum.add(&header.tokens, 2 * sizeof(double));
+    checksum.add(&header.tokens, 3 * sizeof(double));
     for (std::uint64_t i = 0; i < n; ++i) {
       const auto bytes = static_cast<std::size_t>((n - i) * sizeof(T));
       file.read(reinterpret_cast<char*>(sum.data() + i * n + i),
@@ -140,8 +142,12 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
     check(checksum.value() == header.checksum, "is damaged: its checksum is ", checksum.value(),
           ", the header says ", header.checksum);
     const auto rows = static_cast<Index>(n);
-    return Hessian<B>::from_sum(MatrixView<const T>(sum.data(), rows, rows), header.tokens,
-                                header.sequences, backend);
+    try {
+      return Hessian<B>::from_sum(MatrixView<const T>(sum.data(), rows, rows), header.tokens,
+                                  header.sequences, backend, header.largest, name + ": sum");
+    } catch (const InvalidArgument& error) {
+      throw FormatError(error.what());
+    }
   };
   return header.scalar_bytes == 4 ? read(float{}) : read(double{});
 }

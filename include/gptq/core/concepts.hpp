@@ -123,7 +123,9 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
 ///
 /// `Matrix` is resident and row-major. Symmetric matrices are held in their upper triangle. All
 /// operations give the same bits however many threads run them. backend::Reference is the plainest
-/// one and serves as the oracle.
+/// one and serves as the oracle. A backend whose matrices lie elsewhere may have `stage`, which
+/// brings activations there once for all that is done with them, and `batches` (solver::
+/// BatchBackend).
 template <class B>
 concept Backend = std::copyable<B> &&
     requires(const B b, typename B::Matrix m, const typename B::Matrix constant,
@@ -175,9 +177,11 @@ concept Backend = std::copyable<B> &&
 // clang-format on
 
 /// The largest magnitude of a matrix.
+/// \param first_row  of what the caller gave, for the message
 /// \throws NumericalError  names the first element that is not finite
 template <class B, class T>
-double require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name) {
+double require_finite(const B& backend, MatrixView<const T> matrix, std::string_view name,
+                      Index first_row = 0) {
   const double largest = backend.largest(matrix);
   if (std::isfinite(largest)) return largest;
   const Index at = backend.find_non_finite(matrix);
@@ -188,7 +192,7 @@ double require_finite(const B& backend, MatrixView<const T> matrix, std::string_
     else return to_float(matrix(row, col));
   };
   throw NumericalError(
-      detail::message(name, "(", row, ", ", col, ") = ", value(), " is not finite"));
+      detail::message(name, "(", first_row + row, ", ", col, ") = ", value(), " is not finite"));
 }
 
 }  // namespace gptq

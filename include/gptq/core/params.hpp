@@ -137,7 +137,7 @@ struct Params {
   bool allow_tail_group = false;
   Order order = Order::act;
   Groups groups = Groups::fixed;
-  /// λ as a fraction of the diagonal of H, of its mean or input by input; > 0.
+  /// λ as a fraction of the diagonal of H, of its mean or input by input; in (0, 1000].
   double damping = 0.01;
   DampingRule damping_rule = DampingRule::mean_diagonal;
   /// Factor H in double precision, at twice the time and an in x in array of double.
@@ -203,8 +203,8 @@ struct Params {
     using detail::require;
     require(group_size == -1 || group_size > 0, "group_size = ", group_size,
             " must be -1 (one group per row) or positive");
-    require(std::isfinite(damping) && damping > 0, "damping = ", damping,
-            " must be positive and finite (the usual value is 0.01)");
+    require(damping > 0 && damping <= 1000, "damping = ", damping,
+            " must be positive and at most 1000, where H hardly counts (the usual value is 0.01)");
     require(block_size > 0, "block_size = ", block_size, " must be positive");
     require(!parity.stale_group_scales || solver == Solver::lazy_batch,
             "parity.stale_group_scales is a habit of Solver::lazy_batch: left_looking has no "

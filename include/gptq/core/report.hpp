@@ -43,7 +43,8 @@ struct Report {
   /// Calibration tokens behind the Hessian (the sum of their weights).
   double tokens = 0;
   Damping damping;
-  /// tr(ΔW·XᵀX·ΔWᵀ)/tokens: mean squared output error, summed over outputs.
+  /// tr(ΔW·XᵀX·ΔWᵀ)/tokens: mean squared output error, summed over outputs; with another
+  /// Parity::samples, times what XᵀX is multiplied by there.
   double loss = 0;
   /// Σ_j d_j·e_j², equal to tr(ΔW·(H + λI)·ΔWᵀ): what the solver minimises.
   double damped_loss = 0;
@@ -54,7 +55,8 @@ struct Report {
   double relative_error = unknown;
   /// The same for min-max round to nearest on the same kind of grid.
   double rtn_relative_error = unknown;
-  /// Share of weights beyond the ends of their grid, 0..1.
+  /// Share of weights beyond the lowest or the highest number of their grid when they were rounded,
+  /// 0..1.
   double clipped = 0;
   /// Scales below the normal numbers of their type (2⁻¹⁴ for fp16), where it has fewer digits: the
   /// weights under them are rounded more coarsely than their bits allow.

@@ -212,8 +212,10 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     store_codes(block.codes + column * block.stride, code);
     const T miss = target - rounded;
     const double root_cost = Form::root_cost(pivot);
-    const auto at_end = (code == T(0)) | (code == T(S::max_code));
-    sums.add(column, root_cost * root_cost, miss * miss, at_end & (abs(wanted) > abs(rounded)));
+    // Which end is the lower one is the sign of the scale.
+    const T beyond = (wanted - rounded) * grid.scale;
+    sums.add(column, root_cost * root_cost, miss * miss,
+             ((code == T(0)) & (beyond < T(0))) | ((code == T(S::max_code)) & (beyond > T(0))));
   }
 }
 

@@ -35,8 +35,15 @@ class CpuOperations {
   using Layer = LayerWeights;
   using Rope = RopeTable;
 
+  /// \param precision  of products
+  /// \throws InvalidArgument  this processor has no products of such operands
   explicit CpuOperations(Executor executor = Executor{}, Precision precision = Precision::split)
-      : executor_(std::move(executor)), precision_(precision) {}
+      : executor_(std::move(executor)), precision_(precision) {
+    gptq::detail::require(precision != Precision::float16,
+                          "this processor does not multiply float16");
+    gptq::detail::require(precision != Precision::bfloat16 || backend::cpu::use_tiles<float>(true),
+                          "this processor does not multiply bfloat16 (AMX)");
+  }
 
   const Executor& executor() const { return executor_; }
 
@@ -138,7 +145,7 @@ class CpuOperations {
     std::vector<Row> rows(static_cast<std::size_t>(x.rows()));
     for (Index col = 0; col < weight.rows(); col += wide) {
       const auto part = weight.middle_rows(col, (std::min)(wide, weight.rows() - col));
-      const backend::cpu::RightSide right(executor_, part, tiles());
+      const backend::cpu::RightSide right(executor_, part, precision_);
       executor_.parallel_for((x.rows() + tall - 1) / tall, [&](Index i) {
         const Index first = i * tall, count = (std::min)(tall, x.rows() - first);
         Tensor logits(count, part.rows());
@@ -198,8 +205,6 @@ class CpuOperations {
   }
 
  private:
-  bool tiles() const { return backend::cpu::use_tiles<float>(precision_ == Precision::split); }
-
   static auto row(ConstView x, Index r) {
     return Eigen::Map<const Eigen::RowVectorXf>(&x(r, 0), x.cols());
   }
@@ -225,7 +230,7 @@ class CpuOperations {
   void matmul_into(View y, ConstView x, ConstView weight, std::span<const float> bias,
                    bool add) const {
     namespace cpu = backend::cpu;
-    cpu::multiply_transposed(executor_, y, x, weight, add, tiles());
+    cpu::multiply_transposed(executor_, y, x, weight, add, precision_);
     if (bias.empty()) return;
     const Eigen::Map<const Eigen::RowVectorXf> b(bias.data(), y.cols());
     for_rows(y.rows(), [&](Index r) { cpu::map(y.middle_rows(r, 1)) += b; });
@@ -243,8 +248,8 @@ class CpuOperations {
     constexpr Index block = 128, granule = 32;
     const Index length = q.rows();
     const float scale = 1.0f / std::sqrt(static_cast<float>(q.cols()));
-    const backend::cpu::RightSide keys(exec::Serial{}, k, tiles()),
-        values(exec::Serial{}, v.transposed(), tiles());
+    const backend::cpu::RightSide keys(exec::Serial{}, k, precision_),
+        values(exec::Serial{}, v.transposed(), precision_);
     // Aligned memory: Eigen adds in an order that depends on the alignment.
     Tensor scores(block, length + granule);
     for (Index begin = 0; begin < length; begin += block) {

@@ -55,13 +55,17 @@ class CudaOperations {
 
   /// \param backend    whose device, stream and memory are used
   /// \param threads    read the model's files
-  /// \param precision  of products: floats split in two bfloat16 parts, three products on tensor
-  ///                   cores, with a relative error of about 4e-6; or single precision
+  /// \param precision  of products; split parts and operands of 16 bits are multiplied on tensor
+  ///                   cores
+  /// \throws InvalidArgument  bfloat16, which the device does not multiply
   explicit CudaOperations(backend::Cuda backend, exec::Threads threads = exec::Threads(),
                           Precision precision = Precision::split)
-      : backend_(std::move(backend)),
-        threads_(std::move(threads)),
-        precision_(runtime()->has_bfloat16() ? precision : Precision::single) {}
+      : backend_(std::move(backend)), threads_(std::move(threads)), precision_(precision) {
+    if (runtime()->has_bfloat16()) return;
+    gptq::detail::require(precision != Precision::bfloat16, backend_.name(),
+                          " does not multiply bfloat16");
+    if (precision == Precision::split) precision_ = Precision::single;
+  }
 
   const exec::Threads& executor() const { return threads_; }
 
@@ -222,7 +226,7 @@ class CudaOperations {
   double squared_norm(ConstView a) const {
     const auto scope = on_device();
     backend::cuda::DeviceMatrix<double> of_row(runtime(), 1, a.rows());
-    backend::cuda::squares_of_rows(stream(), a, of_row.data());
+    backend::cuda::squares_of_rows(stream(), a, {.columns = a.cols()}, of_row.data());
     double total = 0;
     for (const double x : backend::cuda::to_vector(*runtime(), of_row)) total += x;
     return total;
@@ -270,6 +274,10 @@ class CudaOperations {
     namespace bc = backend::cuda;
     if (precision_ == Precision::single) {
       bc::multiply_transposed(*runtime(), y, left.view(), right.view(), add);
+    } else if (precision_ == Precision::bfloat16) {
+      rounded_product<bfloat16>(y, left.view(), right.view(), add);
+    } else if (precision_ == Precision::float16) {
+      rounded_product<float16>(y, left.view(), right.view(), add);
     } else {
       const Halves a = split(left.view()), b = split(right.view());
       bc::multiply_transposed(*runtime(), y, a.high.view(), b.high.view(), add);
@@ -279,6 +287,17 @@ class CudaOperations {
     if (bias.empty()) return;
     const Borrowed added(*this, ConstView(bias.data(), 1, static_cast<Index>(bias.size())));
     cuda::add_bias(stream(), added.view().data(), y);
+  }
+
+  /// Of operands rounded to 16 bits.
+  template <class T>
+  void rounded_product(View y, ConstView x, ConstView weight, bool add) const {
+    backend::cuda::DeviceMatrix<T> left(runtime(), x.rows(), x.cols()),
+        right(runtime(), weight.rows(), weight.cols());
+    backend::cuda::narrow(stream(), x, left.data());
+    backend::cuda::narrow(stream(), weight, right.data());
+    backend::cuda::multiply_transposed<T>(*runtime(), y, std::as_const(left).view(),
+                                          std::as_const(right).view(), add);
   }
 
   /// x = high + low + what is left of it below 2⁻¹⁶·x.

@@ -36,10 +36,20 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   detail::require(factor.layout.group_size() == effective_group_size(params, weight.cols()),
                   "the factor was made for groups of ", factor.layout.group_size(),
                   ", group_size is ", params.group_size);
-  detail::require(factor.order == params.order &&
-                      (factor.groups == params.groups || factor.layout.groups() == 1),
-                  "the factor was made with another order or another kind of groups: call "
-                  "factorize of a quantizer with the same");
+  const Params& made = factor.params;
+  const auto same = [&](bool is, std::string_view what) {
+    detail::require(is, "the factor was made with another ", what,
+                    ": call factorize of a quantizer with the same");
+  };
+  same(made.order == params.order, "order");
+  same(made.groups == params.groups || factor.layout.groups() == 1, "kind of groups");
+  same(made.damping == params.damping, "damping");
+  same(made.damping_rule == params.damping_rule, "damping_rule");
+  same(made.on_failure == params.on_failure || factor.damping.retries == 0, "on_failure");
+  same(made.factor_in_double == params.factor_in_double, "factor_in_double");
+  same(made.estimate_condition || !params.estimate_condition, "estimate_condition");
+  same(made.parity.samples == params.parity.samples, "parity.samples");
+  same(made.parity.dead_inputs == params.parity.dead_inputs, "parity.dead_inputs");
   detail::require(params.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
                   "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
                   "of a quantizer with Solver::lazy_batch");

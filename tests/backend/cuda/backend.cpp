@@ -200,6 +200,42 @@ TEST_CASE("weights and activations may lie on the device, with any strides on th
   CHECK(test::code_differences(expected, quantizer.quantize(strided, hessian)) == 0);
 }
 
+TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
+  if (no_device()) return;
+  const Cuda backend;
+  constexpr Index n = 6;
+  const Index tokens = gptq::backend::cuda::staging_bytes / (n * Index(sizeof(float))) + 1000;
+  auto pinned = gptq::backend::cuda::DeviceMatrix<float>::pinned(backend.runtime(), tokens, n + 2);
+  std::vector<float> pageable(static_cast<std::size_t>(tokens * (n + 2)));
+  std::minstd_rand random(7);
+  for (float& x : pageable) x = static_cast<float>(random() % 9) - 4;
+  std::copy(pageable.begin(), pageable.end(), pinned.data());
+  const auto view = [&](const float* from) {
+    return gptq::MatrixView<const float>(from, tokens, n, n + 2, 1);
+  };
+  gptq::Hessian<Cpu> expected(n);
+  gptq::Hessian<Cuda> a(n, backend), b(n, backend);
+  expected.add(view(pageable.data()));
+  a.add(view(pageable.data()));
+  b.add(view(pinned.data()));
+  std::fill(pinned.data(), pinned.data() + pinned.size(), -1.0f);  // it is the caller's again
+  const test::Matrix sum = test::download(expected.backend(), expected.sum(), n, n);
+  for (const auto* hessian : {&a, &b}) {
+    const test::Matrix mine = test::download(backend, hessian->sum(), n, n);
+    for (Index i = 0; i < n; ++i)
+      for (Index j = i; j < n; ++j) CHECK(mine(i, j) == Approx(sum(i, j)).margin(1e-5 * sum(0, 0)));
+  }
+  // What is made of a part is right in its place.
+  const auto copy = backend.upload(view(pageable.data()));
+  std::vector<float> back(static_cast<std::size_t>(tokens * n));
+  backend.download(copy, gptq::MatrixView<float>(back.data(), tokens, n));
+  Index wrong = 0;
+  for (Index t = 0; t < tokens; ++t)
+    for (Index c = 0; c < n; ++c)
+      wrong += back[std::size_t(t * n + c)] != pageable[std::size_t(t * (n + 2) + c)];
+  CHECK(wrong == 0);
+}
+
 TEST_CASE("what is not finite is named wherever it lies, and nothing is added", "[cuda]") {
   if (no_device()) return;
   auto layer = test::random_layer({.out = 4, .in = 64, .tokens = 100});
@@ -361,8 +397,17 @@ TEST_CASE("experts in one launch come out as one by one", "[cuda]") {
     const auto all = quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights),
                                         std::span<const gptq::Hessian<Cuda>* const>(pointers));
     REQUIRE(all.size() == count);
+    std::vector<OnDevice<float>> copies;
+    std::vector<gptq::MatrixView<const float>> there;
+    for (const auto& layer : layers) copies.emplace_back(backend, layer.weight_f, 50, 96);
+    for (const auto& copy : copies) there.push_back(copy.view());
+    const auto from_device =
+        quantizer.quantize(std::span<const gptq::MatrixView<const float>>(there),
+                           std::span<const gptq::Hessian<Cuda>* const>(pointers));
     for (std::size_t i = 0; i < count; ++i) {
       INFO("expert " << i);
+      CHECK(test::code_differences(all[i], from_device[i]) == 0);
+      CHECK(all[i].report().loss == from_device[i].report().loss);
       const auto one = quantizer.quantize(weights[i], hessians[i]);
       CHECK(test::code_differences(all[i], one) <= 10);
       const auto &x = all[i].report(), &y = one.report();
@@ -399,15 +444,22 @@ TEST_CASE("weights that read one input come out in one launch as one by one", "[
   const auto layer = test::random_layer({.out = 120, .in = 96, .tokens = 300});
   const Cuda backend;
   const auto hessian = test::calibrate(layer, backend);
-  const std::vector<gptq::MatrixView<const float>> weights{
-      layer.w().middle_rows(0, 70), layer.w().middle_rows(70, 33), layer.w().middle_rows(103, 17)};
+  const auto three = [](gptq::MatrixView<const float> w) {
+    return std::vector<gptq::MatrixView<const float>>{w.middle_rows(0, 70), w.middle_rows(70, 33),
+                                                      w.middle_rows(103, 17)};
+  };
+  const auto weights = three(layer.w());
+  const OnDevice<float> copy(backend, layer.weight_f, 120, 96);
   for (const gptq::Groups groups : {gptq::Groups::fixed, gptq::Groups::dynamic}) {
     const gptq::Quantizer<gptq::scheme::Asymmetric<4>, Cuda> quantizer(
         {.group_size = 32, .groups = groups});
     const auto factor = quantizer.factorize(hessian);
     const auto all =
         quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights), factor);
+    const auto from_device = quantizer.quantize(
+        std::span<const gptq::MatrixView<const float>>(three(copy.view())), factor);
     for (std::size_t i = 0; i < weights.size(); ++i) {
+      CHECK(test::code_differences(all[i], from_device[i]) == 0);
       const auto one = quantizer.quantize(weights[i], factor);
       CHECK(test::code_differences(all[i], one) <= 4);
       CHECK(all[i].report().loss == Approx(one.report().loss).epsilon(2e-3));

@@ -13,24 +13,85 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
+#include <functional>
 #include <limits>
 #include <map>
+#include <set>
+#include <utility>
 #include <vector>
 
 namespace {
 
-std::map<const void*, std::size_t>& blocks() {
-  static std::map<const void*, std::size_t> all;
+struct Memory {
+  std::size_t bytes = 0;
+  int device = 0;
+};
+using Blocks = std::map<const void*, Memory>;
+
+Blocks& blocks() {  // of the device
+  static Blocks all;
+  return all;
+}
+int& current_device() {
+  static int device = 0;
+  return device;
+}
+Blocks& pinned() {
+  static Blocks all;
   return all;
 }
 
-const std::pair<const void* const, std::size_t>* block_of(const void* data) {
-  auto after = blocks().upper_bound(data);
-  if (after == blocks().begin()) return nullptr;
+const Blocks::value_type* within(const Blocks& all, const void* data) {
+  auto after = all.upper_bound(data);
+  if (after == all.begin()) return nullptr;
   --after;
-  const auto* end = static_cast<const char*>(after->first) + after->second;
+  const auto* end = static_cast<const char*>(after->first) + after->second.bytes;
   return static_cast<const char*>(data) < end ? &*after : nullptr;
 }
+const Blocks::value_type* block_of(const void* data) { return within(blocks(), data); }
+
+/// Work is done when it is queued in a stream that computes, and as late as may be in any other: a
+/// reader who does not wait for a copy reads what was there before.
+struct Stream {
+  bool at_once = false;
+  std::size_t done = 0;
+  std::deque<std::function<void()>> rest;
+
+  std::size_t queued() const { return done + rest.size(); }
+  void run_to(std::size_t place) {
+    while (done < place) {
+      const auto work = std::move(rest.front());
+      rest.pop_front();
+      ++done;
+      work();
+    }
+  }
+  void run_all() { run_to(queued()); }
+};
+std::set<Stream*>& streams() {
+  static std::set<Stream*> all;
+  return all;
+}
+/// Null for a stream that the caller made up.
+Stream* of(cudaStream_t stream) {
+  auto* const known = reinterpret_cast<Stream*>(stream);
+  return streams().count(known) ? known : nullptr;
+}
+void queue(cudaStream_t stream, std::function<void()> work) {
+  Stream* const to = of(stream);
+  if (!to) return work();
+  to->rest.push_back(std::move(work));
+  if (to->at_once) to->run_all();
+}
+
+struct Event {
+  Stream* stream = nullptr;
+  std::size_t place = 0;
+  void reach() const {
+    if (stream && streams().count(stream)) stream->run_to(place);
+  }
+};
 
 double number(const void* data, cudaDataType type, std::size_t i) {
   switch (type) {
@@ -107,10 +168,13 @@ cudaError_t cudaGetDeviceCount(int* count) {
   return *count ? cudaSuccess : cudaErrorNoDevice;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = current_device();
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int) { return cudaSuccess; }
+cudaError_t cudaSetDevice(int device) {
+  current_device() = device;
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? 99 << 10
            : attribute == cudaDevAttrComputeCapabilityMajor     ? test::host_device().capability
@@ -132,7 +196,7 @@ cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_
   if (device.used + bytes > device.memory) return cudaErrorMemoryAllocation;
   *data = std::malloc(bytes);
   std::memset(*data, 0xff, bytes);
-  blocks()[*data] = bytes;
+  blocks()[*data] = {bytes, current_device()};
   device.used += bytes;
   device.peak = std::max(device.peak, device.used);
   return cudaSuccess;
@@ -140,8 +204,8 @@ cudaError_t cudaMallocFromPoolAsync(void** data, std::size_t bytes, cudaMemPool_
 cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
   const auto block = blocks().find(data);
   if (block == blocks().end()) std::abort();
-  std::memset(data, 0xff, block->second);
-  test::host_device().used -= block->second;
+  std::memset(data, 0xff, block->second.bytes);
+  test::host_device().used -= block->second.bytes;
   blocks().erase(block);
   std::free(data);
   return cudaSuccess;
@@ -149,9 +213,12 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
   *data = std::malloc(bytes);
   std::memset(*data, 0xff, bytes);
+  pinned()[*data] = {bytes, 0};
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* data) {
+  for (Stream* stream : streams()) stream->run_all();  // as the call waits for the device
+  pinned().erase(data);
   std::free(data);
   return cudaSuccess;
 }
@@ -166,41 +233,70 @@ cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
   if (kind == cudaMemcpyHostToDevice && !block_of(to)) std::abort();
   if (kind == cudaMemcpyHostToDevice && block_of(from)) std::abort();
-  std::memcpy(to, from, bytes);
+  queue(stream, [=] { std::memcpy(to, from, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from,
                               std::size_t from_pitch, std::size_t width, std::size_t height,
-                              cudaMemcpyKind kind, cudaStream_t) {
+                              cudaMemcpyKind kind, cudaStream_t stream) {
   if (kind == cudaMemcpyDeviceToHost && (!block_of(from) || block_of(to))) std::abort();
   if (width > to_pitch || width > from_pitch) return cudaErrorInvalidValue;
-  for (std::size_t r = 0; r < height; ++r)
-    std::memcpy(static_cast<char*>(to) + r * to_pitch,
-                static_cast<const char*>(from) + r * from_pitch, width);
+  queue(stream, [=] {
+    for (std::size_t r = 0; r < height; ++r)
+      std::memcpy(static_cast<char*>(to) + r * to_pitch,
+                  static_cast<const char*>(from) + r * from_pitch, width);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* data) {
-  attributes->type = block_of(data) ? cudaMemoryTypeDevice : cudaMemoryTypeUnregistered;
-  attributes->device = 0;
+  attributes->type = block_of(data)           ? cudaMemoryTypeDevice
+                     : within(pinned(), data) ? cudaMemoryTypeHost
+                                              : cudaMemoryTypeUnregistered;
+  const auto* const block = block_of(data);
+  attributes->device = block ? block->second.device : 0;
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  *stream = reinterpret_cast<cudaStream_t>(1);
+  auto* const made = new Stream;
+  streams().insert(made);
+  *stream = reinterpret_cast<cudaStream_t>(made);
   return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  Stream* const gone = of(stream);
+  gone->run_all();
+  streams().erase(gone);
+  delete gone;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (Stream* const waits = of(stream)) waits->run_all();
+  return cudaSuccess;
+}
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = reinterpret_cast<cudaEvent_t>(1);
+  *event = reinterpret_cast<cudaEvent_t>(new Event);
   return cudaSuccess;
 }
-cudaError_t cudaEventDestroy(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete reinterpret_cast<Event*>(event);
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  auto* const here = reinterpret_cast<Event*>(event);
+  here->stream = of(stream);
+  if (here->stream) here->place = here->stream->queued();
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  reinterpret_cast<Event*>(event)->reach();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const Event earlier = *reinterpret_cast<Event*>(event);
+  queue(stream, [=]() mutable { earlier.reach(); });
   ++test::host_device().waits;
   return cudaSuccess;
 }
@@ -224,7 +320,10 @@ cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasDestroy_v2(cublasHandle_t) { return CUBLAS_STATUS_SUCCESS; }
-cublasStatus_t cublasSetStream_v2(cublasHandle_t, cudaStream_t) { return CUBLAS_STATUS_SUCCESS; }
+cublasStatus_t cublasSetStream_v2(cublasHandle_t, cudaStream_t stream) {
+  if (Stream* const computes = of(stream)) computes->at_once = true;
+  return CUBLAS_STATUS_SUCCESS;
+}
 
 cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperation_t op_b, int m,
                             int n, int k, const void* alpha, const void* a, cudaDataType type_a,
@@ -300,6 +399,17 @@ cublasStatus_t cublasStrsm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillM
     }
     for (int j = 0; j < n; ++j) b[place(i, j, ldb)] = static_cast<float>(x[std::size_t(j)]);
   }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side,
+                                  cublasFillMode_t uplo, cublasOperation_t trans,
+                                  cublasDiagType_t diag, int m, int n, const float* alpha,
+                                  const float* const a[], int lda, float* const b[], int ldb,
+                                  int count) {
+  if (!block_of(a) || !block_of(b)) std::abort();
+  for (int i = 0; i < count; ++i)
+    cublasStrsm_v2(handle, side, uplo, trans, diag, m, n, alpha, a[i], lda, b[i], ldb);
   return CUBLAS_STATUS_SUCCESS;
 }
 

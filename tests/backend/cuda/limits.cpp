@@ -32,6 +32,23 @@ TEST_CASE("what another backend holds is read in the order of both streams", "[c
   CHECK_THROWS_WITH(sum.merge(elsewhere), ContainsSubstring("device 1 cannot be read on device 0"));
 }
 
+TEST_CASE("a copy beside the work is there only for who waits", "[cuda]") {
+  namespace cuda = gptq::backend::cuda;
+  const Cuda backend;
+  const auto runtime = backend.runtime();
+  const std::vector<float> numbers{1, 2, 3, 4};
+  cuda::DeviceMatrix<float> to(runtime, 1, 4);
+  cuda::copy_rows(*runtime, gptq::MatrixView<const float>(numbers.data(), 1, 4), false, to.data(),
+                  runtime->copies());
+  const auto there = [&] { return cuda::to_vector(*runtime, to) == numbers; };
+  CHECK_FALSE(there());
+  cuda::Event arrived;
+  arrived.record(runtime->copies());
+  CHECK_FALSE(there());
+  arrived.hold(runtime->stream());
+  CHECK(there());
+}
+
 TEST_CASE("a machine without a device says so", "[cuda]") {
   test::host_device().devices = 0;
   CHECK(gptq::backend::cuda::device_count() == 0);

@@ -1,17 +1,34 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Registers and stack of the kernels, as ptxas reports them, stay within what docs/cuda.md plans with.
+# Registers, stack and shared memory of the kernels, as ptxas and their launchers have them, stay within
+# what docs/cuda.md plans with.
 #   sh resources.sh NVCC INCLUDE
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cat >"$folder/kernels.cu" <<'SOURCE'
 #include <gptq/backend/cuda/kernels.cuh>
+#include <gptq/backend/cuda/matrix_kernels.cuh>
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/codebook.hpp>
 GPTQ_CUDA_SCHEME(gptq::scheme::Affine<4>);
 GPTQ_CUDA_SCHEME(gptq::scheme::NF4);
 #include <gptq/model/cuda/decoder.cu>
+namespace gptq::backend::cuda {
+template void load_panel(cudaStream_t, MatrixView<const bfloat16>, float, const Index*,
+                         const std::uint8_t*, Index, Index, float*);
+template void load_panels(cudaStream_t, const MatrixView<const float>*, Index, Index, float,
+                          const Index*, const std::uint8_t*, Index, const Sections&, Index, float*);
+template void largest_of_rows(cudaStream_t, MatrixView<const float>, float*);
+template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*, double*);
+template void narrow(cudaStream_t, MatrixView<const float>, bfloat16*);
+// What the launchers ask for beyond what a kernel declares.
+using Solver = kernels::Solve<kernel::LeftLooking, false, true, scheme::Affine<4>>;
+static_assert(Solver::threads == 64 && Solver::shared_bytes(128) == 64 << 10);
+static_assert(kernels::LoadPanel<float>::threads == 256 && kernels::LoadPanel<float>::shared_bytes <= 5 << 10);
+using Attention = model::cuda::kernels::Attend<32, 4>;
+static_assert(Attention::threads == 256 && Attention{{.head_dim = 128}, 1}.shared() <= 72 << 10);
+}
 SOURCE
 for architecture in 80 90; do
   "$1" -std=c++20 --expt-relaxed-constexpr -O3 -I"$2" -arch=sm_$architecture -Xptxas -v -cubin "$folder/kernels.cu" \
@@ -30,12 +47,14 @@ for architecture in 80 90; do
       limit = 64
       if (kernel ~ /5Solve/) { solve++; limit = 136 }
       if (kernel ~ /6Attend/) { attend++; limit = 80 }
+      if (/bytes smem/) { print kernel, "has shared memory of its own:", $0; bad++ }
+      if (kernel ~ /LoadPanel/) load++
       if (registers > limit) { print kernel, "uses", registers, "registers of", limit; bad++ }
       if (registers > most) most = registers
     }
     END {
       print "sm_" architecture ": " total " kernels, " solve " of them solve; at most " most " registers, no spills"
-      if (solve < 16 || attend < 3) { print "kernels are missing"; bad++ }
+      if (solve < 16 || attend < 3 || load < 2) { print "kernels are missing"; bad++ }
       exit bad > 0
     }' "$folder/report"
 done

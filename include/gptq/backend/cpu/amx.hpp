@@ -193,6 +193,8 @@ namespace detail {
 
 /// C[32 x 32] += (or = where it is fresh) blocks a, a + 1 of the left by b, b + 1 of the right,
 /// over steps [first, last) of the left; `shift` more of the right.
+/// \tparam Split  the low parts count too
+template <bool Split>
 inline void multiply_block(float* c, Index stride, const Operand& left, Index a,
                            const Operand& right, Index b, Index first, Index last, Index shift,
                            bool fresh) {
@@ -221,6 +223,7 @@ inline void multiply_block(float* c, Index stride, const Operand& left, Index a,
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
+    if constexpr (!Split) continue;
     _tile_loadd(4, a0 + low, 64);
     _tile_loadd(5, a1 + low, 64);
     _tile_dpbf16ps(0, 4, 6);
@@ -250,6 +253,7 @@ struct MultiplyOptions {
   Index right_step = 0;                   ///< where the summed dimension begins on the right
   bool fresh = false;                     ///< c = left · right instead of c += left · right
   bool upper = false;  ///< leave out blocks wholly below the diagonal of the whole product
+  bool split = true;   ///< the low parts count too; else operands are as if rounded to bfloat16
 };
 
 /// c += left · right, summed over the depth of the left side. c is row-major.
@@ -268,8 +272,10 @@ inline void multiply(MatrixView<float> c, const Operand& left, const Operand& ri
         const Index rows = (std::min)(size, c.rows() - row),
                     cols = (std::min)(size, c.cols() - col);
         const bool whole = rows == size && cols == size;
-        detail::multiply_block(whole ? &c(row, col) : edge, whole ? c.row_stride() : size, left, a,
-                               right, b, first, last, o.right_step, whole ? fresh : true);
+        const auto multiply_block =
+            o.split ? detail::multiply_block<true> : detail::multiply_block<false>;
+        multiply_block(whole ? &c(row, col) : edge, whole ? c.row_stride() : size, left, a, right,
+                       b, first, last, o.right_step, whole ? fresh : true);
         if (whole) continue;
         for (Index r = 0; r < rows; ++r)
           for (Index k = 0; k < cols; ++k) {

@@ -93,7 +93,9 @@ class ReversedCholesky {
   void solve_leaf(Index row, Index rows, Index begin, Index end) {
     auto x = block(h_, row, begin, rows, end - begin);
     const RowMajor<Scalar> copy = x;
-    x.noalias() = copy * block(inverse_, begin, 0, end - begin, end - begin).transpose();
+    x.noalias() = copy * block(inverse_, begin, 0, end - begin, end - begin)
+                             .transpose()
+                             .template triangularView<Eigen::Lower>();
   }
 
   Index factor_leaf(Index begin, Index end) {

@@ -4,10 +4,14 @@
 // R⁻¹ of an upper triangular R, for the paper's solver: strips of columns, each on its own.
 
 #include <gptq/backend/cpu/maps.hpp>
+#include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/host_matrix.hpp>
 #include <gptq/config.hpp>
 
 #include <Eigen/Core>
+
+#include <algorithm>  // std::min
+#include <utility>    // std::as_const
 
 namespace gptq::backend {
 inline namespace GPTQ_SIMD {
@@ -28,8 +32,10 @@ HostMatrix<Scalar> inverse(const Executor& executor, const HostMatrix<Scalar>& r
       const Index row = b * width, rows = (std::min)(width, n - row), behind = row + rows;
       auto out = block(x, row, col, rows, cols);
       if (behind < col + cols)
-        out.noalias() -= block(r, row, behind, rows, col + cols - behind) *
-                         block(x, behind, col, col + cols - behind, cols);
+        add_product<Sign::minus, Scalar>(
+            x.view().block(row, col, rows, cols),
+            r.view().block(row, behind, rows, col + cols - behind).transposed(),
+            std::as_const(x).view().block(behind, col, col + cols - behind, cols));
       block(r, row, row, rows, rows).template triangularView<Eigen::Upper>().solveInPlace(out);
     }
   });

@@ -5,14 +5,13 @@
 // factorization that picks the smallest pivot, blocked, in double precision because that is the
 // unstable direction. Ties keep the natural order.
 
-#include <gptq/backend/cpu/maps.hpp>
+#include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/host_matrix.hpp>
 #include <gptq/config.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>  // std::reverse
 #include <cmath>      // std::sqrt
+#include <utility>    // std::as_const
 #include <vector>
 
 namespace gptq::backend {
@@ -57,8 +56,9 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
     }
     executor.parallel_for((n + strip - 1) / strip, [&](Index i) {
       const Index first = i * strip, rows = (std::min)(strip, n - first);
-      block(h, first, 0, rows, n).noalias() -=
-          block(factor, 0, first, count, rows).transpose() * block(factor, 0, 0, count, n);
+      const auto rest = std::as_const(factor).view().middle_rows(0, count);
+      add_product<Sign::minus, double>(h.view().middle_rows(first, rows),
+                                       rest.middle_cols(first, rows), rest);
     });
   }
   std::reverse(order.begin(), order.end());

@@ -9,6 +9,7 @@
 #include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
 #include <gptq/config.hpp>
+#include <gptq/core/precision.hpp>
 
 #include <algorithm>  // std::min
 #include <type_traits>
@@ -92,11 +93,12 @@ class RightSide {
   /// \param w  contiguous along one of its dimensions; must live as long as this
   template <class Executor>
   RightSide([[maybe_unused]] const Executor& executor, MatrixView<const float> w,
-            [[maybe_unused]] bool tiles)
+            [[maybe_unused]] Precision precision)
       : w_(w) {
 #if GPTQ_AMX
-    tiles_ = tiles;
-    if (!tiles) return;
+    tiles_ = use_tiles<float>(precision != Precision::single);
+    split_ = precision == Precision::split;
+    if (!tiles_) return;
     constexpr Index at_once = 4;
     packed_ = amx::Operand(w.rows(), w.cols());
     executor.parallel_for((packed_.blocks() + at_once - 1) / at_once, [&](Index i) {
@@ -118,23 +120,20 @@ class RightSide {
       amx::multiply(y, left, packed_,
                     {.right_block = row / amx::Operand::block,
                      .right_step = col / amx::Operand::step,
-                     .fresh = !add});
+                     .fresh = !add,
+                     .split = split_});
       return;
     }
 #endif
-    const auto part = w_.block(row, col, y.cols(), x.cols());
-    const auto product = [&](const auto& right) {
-      if (add) map(y).noalias() += map(x) * right;
-      else map(y).noalias() = map(x) * right;
-    };
-    if (part.col_stride() == 1) product(map(part).transpose());
-    else product(map(part.transposed()));
+    if (!add) map(y).setZero();
+    add_product<Sign::plus, float>(y, x.transposed(),
+                                   w_.block(row, col, y.cols(), x.cols()).transposed());
   }
 
  private:
   MatrixView<const float> w_;
 #if GPTQ_AMX
-  bool tiles_ = false;
+  bool tiles_ = false, split_ = true;
   amx::Operand packed_;
 #endif
 };
@@ -149,7 +148,7 @@ void add_cross(const Executor& executor, MatrixView<Scalar> sum, MatrixView<cons
     if constexpr (std::is_same_v<Scalar, float>)
       if (tiles) {
         const auto left = a.middle_rows(t, tokens).transposed();
-        const RightSide packed(executor, b.middle_rows(t, tokens).transposed(), true);
+        const RightSide packed(executor, b.middle_rows(t, tokens).transposed(), Precision::split);
         const Index strip = strip_rows(left.rows());
         executor.parallel_for((left.rows() + strip - 1) / strip, [&](Index i) {
           const Index row = i * strip, rows = (std::min)(strip, left.rows() - row);
@@ -173,11 +172,11 @@ void add_cross(const Executor& executor, MatrixView<Scalar> sum, MatrixView<cons
 /// y = x·wᵀ, or y += x·wᵀ; x [tokens, in], w [out, in], y [tokens, out], all with contiguous rows.
 template <class Executor>
 void multiply_transposed(const Executor& executor, MatrixView<float> y, MatrixView<const float> x,
-                         MatrixView<const float> w, bool add, bool tiles) {
+                         MatrixView<const float> w, bool add, Precision precision) {
   constexpr Index wide = 1024, tall = 256;  // tiles of y
   for (Index col = 0; col < w.rows(); col += wide) {
     const auto part = w.middle_rows(col, (std::min)(wide, w.rows() - col));
-    const RightSide right(executor, part, tiles);
+    const RightSide right(executor, part, precision);
     executor.parallel_for((x.rows() + tall - 1) / tall, [&](Index i) {
       const Index row = i * tall, rows = (std::min)(tall, x.rows() - row);
       const auto out = y.block(row, col, rows, part.rows());

@@ -47,6 +47,10 @@ class BatchWorker {
     for (std::size_t i = 0; i < rows_.size(); ++i)
       std::fill_n(real.begin() + offset_[i], rows_[i], std::uint8_t{1});
     real_ = to_device_vector(runtime_, std::span<const std::uint8_t>(real));
+    std::vector<Index> firsts = offset_;
+    firsts.push_back(width_);
+    firsts_ = to_device_vector(runtime_, std::span<const Index>(firsts));
+    counts_ = to_device_vector(runtime_, std::span<const Index>(rows_));
   }
 
   /// All weights; `unit` is a power of two.
@@ -55,8 +59,20 @@ class BatchWorker {
     const Index n = columns();
     Panel panel = make_panel(runtime_, layouts_, width_, unit);
     panel.rows = width_;
+    const bool on_device = std::all_of(weights.begin(), weights.end(), [&](const auto& weight) {
+      return runtime_->is_on_device(weight.data());
+    });
+    if (on_device) {
+      const auto views = to_device_vector(runtime_, weights);
+      Index widest = 0;
+      for (std::size_t i = 0; i < weights.size(); ++i) widest = (std::max)(widest, width_of(i));
+      cuda::load_panels(stream(), views.data(), widest, n, static_cast<float>(1 / unit),
+                        panel.layout.position.data(), panel.layout.dead.data(), layout_step(),
+                        sections(), width_, panel.weight.data());
+      return panel;
+    }
     for (std::size_t i = 0; i < weights.size(); ++i) {
-      const Index at_layout = shared_ ? 0 : static_cast<Index>(i) * n, rows = rows_[i];
+      const Index at_layout = static_cast<Index>(i) * layout_step(), rows = rows_[i];
       for_parts_on_device(runtime_, weights[i], [&](MatrixView<const W> some, Index at) {
         const Index wide = at + some.rows() == rows ? width_of(i) - at : some.rows();
         cuda::load_panel(stream(), some, static_cast<float>(1 / unit),
@@ -125,10 +141,9 @@ class BatchWorker {
     check(cudaMemcpyAsync(v.data(), panel.residual.row(first), v.bytes(), cudaMemcpyDeviceToDevice,
                           stream()),
           "cudaMemcpyAsync");
-    for (Index i = 0; i < products(); ++i)
-      solve_triangular(*runtime_, Factor::plain,
-                       part(factor, i * columns() + first, first, count, count),
-                       part(v, 0, i * product_width(), count, product_width()));
+    solve_triangular_all(runtime_, Factor::plain, part(factor, first, first, count, count),
+                         part(v, 0, 0, count, product_width()), products(),
+                         columns() * factor.cols(), product_width());
     cuda::sum(stream(), panel.weight.row(first), v.data(), v.size(), v.data());
     return v;
   }
@@ -154,9 +169,7 @@ class BatchWorker {
   /// Per weight Σ ‖A_p‖² over its rows, by position.
   std::vector<std::vector<double>> squares_of(const Matrix& a) const {
     DeviceMatrix<double> sums(runtime_, static_cast<Index>(rows_.size()), a.rows());
-    for (std::size_t i = 0; i < rows_.size(); ++i)
-      cuda::squares_of_rows(stream(), part(a, 0, offset_[i], a.rows(), rows_[i]),
-                            sums.row(static_cast<Index>(i)));
+    cuda::squares_of_rows(stream(), a.view(), sections(), sums.data());
     return rows_of(sums);
   }
 
@@ -164,9 +177,7 @@ class BatchWorker {
   std::vector<std::vector<double>> column_losses(const Panel& panel) const {
     const Index n = columns();
     DeviceMatrix<double> sums(runtime_, static_cast<Index>(rows_.size()), n);
-    for (std::size_t i = 0; i < rows_.size(); ++i)
-      cuda::add_losses(stream(), panel.loss.row(offset_[i] / warp), width_of(i) / warp, n,
-                       sums.row(static_cast<Index>(i)));
+    cuda::add_losses(stream(), panel.loss.data(), sections(), n, sums.data());
     return rows_of(sums);
   }
 
@@ -181,27 +192,28 @@ class BatchWorker {
     return counts;
   }
 
-  /// Codes, scales and zeros of weight i.
-  void store(const Panel& panel, std::size_t i, MatrixView<std::uint8_t> codes,
-             MatrixView<float> scales, MatrixView<float> zeros) const {
-    const Index n = columns(), rows = rows_[i], at = offset_[i];
-    DeviceMatrix<std::uint8_t> in_order(runtime_, n, rows);
-    cuda::scatter_codes(stream(), panel.codes.data() + at, n, width_, rows,
-                        panel.layout.order.data() + (shared_ ? 0 : static_cast<Index>(i) * n),
-                        in_order.data());
-    download(*runtime_, in_order, codes.transposed());
-    const auto grids = [&](const Matrix& from, MatrixView<float> to, double unit) {
-      const Index groups = from.rows();
-      std::vector<float> mine(static_cast<std::size_t>(groups * rows));
-      runtime_->copy_to_host(mine.data(), sizeof(float) * std::size_t(rows), from.data() + at,
-                             sizeof(float) * std::size_t(width_), sizeof(float) * std::size_t(rows),
-                             static_cast<std::size_t>(groups));
-      for (Index g = 0; g < groups; ++g)
-        for (Index r = 0; r < rows; ++r)
-          to(r, g) = static_cast<float>(mine[std::size_t(g * rows + r)] * unit);
-    };
-    grids(panel.scales, scales, panel.unit);
-    grids(panel.zeros, zeros, 1);
+  /// Codes, scales and zeros of each weight: result(i) has codes(), scales() and zeros() to write.
+  template <class Result>
+  void store(const Panel& panel, const Result& result) const {
+    const Index n = columns();
+    DeviceMatrix<std::uint8_t> codes(runtime_, n, width_);
+    cuda::scatter_codes(stream(), panel.codes.data(), n, width_, sections(),
+                        panel.layout.order.data(), layout_step(), codes.data());
+    const std::vector<float> scales = to_vector(*runtime_, panel.scales),
+                             zeros = to_vector(*runtime_, panel.zeros);
+    for (std::size_t i = 0; i < rows_.size(); ++i) {
+      auto& to = result(i);
+      download(*runtime_,
+               MatrixView<const std::uint8_t>(codes.data() + n * offset_[i], n, rows_[i]),
+               to.codes().transposed());
+      const auto grids = [&](const std::vector<float>& all, MatrixView<float> mine, double unit) {
+        for (Index g = 0; g < mine.cols(); ++g)
+          for (Index r = 0; r < mine.rows(); ++r)
+            mine(r, g) = static_cast<float>(all[std::size_t(g * width_ + offset_[i] + r)] * unit);
+      };
+      grids(scales, to.scales(), panel.unit);
+      grids(zeros, to.zeros(), 1);
+    }
   }
 
  private:
@@ -217,6 +229,11 @@ class BatchWorker {
   /// From one weight to the next, in panels and in the factors below each other.
   Steps steps(const Matrix& factor) const {
     return {product_width(), columns() * factor.cols(), product_width()};
+  }
+  /// From the layout of one weight to the next.
+  Index layout_step() const { return shared_ ? 0 : columns(); }
+  Sections sections() const {
+    return {static_cast<Index>(rows_.size()), width_, firsts_.data(), counts_.data()};
   }
   Stack stack() const {
     if (shared_) return {};
@@ -235,7 +252,8 @@ class BatchWorker {
   std::shared_ptr<Runtime> runtime_;
   std::vector<Index> rows_, offset_;  // columns of the panel: of a weight, and where they begin
   Index width_ = 0;
-  DeviceMatrix<std::uint8_t> real_;  // whether a column of the panel is a row of a weight
+  DeviceMatrix<std::uint8_t> real_;      // whether a column of the panel is a row of a weight
+  DeviceMatrix<Index> firsts_, counts_;  // offset_ and the end, rows_
   bool shared_;
   std::vector<const ColumnLayout*> layouts_;
 };

@@ -97,11 +97,9 @@ class Batches {
     const DeviceScope scope(runtime_->device());
     const Index n = stack.cols();
     auto inverse = Matrix::zeros(runtime_, stack.rows(), n);
-    for (Index first = 0; first < stack.rows(); first += n) {
-      cuda::fill(runtime_->stream(), 1, n, n + 1, inverse.row(first));
-      solve_triangular(*runtime_, Factor::transposed, part(stack, first, 0, n, n),
-                       part(inverse, first, 0, n, n));
-    }
+    cuda::fill_diagonals(runtime_->stream(), 1, n, stack.rows() / n, inverse.data());
+    solve_triangular_all(runtime_, Factor::transposed, part(stack, 0, 0, n, n),
+                         part(inverse, 0, 0, n, n), stack.rows() / n, n * n, n * n);
     return inverse;
   }
 

@@ -18,18 +18,19 @@ void multiply(cudaStream_t stream, float factor, Index count, float* data) {
   launch(stream, count, kernels::Multiply{factor, data});
 }
 
-void fill(cudaStream_t stream, float value, Index count, Index step, float* data) {
-  launch(stream, count, kernels::Fill{value, step, data});
+void fill_diagonals(cudaStream_t stream, float value, Index n, Index matrices, float* data) {
+  launch(stream, matrices * n, kernels::FillDiagonals{value, n, data});
 }
 
 void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfloat16* low) {
   launch(stream, count, kernels::Split{x, high, low});
 }
 
-void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, double* of_row) {
+void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, const Sections& sections,
+                     double* of_row) {
   constexpr int threads = 128;
-  launch_blocks(stream, matrix.rows(), threads, threads * Index(sizeof(double)),
-                kernels::ReduceRows<float, double, kernels::Squares>{matrix, {}, of_row});
+  launch_blocks(stream, sections.number * matrix.rows(), threads, threads * Index(sizeof(double)),
+                kernels::ReduceRows<float, double, kernels::Squares>{matrix, sections, {}, of_row});
 }
 
 void pivot_row(cudaStream_t stream, const float* h, Index n, Index done, Index best, double pivot,
@@ -42,9 +43,9 @@ void gather_rows(cudaStream_t stream, MatrixView<const float> from, const Index*
   launch(stream, count * from.cols(), kernels::GatherRows{from, order, to});
 }
 
-void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
-                   const Index* order, std::uint8_t* to) {
-  launch(stream, n * rows, kernels::ScatterCodes{from, width, rows, order, to});
+void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index stride,
+                   const Sections& sections, const Index* order, Index orders, std::uint8_t* to) {
+  launch(stream, n * stride, kernels::ScatterCodes{from, n, stride, sections, order, orders, to});
 }
 
 void arrange_all(cudaStream_t stream, const float* const* from, Index matrices, Index n,
@@ -69,9 +70,9 @@ void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int b
   launch(stream, codes.rows() * bits / 32 * codes.cols(), kernels::PackWords{codes, bits, words});
 }
 
-void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
+void add_losses(cudaStream_t stream, const double* partial, const Sections& sections, Index n,
                 double* of_column) {
-  launch(stream, n, kernels::AddLosses{partial, warps, n, of_column});
+  launch(stream, sections.number * n, kernels::AddLosses{partial, sections, n, of_column});
 }
 
 template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*,
@@ -84,6 +85,8 @@ template void convert(cudaStream_t, MatrixView<const float>, const float*, float
 template void convert(cudaStream_t, MatrixView<const double>, const float*, float*);
 template void convert(cudaStream_t, MatrixView<const bfloat16>, const float*, float*);
 template void convert(cudaStream_t, MatrixView<const float16>, const float*, float*);
+template void narrow(cudaStream_t, MatrixView<const float>, bfloat16*);
+template void narrow(cudaStream_t, MatrixView<const float>, float16*);
 template void largest_of_rows(cudaStream_t, MatrixView<const float>, float*);
 template void largest_of_rows(cudaStream_t, MatrixView<const double>, float*);
 template void largest_of_rows(cudaStream_t, MatrixView<const bfloat16>, float*);
@@ -96,6 +99,14 @@ template void load_panel(cudaStream_t, MatrixView<const bfloat16>, float, const 
                          const std::uint8_t*, Index, Index, float*);
 template void load_panel(cudaStream_t, MatrixView<const float16>, float, const Index*,
                          const std::uint8_t*, Index, Index, float*);
+template void load_panels(cudaStream_t, const MatrixView<const float>*, Index, Index, float,
+                          const Index*, const std::uint8_t*, Index, const Sections&, Index, float*);
+template void load_panels(cudaStream_t, const MatrixView<const double>*, Index, Index, float,
+                          const Index*, const std::uint8_t*, Index, const Sections&, Index, float*);
+template void load_panels(cudaStream_t, const MatrixView<const bfloat16>*, Index, Index, float,
+                          const Index*, const std::uint8_t*, Index, const Sections&, Index, float*);
+template void load_panels(cudaStream_t, const MatrixView<const float16>*, Index, Index, float,
+                          const Index*, const std::uint8_t*, Index, const Sections&, Index, float*);
 
 }  // namespace gptq::backend::cuda
 

@@ -73,6 +73,9 @@ struct WarpSums {
 template <class Form, bool Sparse, bool Share, class S>
 struct Solve {
   static constexpr int threads = solve_threads;
+  static constexpr Index shared_bytes(Index columns) {
+    return Share ? columns * columns * Index(sizeof(float)) : 0;
+  }
   S scheme;
   kernel::ColumnBlock<float> block;
   Stack stack;
@@ -144,14 +147,13 @@ void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search
 template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
            const Stack& stack, Index width, const SolveSums& sums) {
-  constexpr Index most = 64 << 10;  // bytes of shared memory that every device can give
-  const Index tile = block.width * block.width * Index(sizeof(float));
+  constexpr Index most = 128;  // columns: 64 KiB of shared memory, which every device can give
   const auto run = [&]<bool Sparse, bool Share>() {
     using Kernel = kernels::Solve<Form, Sparse, Share, S>;
     launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,
-                  Share ? tile : 0, Kernel{scheme, block, stack, width, sums});
+                  Kernel::shared_bytes(block.width), Kernel{scheme, block, stack, width, sums});
   };
-  const bool share = tile <= most;
+  const bool share = block.width <= most;
   if (!block.sparsity.dense())
     share ? run.template operator()<true, true>() : run.template operator()<true, false>();
   else share ? run.template operator()<false, true>() : run.template operator()<false, false>();

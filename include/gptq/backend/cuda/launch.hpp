@@ -51,6 +51,26 @@ struct Stack {
   Index factor = 0;                                ///< from one factor to the next
 };
 
+/// The weights of a panel side by side: weight i has count(i) columns of it, from first(i) on, and
+/// padding up to end(i). By itself: one, of all columns.
+struct Sections {
+  Index number = 1, columns = 0;
+  const Index* firsts = nullptr;  ///< and the end of the last one
+  const Index* counts = nullptr;
+  GPTQ_HD Index first(Index i) const { return firsts ? firsts[i] : 0; }
+  GPTQ_HD Index end(Index i) const { return firsts ? firsts[i + 1] : columns; }
+  GPTQ_HD Index count(Index i) const { return counts ? counts[i] : columns; }
+  /// Whose a column is.
+  GPTQ_HD Index of(Index column) const {
+    Index low = 0, high = number;
+    while (high - low > 1) {
+      const Index middle = (low + high) / 2;
+      (first(middle) <= column ? low : high) = middle;
+    }
+    return low;
+  }
+};
+
 /// The launchers stay inside the library that they are linked into: another one may have been built
 /// for other devices. (nvcc forgets the pragma where they are templates.)
 #pragma GCC visibility push(hidden)
@@ -88,19 +108,24 @@ void sum(cudaStream_t stream, const float* a, const float* b, Index count, float
 
 void multiply(cudaStream_t stream, float factor, Index count, float* data);
 
-/// data[i · step] = value for i < count
-void fill(cudaStream_t stream, float value, Index count, Index step, float* data);
+/// The diagonals of n x n matrices.
+void fill_diagonals(cudaStream_t stream, float value, Index n, Index matrices, float* data);
 
 /// x = high + low + what is left of it below 2⁻¹⁶·x.
 void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfloat16* low);
+
+/// to(r, c) = from(r, c) rounded to 16 bits; `to` dense.
+template <class T>
+[[gnu::visibility("hidden")]] void narrow(cudaStream_t stream, MatrixView<const float> from, T* to);
 
 /// of_row[r] = the largest magnitude in row r; infinite where a number is not finite.
 template <class T>
 [[gnu::visibility("hidden")]] void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix,
                                                    float* of_row);
 
-/// of_row[r] = Σ x² over row r.
-void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, double* of_row);
+/// of_row[i · rows + r] = Σ x² over section i of row r.
+void squares_of_rows(cudaStream_t stream, MatrixView<const float> matrix, const Sections& sections,
+                     double* of_row);
 
 /// One step of a pivoted Cholesky factorization of the symmetric h, upper triangle, n x n: row
 /// `done` of `factor` is what column `best`, whose pivot is pivots[best], carries to the others;
@@ -120,16 +145,26 @@ template <class T>
                                               const std::uint8_t* dead, Index width, Index stride,
                                               float* to);
 
-/// to[order[p] · rows + r] = from[p · width + r] for r < rows.
-void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index width, Index rows,
-                   const Index* order, std::uint8_t* to);
+/// The same for several weights, `weights` too on the device: weight i into section i, the widest
+/// of which has so many columns, with the layout from position + i · layouts on.
+template <class T>
+[[gnu::visibility("hidden")]] void load_panels(cudaStream_t stream,
+                                               const MatrixView<const T>* weights, Index widest,
+                                               Index n, float factor, const Index* position,
+                                               const std::uint8_t* dead, Index layouts,
+                                               const Sections& sections, Index stride, float* to);
+
+/// Dense matrices [n, count(i)] from n rows of a panel, in the order of a weight's columns: section
+/// i to to + n · first(i), with order + i · orders.
+void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index stride,
+                   const Sections& sections, const Index* order, Index orders, std::uint8_t* to);
 
 /// Codes [in, out], `bits` each, as a stream of bits per column: words [in · bits / 32, out].
 void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
                 std::uint32_t* words);
 
-/// of_column[p] = Σ over warps of partial[w · n + p].
-void add_losses(cudaStream_t stream, const double* partial, Index warps, Index n,
+/// of_column[i · n + p] = Σ of partial[w · n + p] over the warps w of section i.
+void add_losses(cudaStream_t stream, const double* partial, const Sections& sections, Index n,
                 double* of_column);
 
 /// Grids of groups [first, first + groups) of `width` rows, from columns given as rows of `source`,

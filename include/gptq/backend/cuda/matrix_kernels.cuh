@@ -10,6 +10,7 @@
 
 #include <cfloat>  // FLT_MAX
 #include <cmath>   // HUGE_VALF, std::sqrt
+#include <type_traits>
 
 namespace gptq::backend::cuda {
 
@@ -24,6 +25,18 @@ struct Convert {
     const Index r = i / from.cols();
     const auto x = to_float(from(r, i - r * from.cols()));
     to[i] = static_cast<float>(scale ? x * static_cast<decltype(x)>(scale[r]) : x);
+  }
+};
+
+template <class T>
+struct Narrow {
+  MatrixView<const float> from;
+  T* to;
+  GPTQ_HD void operator()(Index i) const {
+    const Index r = i / from.cols();
+    const float x = from(r, i - r * from.cols());
+    if constexpr (std::is_same_v<T, bfloat16>) to[i] = to_bfloat16(x);
+    else to[i] = to_float16(x);
   }
 };
 
@@ -107,11 +120,11 @@ struct Multiply {
   GPTQ_HD void operator()(Index i) const { data[i] *= factor; }
 };
 
-struct Fill {
+struct FillDiagonals {
   float value;
-  Index step;
+  Index n;
   float* data;
-  GPTQ_HD void operator()(Index i) const { data[i * step] = value; }
+  GPTQ_HD void operator()(Index i) const { data[i / n * n * n + i % n * (n + 1)] = value; }
 };
 
 struct Split {
@@ -123,18 +136,21 @@ struct Split {
   }
 };
 
-/// One block per row: each thread takes every so many-th element.
+/// One block per section and row: each thread takes every so many-th element.
 template <class T, class Value, class Combine>
 struct ReduceRows {
   MatrixView<const T> matrix;
+  Sections sections;
   Combine combine;
   Value* of_row;
   GPTQ_HD void operator()(const Block& block) const {
+    const Index i = block.index / matrix.rows(), row = block.index - i * matrix.rows();
+    const Index first = sections.first(i), end = first + sections.count(i);
     Value* const partial = reinterpret_cast<Value*>(block.shared);
     block.for_threads([&](int t) {
       Value value(0);
-      for (Index c = t; c < matrix.cols(); c += block.threads)
-        value = combine.element(value, matrix(block.index, c));
+      for (Index c = first + t; c < end; c += block.threads)
+        value = combine.element(value, matrix(row, c));
       partial[t] = value;
     });
     reduce(block, partial, [&](const Value& a, const Value& b) { return combine.both(a, b); });
@@ -190,6 +206,8 @@ struct GatherRows {
 template <class T>
 struct LoadPanel {
   static constexpr int side = 32, threads = 256;
+  static constexpr Index shared_bytes = side * (side + 1) * Index(sizeof(float));
+  static Index tiles(Index size) { return (size + side - 1) / side; }
   MatrixView<const T> weight;
   float factor;
   const Index* position;  ///< of a column
@@ -219,14 +237,36 @@ struct LoadPanel {
   }
 };
 
+/// The tiles of several weights, as many for each as the tallest one has.
+template <class T>
+struct LoadPanels {
+  LoadPanel<T> one;  ///< without a weight
+  const MatrixView<const T>* weights;
+  Sections sections;
+  Index tiles, layouts;  ///< of a weight; from one layout to the next
+  GPTQ_HD void operator()(const Block& block) const {
+    const Index i = block.index / tiles;
+    LoadPanel<T> mine = one;
+    mine.weight = weights[i];
+    mine.position += i * layouts;
+    mine.dead += i * layouts;
+    mine.width = sections.end(i) - sections.first(i);
+    mine.to += sections.first(i);
+    mine({block.index - i * tiles, block.threads, block.shared});
+  }
+};
+
 struct ScatterCodes {
   const std::uint8_t* from;
-  Index width, rows;
+  Index n, stride;
+  Sections sections;
   const Index* order;
+  Index orders;
   std::uint8_t* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index p = i / rows, r = i - p * rows;
-    to[order[p] * rows + r] = from[p * width + r];
+  GPTQ_HD void operator()(Index at) const {
+    const Index p = at / stride, column = at - p * stride, i = sections.of(column);
+    const Index first = sections.first(i), count = sections.count(i), r = column - first;
+    if (r < count) to[n * first + order[i * orders + p] * count + r] = from[at];
   }
 };
 
@@ -248,12 +288,15 @@ struct PackWords {
 
 struct AddLosses {
   const double* partial;
-  Index warps, n;
+  Sections sections;
+  Index n;
   double* of_column;
-  GPTQ_HD void operator()(Index p) const {
+  GPTQ_HD void operator()(Index at) const {
+    const Index i = at / n, p = at - i * n;
     double total = 0;
-    for (Index w = 0; w < warps; ++w) total += partial[w * n + p];
-    of_column[p] = total;
+    for (Index w = sections.first(i) / warp; w < sections.end(i) / warp; ++w)
+      total += partial[w * n + p];
+    of_column[at] = total;
   }
 };
 
@@ -262,6 +305,11 @@ struct AddLosses {
 template <class T>
 void convert(cudaStream_t stream, MatrixView<const T> from, const float* scale, float* to) {
   launch(stream, from.size(), kernels::Convert<T>{from, scale, to});
+}
+
+template <class T>
+void narrow(cudaStream_t stream, MatrixView<const float> from, T* to) {
+  launch(stream, from.size(), kernels::Narrow<T>{from, to});
 }
 
 template <class T>
@@ -279,7 +327,8 @@ template <class T>
 void largest_of_rows(cudaStream_t stream, MatrixView<const T> matrix, float* of_row) {
   constexpr int threads = 128;
   launch_blocks(stream, matrix.rows(), threads, threads * Index(sizeof(float)),
-                kernels::ReduceRows<T, float, kernels::Largest>{matrix, {}, of_row});
+                kernels::ReduceRows<T, float, kernels::Largest>{
+                    matrix, {.columns = matrix.cols()}, {}, of_row});
 }
 
 template <class T>
@@ -287,10 +336,21 @@ void load_panel(cudaStream_t stream, MatrixView<const T> weight, float factor,
                 const Index* position, const std::uint8_t* dead, Index width, Index stride,
                 float* to) {
   using Kernel = kernels::LoadPanel<T>;
-  const auto tiles = [](Index size) { return (size + Kernel::side - 1) / Kernel::side; };
-  launch_blocks(stream, tiles(width) * tiles(weight.cols()), Kernel::threads,
-                Kernel::side * (Kernel::side + 1) * Index(sizeof(float)),
-                Kernel{weight, factor, position, dead, width, stride, tiles(weight.cols()), to});
+  const Index across = Kernel::tiles(weight.cols());
+  launch_blocks(stream, Kernel::tiles(width) * across, Kernel::threads, Kernel::shared_bytes,
+                Kernel{weight, factor, position, dead, width, stride, across, to});
+}
+
+template <class T>
+void load_panels(cudaStream_t stream, const MatrixView<const T>* weights, Index widest, Index n,
+                 float factor, const Index* position, const std::uint8_t* dead, Index layouts,
+                 const Sections& sections, Index stride, float* to) {
+  using Kernel = kernels::LoadPanel<T>;
+  const Index across = Kernel::tiles(n), tiles = Kernel::tiles(widest) * across;
+  launch_blocks(
+      stream, sections.number * tiles, Kernel::threads, Kernel::shared_bytes,
+      kernels::LoadPanels<T>{
+          {{}, factor, position, dead, 0, stride, across, to}, weights, sections, tiles, layouts});
 }
 
 }  // namespace gptq::backend::cuda

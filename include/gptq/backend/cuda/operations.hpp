@@ -1,49 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Copies between host and device, and the matrix operations of cuBLAS and cuSOLVER in the row-major
-// terms of this library. Those libraries read a row-major matrix as its transpose.
+// The matrix operations of cuBLAS and cuSOLVER in the row-major terms of this library. Those
+// libraries read a row-major matrix as its transpose.
 
-#include <gptq/backend/cuda/runtime.hpp>
+#include <gptq/backend/cuda/copies.hpp>
 #include <gptq/core/half.hpp>
 
-#include <algorithm>  // std::clamp
-#include <cmath>      // std::isfinite
-#include <cstring>    // std::memcpy
+#include <cmath>  // std::isfinite
 #include <limits>
 #include <span>
 #include <type_traits>
 #include <vector>
 
 namespace gptq::backend::cuda {
-
-/// For as long as it lives, the reader's stream and that of a matrix of another backend wait for
-/// each other: for what writes the matrix, and for what reads it before it may be freed.
-class Reading {
- public:
-  template <class T>
-  Reading(const std::shared_ptr<Runtime>& reader, const DeviceMatrix<T>& matrix)
-      : reader_(reader), owner_(matrix.runtime()) {
-    if (!apart()) return;
-    detail::require(reader_->device() == owner_->device(), "a matrix of device ", owner_->device(),
-                    " cannot be read on device ", reader_->device());
-    reader_->follow(*owner_);
-  }
-  ~Reading() {
-    if (!apart()) return;
-    try {
-      owner_->follow(*reader_);
-    } catch (const CudaError&) {  // the device is lost: whoever reads results learns of it
-    }
-  }
-  Reading(const Reading&) = delete;
-  Reading& operator=(const Reading&) = delete;
-
- private:
-  bool apart() const { return owner_ && owner_ != reader_; }
-
-  std::shared_ptr<Runtime> reader_, owner_;
-};
 
 /// A block of a matrix.
 template <class T>
@@ -53,78 +23,6 @@ MatrixView<T> part(DeviceMatrix<T>& m, Index row, Index col, Index rows, Index c
 template <class T>
 MatrixView<const T> part(const DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
   return {m.row(row) + col, rows, cols, m.cols(), 1};
-}
-
-template <class T>
-DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from) {
-  DeviceMatrix<T> to(runtime, 1, static_cast<Index>(from.size()));
-  runtime->copy_to_device(to.data(), from.size_bytes(), sizeof(T),
-                          [&](std::byte* host, std::size_t at, std::size_t bytes) {
-                            std::memcpy(host, reinterpret_cast<const std::byte*>(from.data()) + at,
-                                        bytes);
-                          });
-  return to;
-}
-
-template <class T>
-std::vector<T> to_vector(const Runtime& runtime, const DeviceMatrix<T>& from) {
-  std::vector<T> to(static_cast<std::size_t>(from.size()));
-  runtime.copy_to_host(to.data(), from.bytes(), from.data(), from.bytes(), from.bytes(), 1);
-  return to;
-}
-
-/// Copies the leading part of `from` that has the shape of `to`; to's type may be another one.
-template <class From, class To>
-void download(const Runtime& runtime, const DeviceMatrix<From>& from, MatrixView<To> to) {
-  const auto width = sizeof(From) * std::size_t(to.cols()),
-             pitch = sizeof(From) * std::size_t(from.cols()),
-             rows = static_cast<std::size_t>(to.rows());
-  if constexpr (std::is_same_v<From, To>)
-    if (to.col_stride() == 1) {
-      runtime.copy_to_host(to.data(), sizeof(To) * std::size_t(to.row_stride()), from.data(), pitch,
-                           width, rows);
-      return;
-    }
-  std::vector<From> values(static_cast<std::size_t>(to.size()));
-  runtime.copy_to_host(values.data(), width, from.data(), pitch, width, rows);
-  for (Index r = 0; r < to.rows(); ++r)
-    for (Index c = 0; c < to.cols(); ++c)
-      to(r, c) = static_cast<To>(values[std::size_t(r * to.cols() + c)]);
-}
-
-/// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
-/// many rows at a time as fit the memory set aside.
-template <class T, class F>
-void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
-                         const F& f) {
-  if (matrix.empty()) return;
-  if (runtime->is_on_device(matrix.data())) {
-    f(matrix, Index{0});
-    return;
-  }
-  if (Runtime::is_pinned(matrix.data())) runtime->synchronize();
-  constexpr Index memory = Index{64} << 20;
-  const Index cols = matrix.cols(), bytes = cols * Index(sizeof(T));
-  const Index at_once = std::clamp<Index>(memory / bytes, 1, matrix.rows());
-  DeviceMatrix<T> copy(runtime, at_once, cols);
-  for (Index first = 0; first < matrix.rows(); first += at_once) {
-    const Index rows = (std::min)(at_once, matrix.rows() - first);
-    const auto fill = [&](std::byte* host, std::size_t at, std::size_t size) {
-      const Index begin = first + static_cast<Index>(at) / bytes;
-      for (Index r = 0; r < static_cast<Index>(size) / bytes; ++r, host += bytes) {
-        const T* const row = &matrix(begin + r, 0);
-        if (matrix.col_stride() == 1) {
-          std::memcpy(host, row, static_cast<std::size_t>(bytes));
-          continue;
-        }
-        for (Index c = 0; c < cols; ++c)
-          std::memcpy(host + c * Index(sizeof(T)), row + c * matrix.col_stride(), sizeof(T));
-      }
-    };
-    runtime->copy_to_device(copy.data(), static_cast<std::size_t>(rows * bytes),
-                            static_cast<std::size_t>(bytes), fill);
-    f(MatrixView<const T>(copy.data(), rows, cols), first);
-  }
 }
 
 /// The same type as cuBLAS names it.
@@ -215,6 +113,27 @@ inline void solve_triangular(const Runtime& runtime, Factor which, MatrixView<co
                     small(m.cols()), small(m.rows()), &one, r.data(), small(r.row_stride()),
                     m.data(), small(m.row_stride())),
         "cublasStrsm");
+}
+
+/// The same for `count` of them at once, each with a factor of its own.
+inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor which,
+                                 MatrixView<const float> r, MatrixView<float> m, Index count,
+                                 Index next_r, Index next_m) {
+  if (m.empty()) return;
+  std::vector<const float*> factors;
+  std::vector<float*> places;
+  for (Index i = 0; i < count; ++i) {
+    factors.push_back(r.data() + i * next_r);
+    places.push_back(m.data() + i * next_m);
+  }
+  const auto on_device = to_device_vector(runtime, std::span<const float* const>(factors));
+  const auto to = to_device_vector(runtime, std::span<float* const>(places));
+  const float one = 1;
+  check(cublasStrsmBatched(runtime->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
+                           which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                           small(m.cols()), small(m.rows()), &one, on_device.data(),
+                           small(r.row_stride()), to.data(), small(m.row_stride()), small(count)),
+        "cublasStrsmBatched");
 }
 
 /// outᵀ = mᵀ·op(R), R upper triangular; `out` may be m.

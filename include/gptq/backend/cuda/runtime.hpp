@@ -5,7 +5,7 @@
 // buffers for copies. Everything is freed by whoever made it; nothing is global.
 
 #include <gptq/backend/cuda/error.hpp>
-#include <gptq/core/matrix_view.hpp>
+#include <gptq/core/matrix_view.hpp>  // Index
 
 #include <cublas_v2.h>
 #include <cuda_runtime_api.h>
@@ -15,8 +15,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
-#include <utility>  // std::exchange
 
 namespace gptq {
 
@@ -47,6 +47,26 @@ class DeviceScope {
   int device_, before_ = 0;
 };
 
+/// A place in the order of a stream of the calling thread's device.
+class Event {
+ public:
+  Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate"); }
+  ~Event() { cudaEventDestroy(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  /// After all that is queued in the stream.
+  void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
+  /// What is queued in the stream from now on comes after it.
+  void hold(cudaStream_t stream) const {
+    check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
+  }
+  void synchronize() const { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 /// One at a time: the copies of a backend share it, and with it the order of its stream.
 class Runtime {
  public:
@@ -75,6 +95,8 @@ class Runtime {
 
   int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
+  /// For copies that go on while the device computes.
+  cudaStream_t copies() const { return copies_; }
   cublasHandle_t blas() const { return blas_; }
   cusolverDnHandle_t solver() const { return solver_; }
   cusolverDnParams_t solver_options() const { return solver_options_; }
@@ -105,13 +127,9 @@ class Runtime {
   /// What is queued from now on waits for what is queued in the other one's stream.
   void follow(const Runtime& other) const {
     const DeviceScope scope(other.device_);
-    cudaEvent_t event = nullptr;
-    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
-    const cudaError_t recorded = cudaEventRecord(event, other.stream_),
-                      waits = cudaStreamWaitEvent(stream_, event, 0);
-    cudaEventDestroy(event);
-    check(recorded, "cudaEventRecord");
-    check(waits, "cudaStreamWaitEvent");
+    Event event;
+    event.record(other.stream_);
+    event.hold(stream_);
   }
 
   /// Host memory that the device reads and writes.
@@ -176,32 +194,38 @@ class Runtime {
 
   /// Copies to the device through pinned memory: while one half of it is on its way, the other is
   /// filled by fill(host, first byte, bytes), in order.
-  /// \param unit  bytes that `fill` cannot write in part
+  /// \param unit    bytes that `fill` cannot write in part
+  /// \param stream  of the copy
   template <class Fill>
-  void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill) {
+  void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill,
+                      cudaStream_t stream) {
     const std::size_t piece = (std::max)(unit, half / unit * unit);
     if (piece > half) {  // rows beyond the buffer: as they are
       std::unique_ptr<std::byte[]> row(new std::byte[unit]);
       for (std::size_t at = 0; at < bytes; at += unit) {
         fill(row.get(), at, unit);
         check(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, row.get(), unit,
-                              cudaMemcpyHostToDevice, stream_),
+                              cudaMemcpyHostToDevice, stream),
               "cudaMemcpyAsync");
-        synchronize();
+        check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
       }
       return;
     }
     for (std::size_t at = 0; at < bytes; at += piece) {
       const std::size_t count = (std::min)(piece, bytes - at);
-      check(cudaEventSynchronize(copied_[next_]), "cudaEventSynchronize");
+      copied_[next_]->synchronize();
       std::byte* const host = static_cast<std::byte*>(pinned_) + next_ * half;
       fill(host, at, count);
       check(cudaMemcpyAsync(static_cast<std::byte*>(to) + at, host, count, cudaMemcpyHostToDevice,
-                            stream_),
+                            stream),
             "cudaMemcpyAsync");
-      check(cudaEventRecord(copied_[next_], stream_), "cudaEventRecord");
+      copied_[next_]->record(stream);
       next_ = 1 - next_;
     }
+  }
+  template <class Fill>
+  void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill) {
+    copy_to_device(to, bytes, unit, fill, stream_);
   }
 
   /// Rows of `width` bytes from the device, and waits for them.
@@ -252,6 +276,7 @@ class Runtime {
       check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
       owns_stream_ = true;
     }
+    check(cudaStreamCreateWithFlags(&copies_, cudaStreamNonBlocking), "cudaStreamCreate");
     cudaMemPoolProps properties{};
     properties.allocType = cudaMemAllocationTypePinned;
     properties.location.type = cudaMemLocationTypeDevice;
@@ -261,8 +286,7 @@ class Runtime {
     check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
           "cudaMemPoolSetAttribute");
     check(cudaMallocHost(&pinned_, 2 * half), "cudaMallocHost");
-    for (cudaEvent_t& event : copied_)
-      check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    for (auto& event : copied_) event.emplace();
     check(cublasCreate(&blas_), "cublasCreate");
     check(cublasSetStream(blas_, stream_), "cublasSetStream");
     check(cusolverDnCreate(&solver_), "cusolverDnCreate");
@@ -273,99 +297,29 @@ class Runtime {
   void destroy() noexcept {
     int before = 0;
     if (cudaGetDevice(&before) == cudaSuccess) cudaSetDevice(device_);
+    if (copies_) cudaStreamSynchronize(copies_);
     if (stream_) cudaStreamSynchronize(stream_);
     if (solver_options_) cusolverDnDestroyParams(solver_options_);
     if (solver_) cusolverDnDestroy(solver_);
     if (blas_) cublasDestroy(blas_);
-    for (cudaEvent_t event : copied_)
-      if (event) cudaEventDestroy(event);
+    for (auto& event : copied_) event.reset();
     if (pinned_) cudaFreeHost(pinned_);
     if (pool_) cudaMemPoolDestroy(pool_);
+    if (copies_) cudaStreamDestroy(copies_);
     if (owns_stream_) cudaStreamDestroy(stream_);
     cudaSetDevice(before);
   }
 
   int device_ = 0;
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, copies_ = nullptr;
   bool owns_stream_ = false;
   cudaMemPool_t pool_ = nullptr;
   void* pinned_ = nullptr;
-  cudaEvent_t copied_[2] = {};
+  std::optional<Event> copied_[2];  // of the halves; created with the device current
   std::size_t next_ = 0;
   cublasHandle_t blas_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;
   cusolverDnParams_t solver_options_ = nullptr;
-};
-
-/// A dense row-major matrix in device memory, or in pinned host memory. Moves; freed in the order
-/// of its stream.
-template <class T>
-class DeviceMatrix {
- public:
-  DeviceMatrix() = default;
-
-  /// Not initialised.
-  DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols)
-      : data_(static_cast<T*>(runtime->allocate(
-                  sizeof(T) *
-                  (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))))),
-              Free{runtime, false}),
-        rows_(rows),
-        cols_(cols) {}
-
-  /// In pinned host memory; not initialised.
-  static DeviceMatrix pinned(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
-    DeviceMatrix matrix;
-    const auto bytes = sizeof(T) * std::size_t(detail::checked_size(rows, cols));
-    matrix.data_ = {static_cast<T*>(runtime->allocate_pinned((std::max)(sizeof(T), bytes))),
-                    Free{runtime, true}};
-    matrix.rows_ = rows;
-    matrix.cols_ = cols;
-    return matrix;
-  }
-
-  static DeviceMatrix zeros(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
-    DeviceMatrix matrix(runtime, rows, cols);
-    check(cudaMemsetAsync(matrix.data(), 0, matrix.bytes(), runtime->stream()), "cudaMemsetAsync");
-    return matrix;
-  }
-
-  DeviceMatrix(DeviceMatrix&& other) noexcept
-      : data_(std::move(other.data_)),
-        rows_(std::exchange(other.rows_, 0)),
-        cols_(std::exchange(other.cols_, 0)) {}
-  DeviceMatrix& operator=(DeviceMatrix&& other) noexcept {
-    data_ = std::move(other.data_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
-    return *this;
-  }
-
-  Index rows() const { return rows_; }
-  Index cols() const { return cols_; }
-  Index size() const { return rows_ * cols_; }
-  std::size_t bytes() const { return sizeof(T) * std::size_t(size()); }
-  T* data() { return data_.get(); }
-  const T* data() const { return data_.get(); }
-  T* row(Index r) { return data() + r * cols_; }
-  const T* row(Index r) const { return data() + r * cols_; }
-  MatrixView<T> view() { return {data(), rows_, cols_}; }
-  MatrixView<const T> view() const { return {data(), rows_, cols_}; }
-  bool is_pinned() const { return data_.get_deleter().pinned; }
-  /// Whose memory it is; null for none.
-  const std::shared_ptr<Runtime>& runtime() const { return data_.get_deleter().runtime; }
-
- private:
-  struct Free {
-    std::shared_ptr<Runtime> runtime;
-    bool pinned = false;
-    void operator()(T* data) const noexcept {
-      if (pinned) runtime->free_pinned(data);
-      else runtime->free(data);
-    }
-  };
-  std::unique_ptr<T[], Free> data_;
-  Index rows_ = 0, cols_ = 0;
 };
 
 }  // namespace backend::cuda

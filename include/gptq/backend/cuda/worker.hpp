@@ -170,8 +170,8 @@ class Worker {
                    MatrixView<float> scales, MatrixView<float> zeros) const {
     const Index n = layout.columns(), rows = panel.rows;
     DeviceMatrix<std::uint8_t> columns(runtime_, n, rows);
-    cuda::scatter_codes(stream(), panel.codes.data(), n, panel.weight.cols(), rows,
-                        panel.layout.order.data(), columns.data());
+    cuda::scatter_codes(stream(), panel.codes.data(), n, panel.weight.cols(), {.columns = rows},
+                        panel.layout.order.data(), 0, columns.data());
     download(*runtime_, columns, codes.middle_rows(panel.first, rows).transposed());
     const auto grids = [&](const Matrix& from, MatrixView<float> to, double unit) {
       const auto mine = to.middle_rows(panel.first, rows).transposed();  // [groups, rows]
@@ -187,7 +187,7 @@ class Worker {
   std::vector<double> column_loss(const Panel& panel) const {
     const Index n = panel.loss.cols();
     DeviceMatrix<double> sums(runtime_, 1, n);
-    cuda::add_losses(stream(), panel.loss.data(), panel.loss.rows(), n, sums.data());
+    cuda::add_losses(stream(), panel.loss.data(), {.columns = panel.weight.cols()}, n, sums.data());
     return to_vector(*runtime_, sums);
   }
 
@@ -287,7 +287,7 @@ class Worker {
 
   std::vector<double> squares(MatrixView<const float> a) const {
     DeviceMatrix<double> of_row(runtime_, 1, a.rows());
-    cuda::squares_of_rows(stream(), a, of_row.data());
+    cuda::squares_of_rows(stream(), a, {.columns = a.cols()}, of_row.data());
     return to_vector(*runtime_, of_row);
   }
 

@@ -64,8 +64,8 @@ struct Attend {
   float scale;
 
   /// Rows of shared memory start on all banks in turn.
-  GPTQ_HD Index stride() const { return o.head_dim + 1; }
-  GPTQ_HD Index shared() const {
+  GPTQ_HD constexpr Index stride() const { return o.head_dim + 1; }
+  GPTQ_HD constexpr Index shared() const {
     return Index(sizeof(float)) * (4 * Tile * stride() + Tile * (Tile + 1) + 3 * Tile);
   }
   Index tiles() const { return (o.length + Tile - 1) / Tile; }

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Copies between host and device, and matrices that another backend holds.
+
+#include <gptq/backend/cuda/device_matrix.hpp>
+
+#include <algorithm>  // std::clamp
+#include <cstddef>
+#include <cstring>  // std::memcpy
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+namespace gptq::backend::cuda {
+
+/// For as long as it lives, the reader's stream and that of a matrix of another backend wait for
+/// each other: for what writes the matrix, and for what reads it before it may be freed.
+class Reading {
+ public:
+  template <class T>
+  Reading(const std::shared_ptr<Runtime>& reader, const DeviceMatrix<T>& matrix)
+      : reader_(reader), owner_(matrix.runtime()) {
+    if (!apart()) return;
+    detail::require(reader_->device() == owner_->device(), "a matrix of device ", owner_->device(),
+                    " cannot be read on device ", reader_->device());
+    reader_->follow(*owner_);
+  }
+  ~Reading() {
+    if (!apart()) return;
+    try {
+      owner_->follow(*reader_);
+    } catch (const CudaError&) {  // the device is lost: whoever reads results learns of it
+    }
+  }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+ private:
+  bool apart() const { return owner_ && owner_ != reader_; }
+
+  std::shared_ptr<Runtime> reader_, owner_;
+};
+
+template <class T>
+DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from) {
+  DeviceMatrix<T> to(runtime, 1, static_cast<Index>(from.size()));
+  runtime->copy_to_device(to.data(), from.size_bytes(), sizeof(T),
+                          [&](std::byte* host, std::size_t at, std::size_t bytes) {
+                            std::memcpy(host, reinterpret_cast<const std::byte*>(from.data()) + at,
+                                        bytes);
+                          });
+  return to;
+}
+
+template <class T>
+std::vector<T> to_vector(const Runtime& runtime, const DeviceMatrix<T>& from) {
+  std::vector<T> to(static_cast<std::size_t>(from.size()));
+  runtime.copy_to_host(to.data(), from.bytes(), from.data(), from.bytes(), from.bytes(), 1);
+  return to;
+}
+
+/// Copies the leading part of `from`, whose rows are contiguous, that has the shape of `to`; to's
+/// type may be another one.
+template <class From, class To>
+void download(const Runtime& runtime, MatrixView<const From> from, MatrixView<To> to) {
+  const auto width = sizeof(From) * std::size_t(to.cols()),
+             pitch = sizeof(From) * std::size_t(from.row_stride()),
+             rows = static_cast<std::size_t>(to.rows());
+  if constexpr (std::is_same_v<From, To>)
+    if (to.col_stride() == 1) {
+      runtime.copy_to_host(to.data(), sizeof(To) * std::size_t(to.row_stride()), from.data(), pitch,
+                           width, rows);
+      return;
+    }
+  std::vector<From> values(static_cast<std::size_t>(to.size()));
+  runtime.copy_to_host(values.data(), width, from.data(), pitch, width, rows);
+  for (Index r = 0; r < to.rows(); ++r)
+    for (Index c = 0; c < to.cols(); ++c)
+      to(r, c) = static_cast<To>(values[std::size_t(r * to.cols() + c)]);
+}
+
+template <class From, class To>
+void download(const Runtime& runtime, const DeviceMatrix<From>& from, MatrixView<To> to) {
+  download(runtime, from.view(), to);
+}
+
+/// Device memory for what passes through, in bytes.
+constexpr Index staging_bytes = Index{64} << 20;
+
+/// How many rows of so many bytes go through a half of it at a time.
+inline Index staged_rows(Index rows, Index bytes) {
+  return std::clamp<Index>(staging_bytes / 2 / bytes, 1, rows);
+}
+
+/// Queues a copy of rows of host memory to dense memory of the device: from pinned memory as they
+/// are, else through the pinned buffer.
+template <class T>
+void copy_rows(Runtime& runtime, MatrixView<const T> from, bool pinned, T* to,
+               cudaStream_t stream) {
+  const auto bytes = sizeof(T) * std::size_t(from.cols());
+  if (pinned && from.col_stride() == 1) {
+    const auto pitch = from.rows() > 1 ? sizeof(T) * std::size_t(from.row_stride()) : bytes;
+    check(cudaMemcpy2DAsync(to, bytes, from.data(), pitch, bytes, std::size_t(from.rows()),
+                            cudaMemcpyHostToDevice, stream),
+          "cudaMemcpy2DAsync");
+    return;
+  }
+  const auto fill = [&](std::byte* host, std::size_t at, std::size_t size) {
+    const auto begin = static_cast<Index>(at / bytes);
+    for (Index r = 0; r < static_cast<Index>(size / bytes); ++r, host += bytes) {
+      const T* const row = &from(begin + r, 0);
+      if (from.col_stride() == 1) {
+        std::memcpy(host, row, bytes);
+        continue;
+      }
+      for (Index c = 0; c < from.cols(); ++c)
+        std::memcpy(host + c * Index(sizeof(T)), row + c * from.col_stride(), sizeof(T));
+    }
+  };
+  runtime.copy_to_device(to, bytes * std::size_t(from.rows()), bytes, fill, stream);
+}
+
+/// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
+/// many rows at a time as fit the memory set aside. While the device works at one part, the next
+/// one is on its way.
+template <class T, class F>
+void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
+                         const F& f) {
+  if (matrix.empty()) return;
+  if (runtime->is_on_device(matrix.data())) {
+    f(matrix, Index{0});
+    return;
+  }
+  struct Half {
+    DeviceMatrix<T> numbers;
+    Event free{};
+    Half(const std::shared_ptr<Runtime>& owner, Index rows, Index cols)
+        : numbers(owner, rows, cols) {
+      free.record(owner->stream());
+    }
+  };
+  const Index cols = matrix.cols(), all = matrix.rows(),
+              at_once = staged_rows(all, cols * Index(sizeof(T)));
+  std::optional<Half> halves[2];
+  halves[0].emplace(runtime, at_once, cols);
+  if (at_once < all) halves[1].emplace(runtime, at_once, cols);
+  const bool pinned = Runtime::is_pinned(matrix.data());
+  Event written, arrived;
+  if (pinned) {  // the device may be about to write it
+    written.record(runtime->stream());
+    written.hold(runtime->copies());
+  }
+  for (Index first = 0, next = 0; first < all; first += at_once, next = 1 - next) {
+    Half& half = *halves[next];
+    const Index rows = (std::min)(at_once, all - first);
+    half.free.hold(runtime->copies());
+    copy_rows(*runtime, matrix.middle_rows(first, rows), pinned, half.numbers.data(),
+              runtime->copies());
+    arrived.record(runtime->copies());
+    arrived.hold(runtime->stream());
+    f(MatrixView<const T>(half.numbers.data(), rows, cols), first);
+    half.free.record(runtime->stream());
+  }
+  if (pinned) arrived.synchronize();  // then it is the caller's again
+}
+
+}  // namespace gptq::backend::cuda

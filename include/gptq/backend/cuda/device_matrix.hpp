@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// cuda::DeviceMatrix: numbers on a device, or where it reads them over the bus.
+
+#include <gptq/backend/cuda/runtime.hpp>
+
+#include <algorithm>  // std::max
+#include <cstddef>
+#include <memory>
+#include <utility>  // std::exchange
+
+namespace gptq::backend::cuda {
+
+/// A dense row-major matrix in device memory, or in pinned host memory. Moves; freed in the order
+/// of its stream.
+template <class T>
+class DeviceMatrix {
+ public:
+  DeviceMatrix() = default;
+
+  /// Not initialised.
+  DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols)
+      : data_(static_cast<T*>(runtime->allocate(
+                  sizeof(T) *
+                  (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))))),
+              Free{runtime, false}),
+        rows_(rows),
+        cols_(cols) {}
+
+  /// In pinned host memory; not initialised.
+  static DeviceMatrix pinned(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
+    DeviceMatrix matrix;
+    const auto bytes = sizeof(T) * std::size_t(detail::checked_size(rows, cols));
+    matrix.data_ = {static_cast<T*>(runtime->allocate_pinned((std::max)(sizeof(T), bytes))),
+                    Free{runtime, true}};
+    matrix.rows_ = rows;
+    matrix.cols_ = cols;
+    return matrix;
+  }
+
+  static DeviceMatrix zeros(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
+    DeviceMatrix matrix(runtime, rows, cols);
+    check(cudaMemsetAsync(matrix.data(), 0, matrix.bytes(), runtime->stream()), "cudaMemsetAsync");
+    return matrix;
+  }
+
+  DeviceMatrix(DeviceMatrix&& other) noexcept
+      : data_(std::move(other.data_)),
+        rows_(std::exchange(other.rows_, 0)),
+        cols_(std::exchange(other.cols_, 0)) {}
+  DeviceMatrix& operator=(DeviceMatrix&& other) noexcept {
+    data_ = std::move(other.data_);
+    rows_ = std::exchange(other.rows_, 0);
+    cols_ = std::exchange(other.cols_, 0);
+    return *this;
+  }
+
+  Index rows() const { return rows_; }
+  Index cols() const { return cols_; }
+  Index size() const { return rows_ * cols_; }
+  std::size_t bytes() const { return sizeof(T) * std::size_t(size()); }
+  T* data() { return data_.get(); }
+  const T* data() const { return data_.get(); }
+  T* row(Index r) { return data() + r * cols_; }
+  const T* row(Index r) const { return data() + r * cols_; }
+  MatrixView<T> view() { return {data(), rows_, cols_}; }
+  MatrixView<const T> view() const { return {data(), rows_, cols_}; }
+  bool is_pinned() const { return data_.get_deleter().pinned; }
+  /// Whose memory it is; null for none.
+  const std::shared_ptr<Runtime>& runtime() const { return data_.get_deleter().runtime; }
+
+ private:
+  struct Free {
+    std::shared_ptr<Runtime> runtime;
+    bool pinned = false;
+    void operator()(T* data) const noexcept {
+      if (pinned) runtime->free_pinned(data);
+      else runtime->free(data);
+    }
+  };
+  std::unique_ptr<T[], Free> data_;
+  Index rows_ = 0, cols_ = 0;
+};
+
+}  // namespace gptq::backend::cuda
