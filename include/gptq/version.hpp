@@ -9,6 +9,7 @@
 
 namespace gptq {
 
+/// Major, minor and patch, as numbers.
 struct Version {
   int major, minor, patch;
 };

@@ -52,6 +52,7 @@ class BasicCpu {
 
   const Executor& executor() const { return executor_; }
 
+  /// What happens to a panel of rows: the products by our own kernel, the rest by HostWorker.
   class Worker : public HostWorker<Scalar, kernel::Lane<Scalar, lane>, lane> {
    public:
     using Panel = typename HostWorker<Scalar, kernel::Lane<Scalar, lane>, lane>::Panel;

@@ -12,6 +12,7 @@
 
 namespace gptq::backend {
 
+/// A dense row-major matrix in host memory, aligned for vector units.
 template <class T>
 class HostMatrix {
  public:

@@ -70,6 +70,7 @@ class HostWorker {
  public:
   using Matrix = HostMatrix<Scalar>;
   using Codes = HostMatrix<std::uint8_t>;
+  /// Rows of a weight on their way through the solver.
   struct Panel : gptq::Panel<Matrix, Codes> {
     std::vector<double> loss{};  ///< per position: Σ_rows d_j·e_j²
     Index clipped = 0;

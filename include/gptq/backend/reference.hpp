@@ -15,11 +15,13 @@
 
 namespace gptq::backend {
 
+/// The plainest backend: loops, one thread, double precision.
 class Reference {
  public:
   using Scalar = double;
   using Matrix = HostMatrix<double>;
 
+  /// What happens to a panel of rows.
   class Worker : public HostWorker<double, double, 1> {
    public:
     /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,

@@ -46,6 +46,7 @@ inline void require_fits(MatrixView<const double> weight, MatrixView<const doubl
                   " inputs");
 }
 
+/// H⁻¹, and what is left of it as inputs are fixed one by one.
 class InverseHessian {
  public:
   /// By Gauss-Jordan elimination, n³ operations in double precision.

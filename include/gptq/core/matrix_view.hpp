@@ -16,6 +16,7 @@ namespace gptq {
 /// Sizes and positions, everywhere, kernels included: int overflows at 46341² elements.
 using Index = std::ptrdiff_t;
 
+/// Somebody else's matrix: a pointer, a shape and strides, counted in elements. Copies are cheap.
 template <class T>
 class MatrixView {
  public:

@@ -130,6 +130,7 @@ struct Parity {
   bool dead_weights_in_range = false;
 };
 
+/// How a layer is quantized; every field has a default that needs no thought.
 struct Params {
   /// Columns that share a scale; -1: one group per row.
   Index group_size = 128;

@@ -37,6 +37,7 @@ struct Timings {
   double total = 0;
 };
 
+/// What became of a weight, and how long it took.
 struct Report {
   static constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
 

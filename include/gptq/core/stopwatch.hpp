@@ -7,6 +7,7 @@
 
 namespace gptq {
 
+/// Seconds since it was made, or since the last lap.
 class Stopwatch {
  public:
   /// Seconds since it was made or last read.

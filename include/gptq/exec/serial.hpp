@@ -7,6 +7,7 @@
 
 namespace gptq::exec {
 
+/// Runs everything on the calling thread.
 struct Serial {
   template <class F>
   void parallel_for(Index n, F&& f) const {

@@ -27,6 +27,7 @@
 
 namespace gptq::exec {
 
+/// Runs things on a number of threads that wait for work between calls; copies share them.
 class Threads {
  public:
   /// \param count  threads that work, the calling one among them; 0: as many as the machine offers

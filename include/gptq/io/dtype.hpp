@@ -41,6 +41,7 @@ enum class DType {
   BOOL,
 };
 
+/// What a type is called and how many bits an element has.
 struct DTypeInfo {
   std::string_view name;
   int bits;

@@ -17,6 +17,7 @@
 
 namespace gptq::io {
 
+/// One tensor of a GGUF file, where it lies in the mapping.
 struct GgufTensor {
   const pack::GgmlTypeInfo* type = nullptr;  ///< nullptr: a type that is not read
   std::uint32_t type_number = 0;
@@ -24,6 +25,7 @@ struct GgufTensor {
   std::span<const std::byte> bytes;
 };
 
+/// A GGUF file: its metadata and tensors, mapped into memory.
 class Gguf {
  public:
   /// \throws IoError      the file cannot be opened

@@ -32,6 +32,7 @@ using gptq::detail::require;
 
 }  // namespace detail
 
+/// A file as read-only memory.
 class MappedFile {
  public:
   MappedFile() = default;

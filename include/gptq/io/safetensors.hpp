@@ -24,6 +24,7 @@ struct SafeTensor {
   std::span<const std::byte> bytes;
 };
 
+/// A safetensors file, checked whole and mapped into memory.
 class Safetensors {
  public:
   static constexpr std::uint64_t max_header =

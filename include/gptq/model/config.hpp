@@ -51,6 +51,7 @@ struct Rope {
   }
 };
 
+/// What a model's config.json says, as far as a decoder needs it.
 struct ModelConfig {
   /// LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM.
   std::string architecture;

@@ -26,6 +26,7 @@
 namespace gptq::model {
 inline namespace GPTQ_SIMD {
 
+/// What a decoder is made of, on the CPU; a handle whose copies share the threads.
 template <class Executor = exec::Threads>
 class CpuOperations {
  public:

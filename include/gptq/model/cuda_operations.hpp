@@ -36,6 +36,7 @@ class CudaOperations {
       return {numbers.data(), static_cast<std::size_t>(numbers.size())};
     }
   };
+  /// Linear on the device.
   struct PlacedLinear {
     Tensor weight;
     Vector bias;

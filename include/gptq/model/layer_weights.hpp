@@ -36,6 +36,7 @@ inline std::string full_name(Index layer, Module module) {
   return "model.layers." + std::to_string(layer) + "." + module_name(module);
 }
 
+/// Outputs and inputs of a module.
 struct ModuleShape {
   Index out, in;
 };
@@ -64,6 +65,7 @@ inline bool has_bias(const ModelConfig& config, Module module) {
   }
 }
 
+/// All weights of one layer of a decoder.
 struct LayerWeights {
   std::vector<float> attention_norm, mlp_norm;
   std::vector<float> q_norm, k_norm;  ///< per head, or empty

@@ -34,6 +34,7 @@ inline constexpr const char* companion_names[] = {
     "merges.txt",        "generation_config.json", "chat_template.jinja",
     "chat_template.json"};
 
+/// Where a model's tensors, configuration and tokenizer come from.
 struct ModelFiles {
   std::filesystem::path path;
   bool from_gguf = false;

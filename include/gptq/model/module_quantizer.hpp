@@ -19,6 +19,7 @@ namespace gptq::model {
 
 enum class Method { gptq, round_to_nearest };
 
+/// What a module is stored as, and its report.
 struct QuantizedModule {
   pack::GptqTensors tensors;
   Report report;

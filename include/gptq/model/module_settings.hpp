@@ -47,6 +47,7 @@ class NamePattern {
   std::string source_;
 };
 
+/// How one module is quantized.
 struct ModuleSettings {
   int bits = 4;
   bool symmetric = true;

@@ -15,6 +15,7 @@
 
 namespace gptq::model {
 
+/// How well a model predicts a text, window by window.
 struct Perplexity {
   std::vector<double> window_nll;  ///< mean −log p per scored token, window by window
   double nll = 0;                  ///< over all windows

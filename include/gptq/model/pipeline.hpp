@@ -36,6 +36,7 @@ enum class Match {
   layer,  ///< the output of its own full-precision weights on the same inputs
 };
 
+/// What a pipeline calibrates with and aims at.
 struct PipelineOptions {
   /// group_size comes from `settings`.
   Params params;
@@ -79,6 +80,7 @@ struct PipelineTimings {
 /// Where quantized modules go.
 using ModuleSink = std::function<void(const std::string& name, const QuantizedModule& module)>;
 
+/// Quantizes a model layer by layer, each with the inputs that it will see.
 template <class Operations, class B>
 class Pipeline {
  public:

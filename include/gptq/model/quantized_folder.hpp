@@ -112,6 +112,7 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
   return {notes.begin(), notes.end()};
 }
 
+/// Writes a folder that readers of the GPTQ format load.
 class QuantizedFolder {
  public:
   /// Settles all files and reserves their space. No file has its name in `path` before `commit`.

@@ -33,6 +33,7 @@ inline Index stage_width(const ModelConfig& config, Stage stage) {
   return module_shape(config, stage_modules(stage)[0]).in;
 }
 
+/// Hidden states of all calibration tokens on their way through the layers.
 template <class Operations>
 class Stream {
  public:

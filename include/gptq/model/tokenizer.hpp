@@ -16,6 +16,7 @@
 
 namespace gptq::model {
 
+/// From text to the ids that a model was trained on.
 class Tokenizer {
  public:
   /// \param config  a parsed tokenizer.json

@@ -34,6 +34,7 @@ enum class GgmlType : std::uint32_t {
   BF16 = 30,
 };
 
+/// What a block of a GGUF type holds.
 struct GgmlTypeInfo {
   GgmlType type;
   std::string_view name;

@@ -13,6 +13,7 @@ enum class Symmetry {
   asymmetric,  ///< zero point stored per group, a code itself, so that zero is always on the grid
 };
 
+/// Integers of equal steps: x = scale · (code − zero).
 template <int Bits, Symmetry Kind = Symmetry::symmetric>
 struct Affine {
   static_assert(Bits >= 2 && Bits <= 8, "gptq: an affine scheme has 2 to 8 bits");

@@ -21,6 +21,7 @@ namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 namespace cpu {
 
+/// One factorization H = R·Rᵀ, in place.
 template <class Scalar, class Executor>
 class ReversedCholesky {
  public:

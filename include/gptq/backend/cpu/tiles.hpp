@@ -14,6 +14,7 @@ namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 namespace cpu {
 
+/// A rectangle of a matrix.
 struct Tile {
   Index row, col, rows, cols;
 };

@@ -24,6 +24,7 @@ struct DeviceLayout {
   DeviceMatrix<std::uint8_t> dead;
 };
 
+/// Rows of weights on their way through the solver, on a device.
 struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>> {
   DeviceLayout layout{};
   DeviceMatrix<double> loss{};  ///< [warps, positions]

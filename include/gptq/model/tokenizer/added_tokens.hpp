@@ -13,6 +13,7 @@
 
 namespace gptq::model {
 
+/// A token that is found in a text before anything else.
 struct AddedToken {
   std::string content;
   TokenId id = 0;
@@ -21,6 +22,7 @@ struct AddedToken {
   bool rstrip = false;       ///< takes the white space behind it
 };
 
+/// Finds added tokens in a text, the longest first.
 class AddedTokens {
  public:
   /// A piece of text, or a token where `id` ≥ 0.

@@ -27,6 +27,7 @@ inline TokenId token_id(const nlohmann::json& id, const std::string& token) {
   return id.get<TokenId>();
 }
 
+/// Byte-pair encoding of the pieces of a text.
 class Bpe {
  public:
   Bpe() = default;

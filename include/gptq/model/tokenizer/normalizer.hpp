@@ -22,6 +22,7 @@ namespace gptq::model {
                                           "and pass the ids with --tokens FILE"));
 }
 
+/// What happens to a text before it is cut.
 class Normalizer {
  public:
   Normalizer() = default;

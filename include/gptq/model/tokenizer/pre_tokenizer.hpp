@@ -12,6 +12,7 @@
 
 namespace gptq::model {
 
+/// How a text is cut before byte pairs are merged.
 class PreTokenizer {
  public:
   PreTokenizer() = default;

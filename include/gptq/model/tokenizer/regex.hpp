@@ -16,6 +16,7 @@
 
 namespace gptq::model {
 
+/// A regular expression of PCRE2 over UTF-8.
 class Regex {
  public:
   /// \throws InvalidArgument  the pattern does not compile
