@@ -126,12 +126,19 @@ TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "
   CHECK(with_padding.tokens() == 39);
   CHECK(with_padding.sequences() == 1);
   CHECK(relative_difference(read(with_padding), read(without)) < 1e-6);
+  for (std::size_t i = 40 * 48; i < padded.activations_f.size(); ++i)  // finite, but no more
+    padded.activations_f[i] = -3e38f;
+  padded.activations_f[7 * 48 + 3] = 1e30f;
+  with_padding.add(padded.x(), mask);
+  CHECK(with_padding.tokens() == 2 * 39);
+  without.merge(without);
+  CHECK(relative_difference(read(with_padding), read(without)) < 1e-6);
   padded.activations_f[9 * 48 + 5] = std::numeric_limits<float>::quiet_NaN();
   CHECK_THAT(error_of<gptq::NumericalError>([&] { with_padding.add(padded.x(), mask); }),
              ContainsSubstring("activations(9, 5) = nan"));
-  CHECK(with_padding.tokens() == 39);
+  CHECK(with_padding.tokens() == 2 * 39);
   with_padding.add(layer.x().middle_rows(0, 0));
-  CHECK(with_padding.sequences() == 1);
+  CHECK(with_padding.sequences() == 2);
 
   gptq::Hessian<Cpu> weighted(48), repeated(48);
   const std::vector<float> twice(60, 2.0f);

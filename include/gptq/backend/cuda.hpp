@@ -75,11 +75,13 @@ class Cuda {
   template <class T>
   std::optional<cuda::DeviceMatrix<T>> stage(MatrixView<const T> from) const {
     if (from.empty() || from.size() * Index(sizeof(T)) > cuda::staging_bytes ||
-        runtime_->is_on_device(from.data()) || cuda::Runtime::is_pinned(from.data()))
+        runtime_->is_on_device(from.data()))
       return std::nullopt;
     const cuda::DeviceScope scope(device());
     cuda::DeviceMatrix<T> copy(runtime_, from.rows(), from.cols());
-    cuda::copy_rows(*runtime_, from, false, copy.data(), stream());
+    const bool direct = cuda::reads_directly(*runtime_, from);
+    cuda::copy_rows(*runtime_, from, direct, copy.data(), stream());
+    if (direct) runtime_->synchronize();  // then it is the caller's again
     return copy;
   }
 
@@ -124,11 +126,17 @@ class Cuda {
   template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     const cuda::DeviceScope scope(device());
+    Matrix roots;  // of the weights
+    if (token_weights) {
+      std::vector<float> root(static_cast<std::size_t>(x.rows()));
+      for (std::size_t t = 0; t < root.size(); ++t) root[t] = std::sqrt(token_weights[t]);
+      roots = cuda::to_device_vector(runtime_, std::span<const float>(root));
+    }
     cuda::for_parts_on_device(runtime_, x, [&](MatrixView<const T> some, Index first) {
       for (Index t = 0; t < some.rows(); t += tokens_at_once) {
         const Index tokens = (std::min)(tokens_at_once, some.rows() - t);
         add_gram_of(sum, some.middle_rows(t, tokens),
-                    token_weights ? token_weights + first + t : nullptr);
+                    token_weights ? roots.data() + first + t : nullptr);
       }
     });
   }
@@ -220,11 +228,12 @@ class Cuda {
     for (Index first = 0; first < codes.rows(); first += at_once) {
       const Index rows = (std::min)(at_once, codes.rows() - first), count = rows * bits / 32;
       cuda::DeviceMatrix<std::uint32_t> packed(runtime_, count, codes.cols());
-      cuda::for_parts_on_device(runtime_, codes.middle_rows(first, rows),
-                                [&](MatrixView<const std::uint8_t> some, Index row) {
-                                  cuda::pack_words(stream(), some, bits,
-                                                   packed.row(row * bits / 32));
-                                });
+      cuda::for_parts_on_device(
+          runtime_, codes.middle_rows(first, rows),
+          [&](MatrixView<const std::uint8_t> some, Index row) {
+            cuda::pack_words(stream(), some, bits, packed.row(row * bits / 32));
+          },
+          Index{32});
       cuda::download(*runtime_, packed, words.middle_rows(first * bits / 32, count));
     }
   }
@@ -266,21 +275,15 @@ class Cuda {
   }
 
   template <class T>
-  void add_gram_of(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
+  void add_gram_of(Matrix& sum, MatrixView<const T> x, const float* roots) const {
     constexpr bool sixteen_bits = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
     const bool multiplies = !std::is_same_v<T, bfloat16> || has_bfloat16_;
     if constexpr (sixteen_bits || std::is_same_v<T, float>)
-      if (x.col_stride() == 1 && !token_weights && multiplies &&
+      if (x.col_stride() == 1 && !roots && multiplies &&
           (sixteen_bits || precision_ == Precision::single))
         return add_gram(sum, x, x);
-    Matrix roots;
-    if (token_weights) {
-      std::vector<float> root(static_cast<std::size_t>(x.rows()));
-      for (std::size_t t = 0; t < root.size(); ++t) root[t] = std::sqrt(token_weights[t]);
-      roots = cuda::to_device_vector(runtime_, std::span<const float>(root));
-    }
     Matrix dense(runtime_, x.rows(), x.cols());
-    cuda::convert(stream(), x, token_weights ? roots.data() : nullptr, dense.data());
+    cuda::convert(stream(), x, roots, dense.data());
     if (precision_ == Precision::single)
       return add_gram(sum, std::as_const(dense).view(), std::as_const(dense).view());
     cuda::DeviceMatrix<bfloat16> high(runtime_, x.rows(), x.cols()),

@@ -8,7 +8,7 @@
 #include <gptq/core/concepts.hpp>
 
 #include <algorithm>  // std::max
-#include <cmath>      // std::isfinite
+#include <cmath>      // std::isfinite, std::pow
 #include <limits>
 #include <numeric>  // std::accumulate
 #include <span>
@@ -36,9 +36,8 @@ class Hessian {
   /// \param sequences  behind the sum, for SampleCount::twice_sequences
   /// \param largest    activation behind the sum; 0: not known
   /// \param name       of the sum, for messages
-  /// \throws InvalidArgument  not square, or a count or a diagonal element is negative, or there
-  /// are
-  ///                          squares of no tokens
+  /// \throws InvalidArgument  not square, or a count or a square is negative, or no tokens have
+  ///                          squares
   /// \throws NumericalError   an element is not finite
   template <class T>
   static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1, B backend = B{},
@@ -149,9 +148,11 @@ class Hessian {
     return runs;
   }
 
+  bool has_room(double squares) const {
+    return squares_ + squares < static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
+  }
   void require_room(double largest, double tokens, double squares) const {
-    constexpr double range = static_cast<double>(std::numeric_limits<typename B::Scalar>::max());
-    if (squares_ + squares < range) return;
+    if (has_room(squares)) return;
     throw NumericalError(detail::message(
         "activations of up to ", largest, ": the squares of ", tokens,
         " tokens may not fit the backend's numbers; scale the activations, or use a backend in "
@@ -168,7 +169,8 @@ class Hessian {
     double counted = static_cast<double>(x.rows());
     if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
     std::vector<Run> runs{{0, x.rows()}};
-    if (token_weights && !std::isfinite(backend_.largest(x)))  // what is left out may be anything
+    if (token_weights &&
+        !has_room(std::pow(backend_.largest(x), 2) * counted))  // what is left out may be anything
       runs = counted_runs(std::span(token_weights, static_cast<std::size_t>(x.rows())));
     double largest = 0;
     for (const Run& run : runs)

@@ -225,20 +225,18 @@ template <bool Sparse, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Sums& sums) {
   constexpr int width = Sparsity::largest;
   Index first = 0;
-  if constexpr (!Sparse) {
-    for (; first + width <= block.width; first += width)
-      solve_columns<width, false, T, Form>(scheme, block, first, sums);
+  for (; first + width <= block.width; first += width)
+    solve_columns<width, Sparse, T, Form>(scheme, block, first, sums);
+  if constexpr (Sparse) {  // by what patterns divide
+    if (block.width - first >= 8)
+      solve_columns<8, true, T, Form>(scheme, block, first, sums), first += 8;
+    if (block.width - first >= 4)
+      solve_columns<4, true, T, Form>(scheme, block, first, sums), first += 4;
+    if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, sums);
+  } else {
     for (; first < block.width; ++first)
       solve_columns<1, false, T, Form>(scheme, block, first, sums);
-    return;
   }
-  for (; first + width <= block.width; first += width)
-    solve_columns<width, true, T, Form>(scheme, block, first, sums);
-  if (block.width - first >= 8)
-    solve_columns<8, true, T, Form>(scheme, block, first, sums), first += 8;
-  if (block.width - first >= 4)
-    solve_columns<4, true, T, Form>(scheme, block, first, sums), first += 4;
-  if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, sums);
 }
 
 }  // namespace gptq::kernel

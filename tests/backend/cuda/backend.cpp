@@ -225,6 +225,16 @@ TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
     for (Index i = 0; i < n; ++i)
       for (Index j = i; j < n; ++j) CHECK(mine(i, j) == Approx(sum(i, j)).margin(1e-5 * sum(0, 0)));
   }
+  // Columns that the device cannot read as they lie.
+  gptq::Hessian<Cuda> turned(4, backend), plain(4, backend);
+  const gptq::MatrixView<const float> across(pinned.data(), 4, n + 2);
+  std::copy(pageable.begin(), pageable.begin() + 4 * (n + 2), pinned.data());
+  std::vector<float> copied(4 * (n + 2));
+  for (Index i = 0; i < 4; ++i)
+    for (Index j = 0; j < n + 2; ++j) copied[std::size_t(j * 4 + i)] = across(i, j);
+  turned.add(across.transposed());
+  plain.add(gptq::MatrixView<const float>(copied.data(), n + 2, 4));
+  CHECK(backend.diagonal(turned.sum()) == backend.diagonal(plain.sum()));
   // What is made of a part is right in its place.
   const auto copy = backend.upload(view(pageable.data()));
   std::vector<float> back(static_cast<std::size_t>(tokens * n));
@@ -371,6 +381,27 @@ TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
   check(gptq::scheme::Affine<3>{});
   check(gptq::scheme::Affine<4>{});
   check(gptq::scheme::Affine<8>{});
+  // Codes that come over in parts.
+  constexpr Index in = 32768, out = 1056;
+  static_assert(in * out > gptq::backend::cuda::staging_bytes / 2);
+  std::vector<std::uint8_t> codes(std::size_t(in * out));
+  std::minstd_rand random(3);
+  for (auto& code : codes) code = static_cast<std::uint8_t>(random() % 8);
+  for (const int bits : {3, 4}) {
+    std::vector<std::uint32_t> words(std::size_t(in * bits / 32 * out));
+    Cuda{}.pack_words({codes.data(), in, out}, bits, {words.data(), in * bits / 32, out});
+    Index wrong = 0;
+    for (Index o = 0; o < out; o += 7)
+      for (Index i = 0; i < in; ++i) {
+        const Index bit = i * bits;
+        const auto word = [&](Index w) {
+          return std::uint64_t(w < in * bits / 32 ? words[std::size_t(w * out + o)] : 0u);
+        };
+        const std::uint64_t both = word(bit / 32) | word(bit / 32 + 1) << 32;
+        wrong += (both >> bit % 32 & ((1u << bits) - 1)) != codes[std::size_t(i * out + o)];
+      }
+    CHECK(wrong == 0);
+  }
 }
 
 TEST_CASE("experts in one launch come out as one by one", "[cuda]") {

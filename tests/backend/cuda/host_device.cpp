@@ -60,7 +60,7 @@ struct Stream {
 
   std::size_t queued() const { return done + rest.size(); }
   void run_to(std::size_t place) {
-    while (done < place) {
+    while (done < place && !rest.empty()) {
       const auto work = std::move(rest.front());
       rest.pop_front();
       ++done;

@@ -8,16 +8,24 @@
 
 #include <gptq/backend/cuda.hpp>
 
+using gptq::Index;
 using gptq::backend::Cuda;
+
+namespace {
+
+/// How often one stream is told to wait for another in the meantime.
+template <class Work>
+int waits(const Work& work) {
+  const int before = test::host_device().waits;
+  work();
+  return test::host_device().waits - before;
+}
+
+}  // namespace
 
 TEST_CASE("what another backend holds is read in the order of both streams", "[cuda]") {
   const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
   const Cuda backend;
-  const auto waits = [](const auto& work) {
-    const int before = test::host_device().waits;
-    work();
-    return test::host_device().waits - before;
-  };
   auto sum = test::calibrate<Cuda>(layer, backend);
   const auto same = test::calibrate<Cuda>(layer, backend), apart = test::calibrate<Cuda>(layer);
   CHECK(waits([&] { sum.merge(same); }) == 0);
@@ -47,6 +55,32 @@ TEST_CASE("a copy beside the work is there only for who waits", "[cuda]") {
   CHECK_FALSE(there());
   arrived.hold(runtime->stream());
   CHECK(there());
+}
+
+TEST_CASE("a copy beside the work waits for room, and the work for the copy", "[cuda]") {
+  namespace cuda = gptq::backend::cuda;
+  const Cuda backend;
+  constexpr Index rows = 5, cols = cuda::staging_bytes / 2 / Index(sizeof(float));
+  const auto parts = [&](const float* from) {
+    return waits([&] {
+      const gptq::MatrixView<const float> matrix(from, rows, cols, 0, 1);  // one row five times
+      cuda::for_parts_on_device(backend.runtime(), matrix, [](auto, Index) {});
+    });
+  };
+  const std::vector<float> row(cols);
+  CHECK(parts(row.data()) == 2 * rows);
+  const auto pinned = cuda::DeviceMatrix<float>::pinned(backend.runtime(), 1, cols);
+  CHECK(parts(pinned.data()) == 2 * rows);  // the host reads it, after the device's last word
+  const auto all = cuda::DeviceMatrix<float>::pinned(backend.runtime(), 2, cols);
+  const gptq::MatrixView<const float> dense(all.data(), 2, cols);
+  CHECK(waits([&] { cuda::for_parts_on_device(backend.runtime(), dense, [](auto, Index) {}); }) ==
+        1 + 2 * 2);  // what the device is to write there comes first
+  struct Stop {};
+  std::vector<float> big(2 * std::size_t(cols), 1.0f);
+  CHECK_THROWS_AS(cuda::for_parts_on_device(backend.runtime(),
+                                            gptq::MatrixView<const float>(big.data(), 2, cols),
+                                            [](auto, Index) { throw Stop{}; }),
+                  Stop);
 }
 
 TEST_CASE("a machine without a device says so", "[cuda]") {

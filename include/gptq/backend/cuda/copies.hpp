@@ -5,7 +5,7 @@
 
 #include <gptq/backend/cuda/device_matrix.hpp>
 
-#include <algorithm>  // std::clamp
+#include <algorithm>  // std::max, std::min
 #include <cstddef>
 #include <cstring>  // std::memcpy
 #include <memory>
@@ -90,18 +90,30 @@ void download(const Runtime& runtime, const DeviceMatrix<From>& from, MatrixView
 /// Device memory for what passes through, in bytes.
 constexpr Index staging_bytes = Index{64} << 20;
 
-/// How many rows of so many bytes go through a half of it at a time.
-inline Index staged_rows(Index rows, Index bytes) {
-  return std::clamp<Index>(staging_bytes / 2 / bytes, 1, rows);
+/// How many rows of so many bytes go through a half of it at a time: all, or a multiple of `unit`.
+inline Index staged_rows(Index rows, Index bytes, Index unit) {
+  const Index fit = staging_bytes / 2 / bytes / unit * unit;
+  return (std::min)((std::max)(fit, unit), rows);
 }
 
-/// Queues a copy of rows of host memory to dense memory of the device: from pinned memory as they
-/// are, else through the pinned buffer.
+/// Whether the device can read the rows of a host matrix as they lie there: in pinned memory, which
+/// it may be about to write. Where the host is to read that, it waits.
 template <class T>
-void copy_rows(Runtime& runtime, MatrixView<const T> from, bool pinned, T* to,
+bool reads_directly(const Runtime& runtime, MatrixView<const T> matrix) {
+  if (!Runtime::is_pinned(matrix.data())) return false;
+  if (matrix.col_stride() == 1 && (matrix.rows() == 1 || matrix.row_stride() >= matrix.cols()))
+    return true;
+  runtime.synchronize();
+  return false;
+}
+
+/// Queues a copy of rows of host memory to dense memory of the device.
+/// \param direct  as they are, from pinned memory; else through the pinned buffer
+template <class T>
+void copy_rows(Runtime& runtime, MatrixView<const T> from, bool direct, T* to,
                cudaStream_t stream) {
   const auto bytes = sizeof(T) * std::size_t(from.cols());
-  if (pinned && from.col_stride() == 1) {
+  if (direct) {
     const auto pitch = from.rows() > 1 ? sizeof(T) * std::size_t(from.row_stride()) : bytes;
     check(cudaMemcpy2DAsync(to, bytes, from.data(), pitch, bytes, std::size_t(from.rows()),
                             cudaMemcpyHostToDevice, stream),
@@ -124,11 +136,11 @@ void copy_rows(Runtime& runtime, MatrixView<const T> from, bool pinned, T* to,
 }
 
 /// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
-/// many rows at a time as fit the memory set aside. While the device works at one part, the next
-/// one is on its way.
+/// many rows at a time as fit the memory set aside, a multiple of `unit` but for the last. While
+/// the device works at one part, the next one is on its way.
 template <class T, class F>
 void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
-                         const F& f) {
+                         const F& f, Index unit = 1) {
   if (matrix.empty()) return;
   if (runtime->is_on_device(matrix.data())) {
     f(matrix, Index{0});
@@ -143,28 +155,38 @@ void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<con
     }
   };
   const Index cols = matrix.cols(), all = matrix.rows(),
-              at_once = staged_rows(all, cols * Index(sizeof(T)));
+              at_once = staged_rows(all, cols * Index(sizeof(T)), unit);
   std::optional<Half> halves[2];
   halves[0].emplace(runtime, at_once, cols);
   if (at_once < all) halves[1].emplace(runtime, at_once, cols);
-  const bool pinned = Runtime::is_pinned(matrix.data());
-  Event written, arrived;
-  if (pinned) {  // the device may be about to write it
+  // Copies end before the memory they read and write is somebody else's. That of the halves is
+  // freed in the order of a stream which waits for them, unless an exception comes first.
+  struct Settled {
+    cudaStream_t copies;
+    bool waits = true;
+    ~Settled() {
+      if (waits) cudaStreamSynchronize(copies);
+    }
+  } settled{runtime->copies()};
+  const bool direct = reads_directly(*runtime, matrix);
+  if (direct) {
+    Event written;
     written.record(runtime->stream());
     written.hold(runtime->copies());
   }
+  Event arrived;
   for (Index first = 0, next = 0; first < all; first += at_once, next = 1 - next) {
     Half& half = *halves[next];
     const Index rows = (std::min)(at_once, all - first);
     half.free.hold(runtime->copies());
-    copy_rows(*runtime, matrix.middle_rows(first, rows), pinned, half.numbers.data(),
+    copy_rows(*runtime, matrix.middle_rows(first, rows), direct, half.numbers.data(),
               runtime->copies());
     arrived.record(runtime->copies());
     arrived.hold(runtime->stream());
     f(MatrixView<const T>(half.numbers.data(), rows, cols), first);
     half.free.record(runtime->stream());
   }
-  if (pinned) arrived.synchronize();  // then it is the caller's again
+  settled.waits = direct;
 }
 
 }  // namespace gptq::backend::cuda

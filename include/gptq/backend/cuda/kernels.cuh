@@ -147,7 +147,7 @@ void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search
 template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
            const Stack& stack, Index width, const SolveSums& sums) {
-  constexpr Index most = 128;  // columns: 64 KiB of shared memory, which every device can give
+  constexpr Index most = 128;  // columns: 64 KiB of shared memory: compute capability 7.0
   const auto run = [&]<bool Sparse, bool Share>() {
     using Kernel = kernels::Solve<Form, Sparse, Share, S>;
     launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,

@@ -120,6 +120,16 @@ inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor
                                  MatrixView<const float> r, MatrixView<float> m, Index count,
                                  Index next_r, Index next_m) {
   if (m.empty()) return;
+  constexpr Index batched = 512;  // what cuBLAS batches are made for
+  if (count == 1 || r.rows() > batched) {
+    for (Index i = 0; i < count; ++i)
+      solve_triangular(*runtime, which,
+                       MatrixView<const float>(r.data() + i * next_r, r.rows(), r.cols(),
+                                               r.row_stride(), r.col_stride()),
+                       MatrixView<float>(m.data() + i * next_m, m.rows(), m.cols(), m.row_stride(),
+                                         m.col_stride()));
+    return;
+  }
   std::vector<const float*> factors;
   std::vector<float*> places;
   for (Index i = 0; i < count; ++i) {
