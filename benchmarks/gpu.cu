@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // The stages of quantizing on a GPU, each in percent of what the device or its libraries reach.
-// Needs nvcc alone: benchmarks/gpu.sh builds and runs it.
+// Needs nvcc alone: benchmarks/gpu.sh builds and runs it. With --small all stages at small sizes,
+// for tools that look at each access to memory.
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/backend/cuda/device.cuh>
@@ -92,7 +93,8 @@ gptq::Params solve_only() {
 
 class Bench {
  public:
-  Bench() : runtime_(backend_.runtime()) {
+  /// \param size  of the products that others are compared with
+  explicit Bench(Index size) : runtime_(backend_.runtime()) {
     cudaDeviceProp device{};
     cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
     int driver = 0, version = 0;
@@ -100,10 +102,10 @@ class Bench {
     cudaRuntimeGetVersion(&version);
     std::printf("%s, %d multiprocessors, %zu MiB, driver %d, runtime %d\n", device.name,
                 device.multiProcessorCount, device.totalGlobalMem >> 20, driver, version);
-    single_ = {"single", product_rate<float>(8192), known_peak(device.name, 67e12)};
-    halves_ = {"bfloat16", product_rate<bfloat16>(8192), known_peak(device.name, 989e12)};
-    std::printf("products of 8192 x 8192 x 8192: %.0f TFLOP/s single, %.0f bfloat16\n",
-                single_.product / 1e12, halves_.product / 1e12);
+    single_ = {"single", product_rate<float>(size), known_peak(device.name, 67e12)};
+    halves_ = {"bfloat16", product_rate<bfloat16>(size), known_peak(device.name, 989e12)};
+    std::printf("products of %td x %td x %td: %.0f TFLOP/s single, %.0f bfloat16\n", size, size,
+                size, single_.product / 1e12, halves_.product / 1e12);
   }
 
   void hessian(Index n, Index tokens) {
@@ -344,13 +346,14 @@ class Bench {
 
 }  // namespace
 
-int main() {
+int main(int argc, char** argv) {
   if (cuda::device_count() == 0) {
     std::printf("SKIPPED: no CUDA device\n");
     return 0;
   }
+  const bool small = argc > 1 && std::strcmp(argv[1], "--small") == 0;
   int failed = 0;
-  Bench bench;
+  Bench bench(small ? 256 : 8192);
   const auto run = [&](const auto& f) {  // one that fails does not end the others
     try {
       f();
@@ -360,6 +363,15 @@ int main() {
     }
     std::fflush(stdout);
   };
+  if (small) {
+    run([&] { bench.hessian(1200, 300); });
+    run([&] { bench.factorize(300); });
+    for (const auto range : {gptq::Range::minmax, gptq::Range::weighted})
+      run([&] { bench.solve(100, 256, range); });
+    run([&] { bench.memory(100, 256); });
+    run([&] { bench.experts(3, 40, 256); });
+    return failed;
+  }
   run([&] { bench.hessian(4096, 262144); });
   run([&] { bench.hessian(14336, 65536); });
   run([&] { bench.hessian_accuracy(256, 262144); });

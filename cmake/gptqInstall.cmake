@@ -1,4 +1,5 @@
-# The headers and a package that can be moved: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]).
+# The headers and a package that can be moved: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]). The build tree is such a
+# package too, of the headers where they lie: gptq_DIR=<build tree>.
 
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)
@@ -24,3 +25,9 @@ install(FILES
     ${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake
     DESTINATION ${GPTQ_PACKAGE_DIR}
 )
+
+export(EXPORT gptqTargets NAMESPACE gptq:: FILE ${PROJECT_BINARY_DIR}/gptqTargets.cmake)
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/gptqConfig.cmake @ONLY CONTENT
+"set(GPTQ_EXPORTED_TARGETS \"@PROJECT_BINARY_DIR@/gptqTargets.cmake\")
+include(\"@PROJECT_SOURCE_DIR@/cmake/gptqConfig.cmake\")
+")

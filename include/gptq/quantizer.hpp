@@ -55,8 +55,9 @@ class Quantizer {
 
   /// Orders, damps and factors a Hessian; the result serves all weights that read the same input.
   /// \throws NumericalError   the Hessian cannot be factored
+  /// \throws OutOfMemory      the backend's memory does not do; says what the plan proposes
   DampedFactor<B> factorize(const Hessian<B>& hessian) const {
-    return damped_factor(hessian, params_);
+    return solver::advised_factor(hessian, params_);
   }
 
   /// \param weight   [out_features, in_features], any strides; float, double, bfloat16 or float16
@@ -75,7 +76,7 @@ class Quantizer {
     step(progress, "factorize", 0, 1);
     return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
       return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
-                              factorize(hessian), name, progress);
+                              damped_factor(hessian, params_), name, progress);
     });
   }
 
@@ -292,14 +293,16 @@ class Quantizer {
     std::vector<QuantizedMatrix<S>> results;
     std::vector<Index> rows;
     std::vector<std::span<const double>> added;
+    std::vector<float> units;  // of scales
     for (std::size_t i = 0; i < weights.size(); ++i) {
       rows.push_back(weights[i].rows());
       added.push_back(of(i).added);
       results.push_back(empty_result(rows[i], of(i).layout, largest[i]));
+      units.push_back(results[i].scale_unit());
     }
     const auto worker = of(0).backend.batches().worker(rows, layouts);
-    auto panel = worker.load_panel(weights, unit);
-    const auto search = scheme::range_search(params_, results.front().scale_unit(), unit);
+    auto panel = worker.load_panel(weights, unit, units);
+    const auto search = scheme::range_search(params_, units.front(), unit);
     const auto reports =
         solver::solve_batch<S>(worker, scheme_, factor, added, params_, search, panel, [&] {
           worker.store(

@@ -97,14 +97,15 @@ class BasicCpu {
       x = (r.template triangularView<Eigen::Upper>() * x).eval();
     }
 
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major, so many columns of R at a
+    /// time
+    static constexpr Index energy_width = 256;
     double energy(const Matrix& factor, const Matrix& a, Index rows) const {
-      constexpr Index width = 256;
       const Index n = a.rows();
-      cpu::RowMajor<Scalar> y(width, a.cols());
+      cpu::RowMajor<Scalar> y(energy_width, a.cols());
       double total = 0;
-      for (Index b = 0; b < n; b += width) {
-        const Index count = (std::min)(width, n - b);
+      for (Index b = 0; b < n; b += energy_width) {
+        const Index count = (std::min)(energy_width, n - b);
         auto out = y.topRows(count);
         out.noalias() = cpu::block(factor, b, b, count, count)
                             .transpose()
@@ -247,6 +248,11 @@ class BasicCpu {
 
   Index accumulate_bytes(Index cols) const {
     return cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * Index(sizeof(Scalar));
+  }
+
+  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
+    return cols * Index(sizeof(double)) +
+           (baseline ? Worker::energy_width * rows * Index(sizeof(Scalar)) : 0);
   }
 
   /// Rows per panel: enough panels for many threads, enough rows for a fast product.

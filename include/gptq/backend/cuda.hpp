@@ -78,11 +78,7 @@ class Cuda {
         runtime_->is_on_device(from.data()))
       return std::nullopt;
     const cuda::DeviceScope scope(device());
-    cuda::DeviceMatrix<T> copy(runtime_, from.rows(), from.cols());
-    const bool direct = cuda::reads_directly(*runtime_, from);
-    cuda::copy_rows(*runtime_, from, direct, copy.data(), stream());
-    if (direct) runtime_->synchronize();  // then it is the caller's again
-    return copy;
+    return cuda::arriving_copy(runtime_, from);
   }
 
   template <class T>
@@ -256,8 +252,11 @@ class Cuda {
   int concurrency() const { return 1; }
   static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
   static Index product_bytes() { return Index{32} << 20; }  // cuBLAS's own, at most
+  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
+    return Worker::scratch_bytes(rows, cols, baseline);
+  }
   static Index accumulate_bytes(Index cols) {
-    return cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float));
+    return 2 * cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float));
   }
 
  private:
@@ -279,9 +278,9 @@ class Cuda {
     constexpr bool sixteen_bits = std::is_same_v<T, bfloat16> || std::is_same_v<T, float16>;
     const bool multiplies = !std::is_same_v<T, bfloat16> || has_bfloat16_;
     if constexpr (sixteen_bits || std::is_same_v<T, float>)
-      if (x.col_stride() == 1 && !roots && multiplies &&
+      if (x.col_stride() == 1 && x.row_stride() >= x.cols() && !roots && multiplies &&
           (sixteen_bits || precision_ == Precision::single))
-        return add_gram(sum, x, x);
+        return add_gram(sum, x, x);  // as cuBLAS reads it
     Matrix dense(runtime_, x.rows(), x.cols());
     cuda::convert(stream(), x, roots, dense.data());
     if (precision_ == Precision::single)

@@ -230,6 +230,9 @@ class Reference {
   int concurrency() const { return 1; }
   Index product_bytes() const { return 0; }
   Index accumulate_bytes(Index /*cols*/) const { return 0; }
+  Index scratch_bytes(Index /*rows*/, Index cols, bool /*baseline*/) const {
+    return cols * Index(sizeof(double));
+  }
 
   template <class F>
   void for_panels(Index rows, F&& panel) const {

@@ -26,8 +26,11 @@ class Hessian {
   using Matrix = typename B::Matrix;
 
   /// \param in_features  columns of the activations and of the weights that read them
+  /// \throws OutOfMemory  the backend's memory does not do
   explicit Hessian(Index in_features, B backend = B{})
-      : backend_(std::move(backend)), sum_(backend_.zeros(checked(in_features), in_features)) {}
+      : backend_(std::move(backend)), sum_(with_sizes(backend_, checked(in_features), [&] {
+          return backend_.zeros(in_features, in_features);
+        })) {}
 
   /// From a sum that somebody else has made.
   /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it is finite, the
@@ -69,6 +72,7 @@ class Hessian {
   /// Adds activations [tokens, in_features] of float, double, bfloat16 or float16, any strides.
   /// \throws InvalidArgument  the shape does not fit
   /// \throws NumericalError   an activation is not finite; nothing was added
+  /// \throws OutOfMemory      as the constructor
   template <class T>
   void add(MatrixView<T> activations) {
     add_weighted<std::remove_const_t<T>>(activations, nullptr);
@@ -134,6 +138,20 @@ class Hessian {
     return in_features;
   }
 
+  /// f(); where the backend has too little memory for it, says what a Hessian takes.
+  template <class F>
+  static auto with_sizes(const B& backend, Index in_features, const F& f) {
+    try {
+      return f();
+    } catch (const OutOfMemory& error) {
+      const auto mib = [](Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; };
+      throw OutOfMemory(detail::message(
+          error.what(), "; a Hessian of ", in_features, " inputs takes ",
+          mib(in_features * in_features * Index(sizeof(typename B::Scalar))),
+          " MiB, and adding to it at most ", mib(backend.accumulate_bytes(in_features))));
+    }
+  }
+
   struct Run {
     Index first, count;
   };
@@ -163,8 +181,13 @@ class Hessian {
   void add_weighted(MatrixView<const T> x, const float* token_weights) {
     detail::require(x.cols() == in_features(), "activations have ", x.cols(),
                     " columns, the Hessian has ", in_features(), " inputs");
+    with_sizes(backend_, in_features(), [&] { add_checked(x, token_weights); });
+  }
+
+  template <class T>
+  void add_checked(MatrixView<const T> x, const float* token_weights) {
     if constexpr (requires { backend_.stage(x); })  // once for the checks and for the sum
-      if (const auto copy = backend_.stage(x)) return add_weighted<T>(copy->view(), token_weights);
+      if (const auto copy = backend_.stage(x)) return add_checked<T>(copy->view(), token_weights);
     if (x.rows() == 0) return;
     double counted = static_cast<double>(x.rows());
     if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);

@@ -133,7 +133,7 @@ concept Backend = std::copyable<B> &&
              MatrixView<const typename B::Scalar> activations,
              std::span<const Index> order, std::span<const double> added,
              void (*panel)(typename B::Worker&, Index, Index), void (*job)(Index), const Index rows, const Index cols,
-             const double factor) {
+             const double factor, const bool baseline) {
   requires std::floating_point<typename B::Scalar>;
   requires Worker<typename B::Worker>;
   { b.zeros(rows, cols) } -> std::same_as<typename B::Matrix>;
@@ -168,10 +168,12 @@ concept Backend = std::copyable<B> &&
   b.for_each(rows, job);
   { b.panel_rows(rows) } -> std::same_as<Index>;
   { b.concurrency() } -> std::convertible_to<int>;
-  // For plans: bytes that a matrix product takes on each thread, and that accumulate takes for
-  // activations with so many columns, at most.
+  // For plans, bytes at most: of a matrix product on each thread; of accumulate for activations with
+  // so many columns; of what a panel of so many rows and columns takes beside its weights, residuals,
+  // codes and grids, with a baseline to be measured or not.
   { b.product_bytes() } -> std::same_as<Index>;
   { b.accumulate_bytes(cols) } -> std::same_as<Index>;
+  { b.scratch_bytes(rows, cols, baseline) } -> std::same_as<Index>;
 };
 
 // clang-format on

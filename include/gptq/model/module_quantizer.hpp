@@ -50,7 +50,7 @@ class ModuleQuantizer {
     const Index key = effective_group_size(params, hessian_->in_features());
     auto found = factors_.find(key);
     if (found == factors_.end())
-      found = factors_.emplace(key, damped_factor(*hessian_, params)).first;
+      found = factors_.emplace(key, solver::advised_factor(*hessian_, params)).first;
     return found->second;
   }
 

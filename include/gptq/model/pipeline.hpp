@@ -337,8 +337,10 @@ class Pipeline {
     const ModelConfig& config = model_.config;
     const bool beside = options_.match == Match::model;
     Index gathered = 0, solve = 0;
-    for (int m = 0; m < module_count; ++m) {
-      const auto [out, in] = module_shape(config, static_cast<Module>(m));
+    for (const Stage stage : stages) {
+      const Index in = stage_width(config, stage);
+      Index out = 0;  // of all modules that read this input, which may be solved in one panel
+      for (const Module module : stage_modules(stage)) out += module_shape(config, module).out;
       const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
       gathered = (std::max)(gathered, plan.hessian * (beside ? 3 : 1) + plan.calibrate);
       solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));

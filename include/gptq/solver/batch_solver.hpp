@@ -36,7 +36,7 @@ struct FactorBatch {
 /// Whether these settings are solved the same way for all weights of a batch.
 inline bool batchable(const Params& params) {
   return !params.factor_in_double && !params.estimate_condition &&
-         params.scale_type != ScaleType::fp8_e4m3 && !params.parity.dead_weights_in_range &&
+         !params.parity.dead_weights_in_range &&
          (params.groups == Groups::fixed || params.order != Order::group_aware);
 }
 

@@ -46,9 +46,10 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
-  // weight and residual, codes, scales and zeros, losses; and a strip for measuring
+  // weight and residual, codes, scales and zeros; what a group's grid is fitted to on the way
   plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) +
-               cols * Index(sizeof(double)) + (params.measure_baseline ? 256 * width * scalar : 0);
+               (params.groups == Groups::dynamic && groups > 1 ? group_size * width * scalar : 0) +
+               backend.scratch_bytes(width, cols, params.measure_baseline);
   plan.panels = (std::min)((rows + width - 1) / width, threads);
   plan.workspace = backend.product_bytes() * threads;
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
@@ -75,19 +76,18 @@ MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params
   return plan;
 }
 
-/// What a weight takes and what would take less, for messages.
-template <Backend B>
-std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
-  const auto mib = [](Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; };
-  const MemoryPlan plan = memory_plan(rows, cols, params, backend);
-  std::string text = detail::message(
-      "a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
-      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ", mib(plan.factorizing),
-      " to make it, ", plan.panels, " x ", mib(plan.panel), " for panels of ",
-      backend.panel_rows(rows), " rows, ", mib(plan.workspace), " for products");
-  const auto propose = [&](const char* change, Params other) {
-    const Index less = memory_plan(rows, cols, other, backend).peak();
-    if (less < plan.peak()) text += detail::message("; ", change, ": ", mib(less), " MiB");
+namespace detail {
+
+inline Index mib(Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; }
+
+/// Settings that take less, and how much.
+/// \param peak  peak(params): bytes
+template <class Peak>
+std::string cheaper_settings(const Params& params, const Peak& peak) {
+  std::string text;
+  const auto propose = [&](const char* change, const Params& other) {
+    const Index less = peak(other);
+    if (less < peak(params)) text += message("; ", change, ": ", mib(less), " MiB");
   };
   Params other = params;
   other.solver = Solver::left_looking;
@@ -98,10 +98,41 @@ std::string memory_advice(Index rows, Index cols, const Params& params, const B&
   other = params;
   if (other.order == Order::min_pivot) other.order = Order::act;
   propose("with Order::act", other);
+  return text;
+}
+
+}  // namespace detail
+
+/// What a weight takes and what would take less, for messages.
+template <Backend B>
+std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
+  using detail::mib;
+  const MemoryPlan plan = memory_plan(rows, cols, params, backend);
+  std::string text = detail::message(
+      "a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
+      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ", mib(plan.factorizing),
+      " to make it, ", plan.panels, " x ", mib(plan.panel), " for panels of ",
+      backend.panel_rows(rows), " rows, ", mib(plan.workspace), " for products");
+  text += detail::cheaper_settings(
+      params, [&](const Params& other) { return memory_plan(rows, cols, other, backend).peak(); });
   if (const Index half = (rows + 1) / 2; half < rows)
     text += detail::message("; in two halves of its rows, which share a factor: ",
                             mib(memory_plan(half, cols, params, backend).peak()), " MiB");
   return text;
+}
+
+/// The same for a factor alone.
+template <Backend B>
+std::string factor_advice(Index cols, const Params& params, const B& backend) {
+  using detail::mib;
+  const MemoryPlan plan = memory_plan(1, cols, params, backend);
+  return detail::message("factoring a Hessian of ", cols, " inputs takes ",
+                         mib(plan.factorize_peak()), " MiB beside it: ", mib(plan.factor),
+                         " for the factor, ", mib(plan.factorizing), " to make it, ",
+                         mib(plan.workspace), " for products") +
+         detail::cheaper_settings(params, [&](const Params& other) {
+           return memory_plan(1, cols, other, backend).factorize_peak();
+         });
 }
 
 }  // namespace gptq

@@ -74,4 +74,15 @@ auto advised(Index rows, Index cols, const Params& params, const B& backend, con
   }
 }
 
+/// damped_factor; where the backend has too little memory for it, says what the plan proposes.
+template <Backend B>
+DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params) {
+  try {
+    return damped_factor(hessian, params);
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(detail::message(
+        error.what(), "; ", factor_advice(hessian.in_features(), params, hessian.backend())));
+  }
+}
+
 }  // namespace gptq::solver

@@ -211,6 +211,7 @@ cudaError_t cudaFreeAsync(void* data, cudaStream_t) {
   return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
+  if (bytes > test::host_device().pinnable) return cudaErrorMemoryAllocation;
   *data = std::malloc(bytes);
   std::memset(*data, 0xff, bytes);
   pinned()[*data] = {bytes, 0};

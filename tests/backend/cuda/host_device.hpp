@@ -14,8 +14,9 @@ struct HostDevice {
   int capability = 9;                         ///< the first number of it
   std::size_t memory = std::size_t{8} << 30;  ///< bytes that can be had
   std::size_t used = 0, peak = 0;
-  int products = 0;  ///< of matrices
-  int waits = 0;     ///< of one stream for another
+  std::size_t pinnable = std::size_t{8} << 30;  ///< bytes of the host, in one piece
+  int products = 0;                             ///< of matrices
+  int waits = 0;                                ///< of one stream for another
 };
 
 HostDevice& host_device();

@@ -103,8 +103,8 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
       gptq::Hessian<Cuda> hessian(1024, backend);
       FAIL("it does not fit");
     } catch (const gptq::OutOfMemory& error) {
-      CHECK(std::string(error.what()).find("no memory for 4 MiB more: 3 of 3 MiB are free") !=
-            std::string::npos);
+      CHECK_THAT(error.what(), ContainsSubstring("no memory for 4 MiB more: 3 of 3 MiB are free") &&
+                                   ContainsSubstring("a Hessian of 1024 inputs takes 4 MiB"));
     }
   }
   CHECK(test::host_device().used == 0);
@@ -113,7 +113,7 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
   test::host_device().memory = std::size_t{8} << 30;
   {
     gptq::Params params{.group_size = 128, .solver = gptq::Solver::lazy_batch};
-    const auto hessian = test::calibrate(layer, Cuda{});
+    auto hessian = test::calibrate(layer, Cuda{});
     const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
     test::host_device().memory = test::host_device().used + (std::size_t{1} << 19);
     CHECK_THAT(error_of<gptq::OutOfMemory>([&] { (void)quantizer.quantize(layer.w(), hessian); }),
@@ -121,6 +121,15 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
                    ContainsSubstring("a weight of 64 x 512 takes ") &&
                    ContainsSubstring("with Solver::left_looking: ") &&
                    ContainsSubstring("in two halves of its rows"));
+    CHECK_THAT(error_of<gptq::OutOfMemory>([&] { (void)quantizer.factorize(hessian); }),
+               ContainsSubstring("has no memory for 1 MiB more: 0 of ") &&
+                   ContainsSubstring("factoring a Hessian of 512 inputs takes ") &&
+                   ContainsSubstring("with Solver::left_looking: "));
+    const double tokens = hessian.tokens();
+    test::host_device().memory = test::host_device().used + (std::size_t{1} << 19);
+    CHECK_THAT(error_of<gptq::OutOfMemory>([&] { hessian.add(layer.x()); }),
+               ContainsSubstring("a Hessian of 512 inputs takes 1 MiB, and adding to it at most "));
+    CHECK(hessian.tokens() == tokens);
   }
   test::host_device().memory = std::size_t{8} << 30;
   CHECK(test::host_device().used == 0);
@@ -128,20 +137,76 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
 
 TEST_CASE("a weight takes no more of the device than the plan says, and all of it is given back",
           "[cuda]") {
-  const auto layer = test::random_layer({.out = 256, .in = 512, .tokens = 600});
   test::HostDevice& device = test::host_device();
-  for (const gptq::Solver solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
-    gptq::Params params{.group_size = 128, .solver = solver};
-    const Cuda backend;
-    const auto hessian = test::calibrate(layer, backend);
-    const std::size_t before = device.used;
-    device.peak = before;
-    const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
-    static_cast<void>(quantizer.quantize(layer.w(), hessian));
-    const auto plan = gptq::memory_plan(256, 512, params, backend);
-    CHECK(static_cast<gptq::Index>(device.peak - before) <= plan.peak());
+  // Wide and tall, so that strips of rows and sums over warps count.
+  for (const auto& [out, in] : {std::pair<gptq::Index, gptq::Index>{256, 512}, {2100, 192}}) {
+    const auto layer = test::random_layer({.out = out, .in = in, .tokens = 600});
+    for (const gptq::Solver solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
+      gptq::Params params{.group_size = 64, .solver = solver};
+      const Cuda backend;
+      const auto hessian = test::calibrate(layer, backend);
+      const std::size_t before = device.used;
+      device.peak = before;
+      const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
+      static_cast<void>(quantizer.quantize(layer.w(), hessian));
+      const auto plan = gptq::memory_plan(out, in, params, backend);
+      const auto taken = static_cast<gptq::Index>(device.peak - before);
+      // What lies on the host, and cuBLAS's own, which takes none here.
+      const gptq::Index planned = plan.factor + plan.panel * plan.panels;
+      INFO(out << " x " << in << ": " << taken << " of " << planned);
+      CHECK(taken <= planned);
+      CHECK(taken >= planned * 8 / 10);
+    }
   }
   CHECK(device.used == 0);
+}
+
+TEST_CASE("what libraries and the host refuse is told by name, with what there is", "[cuda]") {
+  namespace cuda = gptq::backend::cuda;
+  CHECK_THAT(error_of<gptq::OutOfMemory>(
+                 [] { cuda::check(CUSOLVER_STATUS_ALLOC_FAILED, "cusolverDnXpotrf"); }),
+             ContainsSubstring("CUSOLVER_STATUS_ALLOC_FAILED (2, no memory") &&
+                 ContainsSubstring("reported at cusolverDnXpotrf: 8192 of 8192 MiB are free"));
+  CHECK_THAT(
+      error_of<gptq::OutOfMemory>([] { cuda::check(CUBLAS_STATUS_ALLOC_FAILED, "cublasGemmEx"); }),
+      ContainsSubstring("reported at cublasGemmEx: 8192 of 8192 MiB are free"));
+  CHECK_THAT(error_of<gptq::CudaError>(
+                 [] { cuda::check(CUSOLVER_STATUS_INVALID_WORKSPACE, "cusolverDnXpotrf"); }),
+             ContainsSubstring("CUSOLVER_STATUS_INVALID_WORKSPACE (31, "));
+  const Cuda backend;
+  test::host_device().pinnable = 0;
+  CHECK_THAT(error_of<gptq::OutOfMemory>(
+                 [&] { (void)cuda::DeviceMatrix<float>::pinned(backend.runtime(), 1024, 1024); }),
+             ContainsSubstring("the host has no memory to pin for 4 MiB more"));
+  test::host_device().pinnable = std::size_t{8} << 30;
+}
+
+TEST_CASE("activations come while the device is at those before them", "[cuda]") {
+  const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
+  const Cuda backend;
+  auto hessian = test::calibrate(layer, backend);
+  // The work for the copy, not the copy for the work.
+  CHECK(waits([&] { hessian.add(layer.x()); }) == 1);
+}
+
+TEST_CASE("a backend works on the device that it was made for", "[cuda]") {
+  const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
+  const gptq::Params params{.group_size = 32};
+  const auto first = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
+  test::host_device().devices = 2;
+  {
+    const Cuda second(1);
+    const auto other = test::quantize<gptq::scheme::Int4, Cuda>(layer, params, second);
+    CHECK(test::code_differences(first, other) == 0);
+    const auto sum = test::calibrate(layer, second);
+    cudaPointerAttributes attributes{};
+    CHECK(cudaPointerGetAttributes(&attributes, sum.sum().data()) == cudaSuccess);
+    CHECK(attributes.device == 1);
+    int current = -1;
+    CHECK(cudaGetDevice(&current) == cudaSuccess);
+    CHECK(current == 0);
+  }
+  test::host_device().devices = 1;
 }
 
 TEST_CASE("many experts take as many products as one", "[cuda]") {
@@ -171,6 +236,14 @@ TEST_CASE("many experts take as many products as one", "[cuda]") {
   CHECK(count([&] {
           (void)quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights),
                                    std::span<const gptq::Hessian<Cuda>* const>(pointers));
+        }) == one);
+  gptq::Params own_units{.group_size = 64, .block_size = 32};
+  own_units.scale_type = gptq::ScaleType::fp8_e4m3;
+  own_units.measure_baseline = false;
+  CHECK(count([&] {
+          (void)gptq::Quantizer<gptq::scheme::Int4, Cuda>(own_units).quantize(
+              std::span<const gptq::MatrixView<const float>>(weights),
+              std::span<const gptq::Hessian<Cuda>* const>(pointers));
         }) == one);
   const auto factor = quantizer.factorize(hessians[0]);
   CHECK(count([&] {

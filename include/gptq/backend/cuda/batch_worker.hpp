@@ -11,7 +11,7 @@
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/kernel/panel.hpp>
 
-#include <algorithm>  // std::fill_n
+#include <algorithm>  // std::all_of, std::copy_n, std::fill_n
 #include <cstdint>
 #include <memory>
 #include <numeric>  // std::accumulate
@@ -53,12 +53,21 @@ class BatchWorker {
     counts_ = to_device_vector(runtime_, std::span<const Index>(rows_));
   }
 
-  /// All weights; `unit` is a power of two.
+  /// All weights.
+  /// \param unit         that they are counted in, a power of two
+  /// \param scale_units  of each, see ScaleRounding
   template <class W>
-  Panel load_panel(std::span<const MatrixView<const W>> weights, double unit) const {
+  Panel load_panel(std::span<const MatrixView<const W>> weights, double unit,
+                   std::span<const float> scale_units) const {
     const Index n = columns();
     Panel panel = make_panel(runtime_, layouts_, width_, unit);
     panel.rows = width_;
+    if (std::any_of(scale_units.begin(), scale_units.end(), [](float u) { return u != 1; })) {
+      std::vector<float> of_row(static_cast<std::size_t>(width_));
+      for (std::size_t i = 0; i < scale_units.size(); ++i)
+        std::fill_n(of_row.begin() + offset_[i], width_of(i), scale_units[i]);
+      panel.units = to_device_vector(runtime_, std::span<const float>(of_row));
+    }
     const bool on_device = std::all_of(weights.begin(), weights.end(), [&](const auto& weight) {
       return runtime_->is_on_device(weight.data());
     });
@@ -90,7 +99,8 @@ class BatchWorker {
     const GroupMembers groups{.members = panel.layout.members.data(),
                               .pivots = panel.layout.pivots.data(),
                               .group_size = layout.group_size(),
-                              .columns = layout.columns()};
+                              .columns = layout.columns(),
+                              .units = panel.units.data()};
     cuda::fit(stream(), scheme, search, groups, stack(), source.data(), base, first, last - first,
               width_, panel.scales.data(), panel.zeros.data());
   }
@@ -199,13 +209,12 @@ class BatchWorker {
     DeviceMatrix<std::uint8_t> codes(runtime_, n, width_);
     cuda::scatter_codes(stream(), panel.codes.data(), n, width_, sections(),
                         panel.layout.order.data(), layout_step(), codes.data());
+    const std::vector<std::uint8_t> all_codes = to_vector(*runtime_, codes);
     const std::vector<float> scales = to_vector(*runtime_, panel.scales),
                              zeros = to_vector(*runtime_, panel.zeros);
     for (std::size_t i = 0; i < rows_.size(); ++i) {
       auto& to = result(i);
-      download(*runtime_,
-               MatrixView<const std::uint8_t>(codes.data() + n * offset_[i], n, rows_[i]),
-               to.codes().transposed());
+      std::copy_n(all_codes.data() + n * offset_[i], n * rows_[i], to.codes().data());  // as there
       const auto grids = [&](const std::vector<float>& all, MatrixView<float> mine, double unit) {
         for (Index g = 0; g < mine.cols(); ++g)
           for (Index r = 0; r < mine.rows(); ++r)

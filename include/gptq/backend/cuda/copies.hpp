@@ -135,6 +135,49 @@ void copy_rows(Runtime& runtime, MatrixView<const T> from, bool direct, T* to,
   runtime.copy_to_device(to, bytes * std::size_t(from.rows()), bytes, fill, stream);
 }
 
+/// Copies that go on beside the work of a runtime. What they read and write stays theirs until they
+/// are settled, or until the runtime's stream waits for them.
+class Arrivals {
+ public:
+  Arrivals(const std::shared_ptr<Runtime>& runtime, bool direct)
+      : runtime_(runtime), direct_(direct) {
+    if (!direct) return;
+    written_.record(runtime->stream());  // pinned memory, by what came before
+    written_.hold(runtime->copies());
+  }
+  /// Copies end before the memory they read and write is somebody else's, unless the runtime's
+  /// stream, in whose order that is freed, waits for all of them.
+  ~Arrivals() {
+    if (!held_ || direct_) cudaStreamSynchronize(runtime_->copies());
+  }
+  Arrivals(const Arrivals&) = delete;
+  Arrivals& operator=(const Arrivals&) = delete;
+
+  /// Queues a copy of rows; what is queued in the runtime's stream from then on finds it there.
+  template <class T>
+  void copy(MatrixView<const T> from, T* to) {
+    held_ = false;
+    copy_rows(*runtime_, from, direct_, to, runtime_->copies());
+    arrived_.record(runtime_->copies());
+    arrived_.hold(runtime_->stream());
+    held_ = true;
+  }
+
+ private:
+  std::shared_ptr<Runtime> runtime_;
+  bool direct_, held_ = true;
+  Event written_, arrived_;
+};
+
+/// A copy of a host matrix, on its way while the device is at what was queued before.
+template <class T>
+DeviceMatrix<T> arriving_copy(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> from) {
+  DeviceMatrix<T> copy(runtime, from.rows(), from.cols(), true);
+  Arrivals arrivals(runtime, reads_directly(*runtime, from));
+  arrivals.copy(from, copy.data());
+  return copy;
+}
+
 /// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
 /// many rows at a time as fit the memory set aside, a multiple of `unit` but for the last. While
 /// the device works at one part, the next one is on its way.
@@ -146,47 +189,26 @@ void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<con
     f(matrix, Index{0});
     return;
   }
+  const Index cols = matrix.cols(), all = matrix.rows(),
+              at_once = staged_rows(all, cols * Index(sizeof(T)), unit);
   struct Half {
     DeviceMatrix<T> numbers;
     Event free{};
-    Half(const std::shared_ptr<Runtime>& owner, Index rows, Index cols)
-        : numbers(owner, rows, cols) {
-      free.record(owner->stream());
-    }
+    Half(const std::shared_ptr<Runtime>& owner, Index rows, Index width)
+        : numbers(owner, rows, width, true) {}
   };
-  const Index cols = matrix.cols(), all = matrix.rows(),
-              at_once = staged_rows(all, cols * Index(sizeof(T)), unit);
   std::optional<Half> halves[2];
   halves[0].emplace(runtime, at_once, cols);
   if (at_once < all) halves[1].emplace(runtime, at_once, cols);
-  // Copies end before the memory they read and write is somebody else's. That of the halves is
-  // freed in the order of a stream which waits for them, unless an exception comes first.
-  struct Settled {
-    cudaStream_t copies;
-    bool waits = true;
-    ~Settled() {
-      if (waits) cudaStreamSynchronize(copies);
-    }
-  } settled{runtime->copies()};
-  const bool direct = reads_directly(*runtime, matrix);
-  if (direct) {
-    Event written;
-    written.record(runtime->stream());
-    written.hold(runtime->copies());
-  }
-  Event arrived;
+  Arrivals arrivals(runtime, reads_directly(*runtime, matrix));
   for (Index first = 0, next = 0; first < all; first += at_once, next = 1 - next) {
     Half& half = *halves[next];
     const Index rows = (std::min)(at_once, all - first);
     half.free.hold(runtime->copies());
-    copy_rows(*runtime, matrix.middle_rows(first, rows), direct, half.numbers.data(),
-              runtime->copies());
-    arrived.record(runtime->copies());
-    arrived.hold(runtime->stream());
+    arrivals.copy(matrix.middle_rows(first, rows), half.numbers.data());
     f(MatrixView<const T>(half.numbers.data(), rows, cols), first);
     half.free.record(runtime->stream());
   }
-  settled.waits = direct;
 }
 
 }  // namespace gptq::backend::cuda

@@ -20,10 +20,13 @@ class DeviceMatrix {
   DeviceMatrix() = default;
 
   /// Not initialised.
-  DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols)
+  /// \param arriving  to be written by Runtime::copies(), which the runtime's own stream is to wait
+  ///                  for before it is freed
+  DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols, bool arriving = false)
       : data_(static_cast<T*>(runtime->allocate(
                   sizeof(T) *
-                  (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))))),
+                      (std::max)(std::size_t{1}, std::size_t(detail::checked_size(rows, cols))),
+                  arriving)),
               Free{runtime, false}),
         rows_(rows),
         cols_(cols) {}

@@ -10,6 +10,9 @@
 #include <cuda_runtime_api.h>
 #include <cusolverDn.h>
 
+#include <cstddef>
+#include <string>
+
 namespace gptq {
 
 /// The device, its driver or one of its libraries refused.
@@ -19,6 +22,15 @@ class CudaError : public Error {
 
 namespace backend::cuda {
 
+/// What the calling thread's device has left, for messages.
+inline std::string memory_left() {
+  std::size_t available = 0, total = 0;
+  if (cudaMemGetInfo(&available, &total) == cudaSuccess)
+    return detail::message(available >> 20, " of ", total >> 20, " MiB are free");
+  cudaGetLastError();
+  return "how much is free is not known";
+}
+
 /// \throws CudaError  calls are asynchronous: what failed may be an earlier one
 inline void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
@@ -27,26 +39,58 @@ inline void check(cudaError_t status, const char* call) {
                                   "), reported at ", call));
 }
 
+/// \throws OutOfMemory  the library found too little for its workspace
 inline void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   const auto text = detail::message(cublasGetStatusName(status), " (",
                                     cublasGetStatusString(status), "), reported at ", call);
-  if (status == CUBLAS_STATUS_ALLOC_FAILED) throw OutOfMemory(text);
+  if (status == CUBLAS_STATUS_ALLOC_FAILED)
+    throw OutOfMemory(detail::message(text, ": ", memory_left()));
   throw CudaError(text);
 }
 
+/// A status of cuSOLVER, which has no function that tells.
+struct SolverStatus {
+  const char *name, *text;
+};
+inline SolverStatus describe(cusolverStatus_t status) {
+  switch (status) {
+    case CUSOLVER_STATUS_SUCCESS: return {"CUSOLVER_STATUS_SUCCESS", "done"};
+    case CUSOLVER_STATUS_NOT_INITIALIZED:
+      return {"CUSOLVER_STATUS_NOT_INITIALIZED", "there is no handle: the driver or the runtime"};
+    case CUSOLVER_STATUS_ALLOC_FAILED:
+      return {"CUSOLVER_STATUS_ALLOC_FAILED", "no memory for the library's own work"};
+    case CUSOLVER_STATUS_INVALID_VALUE:
+      return {"CUSOLVER_STATUS_INVALID_VALUE", "an argument is out of range"};
+    case CUSOLVER_STATUS_ARCH_MISMATCH:
+      return {"CUSOLVER_STATUS_ARCH_MISMATCH", "not on this kind of device"};
+    case CUSOLVER_STATUS_MAPPING_ERROR:
+      return {"CUSOLVER_STATUS_MAPPING_ERROR", "memory cannot be mapped"};
+    case CUSOLVER_STATUS_EXECUTION_FAILED:
+      return {"CUSOLVER_STATUS_EXECUTION_FAILED", "a kernel could not be run"};
+    case CUSOLVER_STATUS_INTERNAL_ERROR:
+      return {"CUSOLVER_STATUS_INTERNAL_ERROR", "inside the library"};
+    case CUSOLVER_STATUS_MATRIX_TYPE_NOT_SUPPORTED:
+      return {"CUSOLVER_STATUS_MATRIX_TYPE_NOT_SUPPORTED", "not for this kind of matrix"};
+    case CUSOLVER_STATUS_NOT_SUPPORTED:
+      return {"CUSOLVER_STATUS_NOT_SUPPORTED", "not with these arguments"};
+    case CUSOLVER_STATUS_ZERO_PIVOT: return {"CUSOLVER_STATUS_ZERO_PIVOT", "a pivot is zero"};
+    case CUSOLVER_STATUS_INVALID_LICENSE:
+      return {"CUSOLVER_STATUS_INVALID_LICENSE", "the library is not licensed"};
+    case CUSOLVER_STATUS_INVALID_WORKSPACE:
+      return {"CUSOLVER_STATUS_INVALID_WORKSPACE", "the workspace is too small or misplaced"};
+    default: return {"a status of iterative refinement", "which is not used here"};
+  }
+}
+
+/// \throws OutOfMemory  the library found too little for its workspace
 inline void check(cusolverStatus_t status, const char* call) {
   if (status == CUSOLVER_STATUS_SUCCESS) return;
-  const char* const name = status == CUSOLVER_STATUS_NOT_INITIALIZED    ? "NOT_INITIALIZED"
-                           : status == CUSOLVER_STATUS_ALLOC_FAILED     ? "ALLOC_FAILED"
-                           : status == CUSOLVER_STATUS_INVALID_VALUE    ? "INVALID_VALUE"
-                           : status == CUSOLVER_STATUS_ARCH_MISMATCH    ? "ARCH_MISMATCH"
-                           : status == CUSOLVER_STATUS_EXECUTION_FAILED ? "EXECUTION_FAILED"
-                           : status == CUSOLVER_STATUS_INTERNAL_ERROR   ? "INTERNAL_ERROR"
-                                                                        : "";
-  const auto text = detail::message("CUSOLVER_STATUS_", name, " (", static_cast<int>(status),
-                                    "), reported at ", call);
-  if (status == CUSOLVER_STATUS_ALLOC_FAILED) throw OutOfMemory(text);
+  const auto [name, meaning] = describe(status);
+  const auto text =
+      detail::message(name, " (", static_cast<int>(status), ", ", meaning, "), reported at ", call);
+  if (status == CUSOLVER_STATUS_ALLOC_FAILED)
+    throw OutOfMemory(detail::message(text, ": ", memory_left()));
   throw CudaError(text);
 }
 

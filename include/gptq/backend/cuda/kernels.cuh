@@ -32,7 +32,9 @@ struct Fit {
       return source[(groups.members[begin + j] - base) * width + row];
     };
     const auto importance = [&](Index j) { return groups.pivots[begin + j]; };
-    const auto grid = scheme::fit_grid<float>(scheme, column, importance, count, search);
+    scheme::RangeSearch mine = search;
+    if (groups.units) mine.rounding.unit = groups.units[row];
+    const auto grid = scheme::fit_grid<float>(scheme, column, importance, count, mine);
     scales[g * width + row] = grid.scale;
     zeros[g * width + row] = grid.zero;
   }

@@ -32,6 +32,7 @@ struct GroupMembers {
   const Index* members = nullptr;  ///< positions, group by group
   const float* pivots = nullptr;   ///< of the members, in their order
   Index group_size = 0, columns = 0;
+  const float* units = nullptr;  ///< ScaleRounding::unit of each row, where they differ
 };
 
 /// What the solver adds up: `loss` holds one row of n sums per warp, `clipped` one count per row.

@@ -7,7 +7,8 @@
 #include <gptq/backend/cuda/copies.hpp>
 #include <gptq/core/half.hpp>
 
-#include <cmath>  // std::isfinite
+#include <algorithm>  // std::min
+#include <cmath>      // std::isfinite
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -115,35 +116,57 @@ inline void solve_triangular(const Runtime& runtime, Factor which, MatrixView<co
         "cublasStrsm");
 }
 
-/// The same for `count` of them at once, each with a factor of its own.
+/// out -= op(r)·m for `count` of them at once: plain: r [depth, rows], transposed: r [rows, depth];
+/// m [depth, cols], out [rows, cols].
+inline void subtract_products(const Runtime& runtime, Factor which, MatrixView<float> out,
+                              MatrixView<const float> r, MatrixView<const float> m, Index count,
+                              const Steps& steps) {
+  if (out.empty() || m.rows() == 0) return;
+  const float one = 1, minus = -1;
+  // Read as transposes: outᵀ -= mᵀ·op(r)ᵀ.
+  check(cublasGemmStridedBatchedEx(
+            runtime.blas(), CUBLAS_OP_N, which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N,
+            small(out.cols()), small(out.rows()), small(m.rows()), &minus, m.data(), CUDA_R_32F,
+            small(m.row_stride()), steps.right, r.data(), CUDA_R_32F, small(r.row_stride()),
+            steps.left, &one, out.data(), CUDA_R_32F, small(out.row_stride()), steps.out,
+            small(count), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmStridedBatchedEx");
+}
+
+/// solve_triangular for `count` of them at once, each with a factor of its own.
 inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor which,
                                  MatrixView<const float> r, MatrixView<float> m, Index count,
                                  Index next_r, Index next_m) {
   if (m.empty()) return;
-  constexpr Index batched = 512;  // what cuBLAS batches are made for
-  if (count == 1 || r.rows() > batched) {
-    for (Index i = 0; i < count; ++i)
-      solve_triangular(*runtime, which,
-                       MatrixView<const float>(r.data() + i * next_r, r.rows(), r.cols(),
-                                               r.row_stride(), r.col_stride()),
-                       MatrixView<float>(m.data() + i * next_m, m.rows(), m.cols(), m.row_stride(),
-                                         m.col_stride()));
-    return;
+  if (count == 1) return solve_triangular(*runtime, which, r, m);
+  constexpr Index block = 512;  // what cuBLAS's batches of triangles are made for
+  const Index n = r.rows(), blocks = (n + block - 1) / block;
+  for (Index step = 0; step < blocks; ++step) {
+    const bool plain = which == Factor::plain;
+    const Index first = (plain ? step : blocks - 1 - step) * block,
+                last = (std::min)(first + block, n), size = last - first;
+    const MatrixView<float> mine = m.middle_rows(first, size);
+    if (plain)
+      subtract_products(*runtime, which, mine, r.block(0, first, first, size),
+                        m.middle_rows(0, first), count, {next_m, next_r, next_m});
+    else
+      subtract_products(*runtime, which, mine, r.block(first, last, size, n - last),
+                        m.middle_rows(last, n - last), count, {next_m, next_r, next_m});
+    std::vector<const float*> factors;
+    std::vector<float*> places;
+    for (Index i = 0; i < count; ++i) {
+      factors.push_back(&r(first, first) + i * next_r);
+      places.push_back(mine.data() + i * next_m);
+    }
+    const auto on_device = to_device_vector(runtime, std::span<const float* const>(factors));
+    const auto to = to_device_vector(runtime, std::span<float* const>(places));
+    const float one = 1;
+    check(cublasStrsmBatched(runtime->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
+                             plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
+                             small(m.cols()), small(size), &one, on_device.data(),
+                             small(r.row_stride()), to.data(), small(m.row_stride()), small(count)),
+          "cublasStrsmBatched");
   }
-  std::vector<const float*> factors;
-  std::vector<float*> places;
-  for (Index i = 0; i < count; ++i) {
-    factors.push_back(r.data() + i * next_r);
-    places.push_back(m.data() + i * next_m);
-  }
-  const auto on_device = to_device_vector(runtime, std::span<const float* const>(factors));
-  const auto to = to_device_vector(runtime, std::span<float* const>(places));
-  const float one = 1;
-  check(cublasStrsmBatched(runtime->blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
-                           which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
-                           small(m.cols()), small(m.rows()), &one, on_device.data(),
-                           small(r.row_stride()), to.data(), small(m.row_stride()), small(count)),
-        "cublasStrsmBatched");
 }
 
 /// outᵀ = mᵀ·op(R), R upper triangular; `out` may be m.

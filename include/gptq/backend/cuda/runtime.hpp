@@ -101,25 +101,25 @@ class Runtime {
   cusolverDnHandle_t solver() const { return solver_; }
   cusolverDnParams_t solver_options() const { return solver_options_; }
 
+  /// \param arriving  to be written by copies, in the order of their stream
   /// \throws OutOfMemory  says how much was asked for and how much there is
-  void* allocate(std::size_t bytes) {
+  void* allocate(std::size_t bytes, bool arriving = false) {
     const DeviceScope scope(device_);
+    const cudaStream_t stream = arriving ? copies_ : stream_;
     void* data = nullptr;
-    cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+    cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream);
     if (status == cudaErrorMemoryAllocation) {  // what was freed may be waiting for the stream
       cudaGetLastError();
       synchronize();
       check(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo");
-      status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream_);
+      status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream);
     }
     if (status == cudaSuccess) return data;
     if (status != cudaErrorMemoryAllocation) check(status, "cudaMallocFromPoolAsync");
     cudaGetLastError();
-    std::size_t available = 0, total = 0;
-    cudaMemGetInfo(&available, &total);
     throw OutOfMemory(detail::message("device ", device_, " has no memory for ", bytes >> 20,
-                                      " MiB more: ", available >> 20, " of ", total >> 20,
-                                      " MiB are free (", cudaGetErrorName(status), ")"));
+                                      " MiB more: ", memory_left(), " (", cudaGetErrorName(status),
+                                      ")"));
   }
 
   void free(void* data) noexcept { cudaFreeAsync(data, stream_); }
@@ -133,11 +133,16 @@ class Runtime {
   }
 
   /// Host memory that the device reads and writes.
+  /// \throws OutOfMemory  the system pins no more
   void* allocate_pinned(std::size_t bytes) {
     const DeviceScope scope(device_);
     void* data = nullptr;
-    check(cudaMallocHost(&data, bytes), "cudaMallocHost");
-    return data;
+    const cudaError_t status = cudaMallocHost(&data, bytes);
+    if (status != cudaErrorMemoryAllocation) check(status, "cudaMallocHost");
+    if (data) return data;
+    cudaGetLastError();
+    throw OutOfMemory(detail::message("the host has no memory to pin for ", bytes >> 20,
+                                      " MiB more (", cudaGetErrorName(status), ")"));
   }
   void free_pinned(void* data) noexcept {
     cudaStreamSynchronize(stream_);  // what still uses it
@@ -285,7 +290,11 @@ class Runtime {
     std::uint64_t keep = UINT64_MAX;  // what was freed, for the next matrix of that size
     check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
           "cudaMemPoolSetAttribute");
-    check(cudaMallocHost(&pinned_, 2 * half), "cudaMallocHost");
+    // Copies must not be made to wait for work whose memory they could reuse.
+    int off = 0;
+    check(cudaMemPoolSetAttribute(pool_, cudaMemPoolReuseAllowInternalDependencies, &off),
+          "cudaMemPoolSetAttribute");
+    pinned_ = allocate_pinned(2 * half);
     for (auto& event : copied_) event.emplace();
     check(cublasCreate(&blas_), "cublasCreate");
     check(cublasSetStream(blas_, stream_), "cublasSetStream");

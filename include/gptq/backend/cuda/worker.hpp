@@ -8,6 +8,7 @@
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/kernel/panel.hpp>
 
+#include <algorithm>  // std::max, std::min
 #include <cstdint>
 #include <memory>
 #include <numeric>  // std::accumulate
@@ -29,6 +30,7 @@ struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>
   DeviceLayout layout{};
   DeviceMatrix<double> loss{};  ///< [warps, positions]
   DeviceMatrix<int> clipped{};  ///< of each row
+  DeviceMatrix<float> units{};  ///< of the scales of each row; none where they are the same
 };
 
 /// The layouts of matrices of one size, one after the other.
@@ -231,11 +233,10 @@ class Worker {
 
   double energy(const Matrix& factor, const Matrix& a, Index rows) const {
     // Some rows of the panel at a time: their product with R is as large as they are.
-    constexpr Index at_once = 1024;
     const Index n = a.rows();
     double total = 0;
-    for (Index first = 0; first < rows; first += at_once) {
-      const Index count = (std::min)(at_once, rows - first);
+    for (Index first = 0; first < rows; first += energy_rows) {
+      const Index count = (std::min)(energy_rows, rows - first);
       Matrix y(runtime_, n, count);
       multiply_triangular(*runtime_, Factor::plain, factor.view(),
                           MatrixView<const float>(a.data() + first, n, count, a.cols(), 1),
@@ -281,7 +282,20 @@ class Worker {
     cuda::multiply(stream(), static_cast<float>(factor), m.size(), m.data());
   }
 
+  /// Rows of padding, the layout, losses and counts; and, one after the other, weights of up to 4
+  /// bytes on their way from the host, a copy of the codes, and a strip of energy().
+  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
+    constexpr Index number = sizeof(float), sum = sizeof(double);
+    const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
+    const Index layout = 4 * Index(sizeof(Index)) + number + 1, losses = (width / warp + 1) * sum;
+    const Index strip = baseline ? (std::min)(energy_rows, rows) * number : rows;
+    const Index passing = (std::min)(rows * cols * number, staging_bytes);
+    return cols * (padding + layout + losses) + width * Index(sizeof(int) + 2 * sizeof(float)) +
+           (std::max)({strip * cols, rows * cols, passing});
+  }
+
  private:
+  static constexpr Index energy_rows = 1024;  // at a time
   static Index padded(Index rows) { return (rows + warp - 1) / warp * warp; }
 
   cudaStream_t stream() const { return runtime_->stream(); }
