@@ -34,6 +34,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/core/progress.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/report.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/stopwatch.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/core/uninitialized.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/eigen.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/serial.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/threads.hpp

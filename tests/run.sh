@@ -36,7 +36,7 @@ suite() {
     return
   fi
   echo "== $1: testing"
-  ctest --test-dir "$folder" --output-junit "$PWD/$folder/tests.xml" --output-on-failure >"$folder/tests.log" 2>&1 || true
+  ctest --test-dir "$folder" --parallel "$(nproc)" --output-junit "$PWD/$folder/tests.xml" --output-on-failure >"$folder/tests.log" 2>&1 || true
   grep -E '\*\*\*|SKIPPED: ' "$folder/tests.log" || true
   [ -f "$folder/tests.xml" ] && count "$folder/tests.xml" || failed=$((failed + 1))
 }

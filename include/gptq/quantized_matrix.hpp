@@ -7,6 +7,7 @@
 
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/report.hpp>
+#include <gptq/core/uninitialized.hpp>
 
 #include <algorithm>  // std::clamp
 #include <cmath>      // std::abs, std::exp2
@@ -21,6 +22,7 @@ namespace gptq {
 template <class S>
 class QuantizedMatrix {
  public:
+  /// Codes, scales and zeros are for the caller to write.
   QuantizedMatrix(Index rows, Index cols, Index group_size, S scheme = S{})
       : scheme_(scheme),
         rows_(rows),
@@ -90,8 +92,8 @@ class QuantizedMatrix {
  private:
   S scheme_;
   Index rows_, cols_, group_size_, groups_;
-  std::vector<std::uint8_t> codes_;
-  std::vector<float> scales_, zeros_;
+  detail::UninitializedVector<std::uint8_t> codes_;
+  detail::UninitializedVector<float> scales_, zeros_;
   float scale_unit_ = 1;
   std::vector<std::int32_t> group_index_;
   std::vector<double> column_loss_;
