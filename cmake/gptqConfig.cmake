@@ -11,11 +11,11 @@ if(Eigen3_VERSION VERSION_LESS 3.4)
 endif()
 
 # Not PACKAGE_PREFIX_DIR: Eigen's own config has overwritten it by now.
-if(NOT GPTQ_EXPORTED_TARGETS)  # that of a build tree
-  set(GPTQ_EXPORTED_TARGETS ${CMAKE_CURRENT_LIST_DIR}/gptqTargets.cmake)
+if(GPTQ_EXPORTED_TARGETS)  # those of a build tree
+  include(${GPTQ_EXPORTED_TARGETS})
+else()
+  include(${CMAKE_CURRENT_LIST_DIR}/gptqTargets.cmake)
 endif()
-include(${GPTQ_EXPORTED_TARGETS})
-unset(GPTQ_EXPORTED_TARGETS)
 
 foreach(component IN LISTS gptq_FIND_COMPONENTS)
   if(component STREQUAL "toolkit" OR component STREQUAL "cuda")

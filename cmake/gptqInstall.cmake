@@ -30,4 +30,5 @@ export(EXPORT gptqTargets NAMESPACE gptq:: FILE ${PROJECT_BINARY_DIR}/gptqTarget
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/gptqConfig.cmake @ONLY CONTENT
 "set(GPTQ_EXPORTED_TARGETS \"@PROJECT_BINARY_DIR@/gptqTargets.cmake\")
 include(\"@PROJECT_SOURCE_DIR@/cmake/gptqConfig.cmake\")
+unset(GPTQ_EXPORTED_TARGETS)
 ")

@@ -344,7 +344,8 @@ class Quantizer {
     }
     if (!solver::one_unit(largest)) return std::nullopt;
     std::vector<QuantizedMatrix<S>> results;
-    const auto count = static_cast<std::size_t>(backend.batches().batch_size(rows, cols));
+    const auto count =
+        static_cast<std::size_t>(backend.batches().batch_size(rows, cols, params_.solver));
     for (std::size_t first = 0; first < views.size(); first += count) {
       const std::size_t some = (std::min)(count, views.size() - first);
       step(progress, "quantize", static_cast<double>(first), static_cast<double>(views.size()));

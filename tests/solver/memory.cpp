@@ -31,7 +31,8 @@ struct Variant {
 std::vector<Variant> variants() {
   std::vector<Variant> all{{"plain", {}},        {"double", {}},    {"lazy", {}},
                            {"lazy, double", {}}, {"min-pivot", {}}, {"unmeasured", {}},
-                           {"dynamic", {}},      {"sparse", {}},    {"short groups", {}}};
+                           {"dynamic", {}},      {"sparse", {}},    {"short groups", {}},
+                           {"whole rows", {}}};
   all[1].params.factor_in_double = all[3].params.factor_in_double = true;
   all[2].params.solver = all[3].params.solver = Solver::lazy_batch;
   all[4].params.order = Order::min_pivot;
@@ -40,6 +41,7 @@ std::vector<Variant> variants() {
   all[7].params.order = Order::natural;
   all[7].params.sparsity = {2, 4};
   all[8].params.group_size = 16;
+  all[9].params.group_size = -1;
   return all;
 }
 

@@ -250,9 +250,14 @@ class BasicCpu {
     return cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * Index(sizeof(Scalar));
   }
 
-  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
+  /// Losses; and, one after the other, what a group's grid is fitted to and a strip of energy().
+  static Index scratch_bytes(Index rows, Index cols, const Params& params) {
+    constexpr Index scalar = sizeof(Scalar);
+    const Index group = effective_group_size(params, cols);
+    const bool on_the_way = params.groups == Groups::dynamic && group < cols;
     return cols * Index(sizeof(double)) +
-           (baseline ? Worker::energy_width * rows * Index(sizeof(Scalar)) : 0);
+           (std::max)(group * (lane + 1 + (on_the_way ? rows : 0)) * scalar,
+                      params.measure_baseline ? Worker::energy_width * rows * scalar : 0);
   }
 
   /// Rows per panel: enough panels for many threads, enough rows for a fast product.

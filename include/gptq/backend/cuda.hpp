@@ -252,8 +252,8 @@ class Cuda {
   int concurrency() const { return 1; }
   static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
   static Index product_bytes() { return Index{32} << 20; }  // cuBLAS's own, at most
-  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
-    return Worker::scratch_bytes(rows, cols, baseline);
+  static Index scratch_bytes(Index rows, Index cols, const Params& params) {
+    return Worker::scratch_bytes(rows, cols, params);
   }
   static Index accumulate_bytes(Index cols) {
     return 2 * cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float));

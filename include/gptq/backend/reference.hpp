@@ -230,7 +230,7 @@ class Reference {
   int concurrency() const { return 1; }
   Index product_bytes() const { return 0; }
   Index accumulate_bytes(Index /*cols*/) const { return 0; }
-  Index scratch_bytes(Index /*rows*/, Index cols, bool /*baseline*/) const {
+  Index scratch_bytes(Index /*rows*/, Index cols, const Params& /*params*/) const {
     return cols * Index(sizeof(double));
   }
 

@@ -72,7 +72,7 @@ class Hessian {
   /// Adds activations [tokens, in_features] of float, double, bfloat16 or float16, any strides.
   /// \throws InvalidArgument  the shape does not fit
   /// \throws NumericalError   an activation is not finite; nothing was added
-  /// \throws OutOfMemory      as the constructor
+  /// \throws OutOfMemory      the backend's memory does not do; some of them may have been added
   template <class T>
   void add(MatrixView<T> activations) {
     add_weighted<std::remove_const_t<T>>(activations, nullptr);

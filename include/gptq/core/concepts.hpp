@@ -133,7 +133,7 @@ concept Backend = std::copyable<B> &&
              MatrixView<const typename B::Scalar> activations,
              std::span<const Index> order, std::span<const double> added,
              void (*panel)(typename B::Worker&, Index, Index), void (*job)(Index), const Index rows, const Index cols,
-             const double factor, const bool baseline) {
+             const double factor, const Params& params) {
   requires std::floating_point<typename B::Scalar>;
   requires Worker<typename B::Worker>;
   { b.zeros(rows, cols) } -> std::same_as<typename B::Matrix>;
@@ -170,10 +170,10 @@ concept Backend = std::copyable<B> &&
   { b.concurrency() } -> std::convertible_to<int>;
   // For plans, bytes at most: of a matrix product on each thread; of accumulate for activations with
   // so many columns; of what a panel of so many rows and columns takes beside its weights, residuals,
-  // codes and grids, with a baseline to be measured or not.
+  // codes and grids.
   { b.product_bytes() } -> std::same_as<Index>;
   { b.accumulate_bytes(cols) } -> std::same_as<Index>;
-  { b.scratch_bytes(rows, cols, baseline) } -> std::same_as<Index>;
+  { b.scratch_bytes(rows, cols, params) } -> std::same_as<Index>;
 };
 
 // clang-format on

@@ -31,12 +31,15 @@ struct MemoryPlan {
   Index peak() const { return (std::max)(factorize_peak(), solve_peak()); }
 };
 
-/// The plan for a weight [rows, cols].
+namespace detail {
+
+/// \param width  rows of a panel
 template <Backend B>
-MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
+MemoryPlan plan_of_panels(Index rows, Index width, Index cols, const Params& params,
+                          const B& backend) {
   constexpr Index scalar = sizeof(typename B::Scalar);
   const Index group_size = effective_group_size(params, cols);
-  const Index groups = (cols + group_size - 1) / group_size, width = backend.panel_rows(rows);
+  const Index groups = (cols + group_size - 1) / group_size;
   const Index square = cols * cols * scalar, threads = backend.concurrency();
   const bool lazy = params.solver == Solver::lazy_batch;
   MemoryPlan plan;
@@ -46,15 +49,30 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
-  // weight and residual, codes, scales and zeros; what a group's grid is fitted to on the way
+  // weight and residual, codes, scales and zeros
   plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) +
-               (params.groups == Groups::dynamic && groups > 1 ? group_size * width * scalar : 0) +
-               backend.scratch_bytes(width, cols, params.measure_baseline);
+               backend.scratch_bytes(width, cols, params);
   plan.panels = (std::min)((rows + width - 1) / width, threads);
   plan.workspace = backend.product_bytes() * threads;
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
                 cols * Index(sizeof(std::int32_t) + sizeof(double));
   return plan;
+}
+
+}  // namespace detail
+
+/// The plan for a weight [rows, cols] of numbers of at most 4 bytes.
+template <Backend B>
+MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
+  return detail::plan_of_panels(rows, backend.panel_rows(rows), cols, params, backend);
+}
+
+/// The plan for several weights that read one input, with so many rows together: in one panel where
+/// the backend takes them so.
+template <Backend B>
+MemoryPlan memory_plan_together(Index rows, Index cols, const Params& params, const B& backend) {
+  const bool one = solver::BatchBackend<B> && solver::batchable(params);
+  return detail::plan_of_panels(rows, one ? rows : backend.panel_rows(rows), cols, params, backend);
 }
 
 /// The plan for `count` weights [rows, cols] with Hessians of their own (experts) in one call of
@@ -65,7 +83,11 @@ MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params
   MemoryPlan plan = memory_plan(rows, cols, params, backend);
   Index at_once = backend.concurrency();
   if constexpr (solver::BatchBackend<B>)
-    if (solver::batchable(params)) at_once = backend.batches().batch_size(rows, cols);
+    if (solver::batchable(params)) {
+      const auto batches = backend.batches();
+      at_once = batches.batch_size(rows, cols, params.solver);
+      plan.panel = memory_plan(batches.panel_rows(rows), cols, params, backend).panel;
+    }
   at_once = (std::min)(at_once, count);
   plan.factor *= at_once;
   plan.factorizing = plan.factorizing * at_once + plan.result * (count - at_once);

@@ -5,8 +5,11 @@
 #include "../../support/catch.hpp"
 #include "../../support/layer.hpp"
 #include "host_device.hpp"
+#include "ties.hpp"
 
 #include <gptq/backend/cuda.hpp>
+
+#include <numeric>  // std::iota
 
 using gptq::Index;
 using gptq::backend::Cuda;
@@ -22,6 +25,42 @@ int waits(const Work& work) {
 }
 
 }  // namespace
+
+TEST_CASE("grids on the way are fitted to what the proof of ties takes for it", "[cuda]") {
+  using gptq::Groups, gptq::Order;
+  const auto layer = test::random_layer({.out = 12, .in = 96, .tokens = 300});
+  for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot}) {
+    const gptq::Params params{.group_size = 32, .order = order, .groups = Groups::dynamic};
+    const auto q = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
+    const gptq::backend::Reference exact;
+    const auto factor = gptq::damped_factor(test::calibrate(layer, exact), params);
+    const auto& layout = factor.layout;
+    test::Matrix r(96, 96);
+    exact.download(factor.r, gptq::MatrixView<double>(r.data.data(), 96, 96));
+    const auto search = gptq::scheme::range_search(params, 1, 1);
+    Index apart = 0;
+    for (Index row = 0; row < 12; ++row) {
+      test::ExactRow solve(r, layout, layer.weight, row);
+      for (Index p = 0; p < 96; ++p) {
+        const Index g = layout.group()[std::size_t(p)];
+        if (p == 0 || layout.group()[std::size_t(p - 1)] != g) {
+          const auto members = layout.members(g);
+          const auto values = solve.source(g, true);
+          const auto grid = gptq::scheme::fit_grid<float>(
+              q.scheme(), [&](Index j) { return static_cast<float>(values[std::size_t(j)]); },
+              [&](Index j) {
+                return static_cast<float>(layout.pivots()[std::size_t(members[std::size_t(j)])]);
+              },
+              static_cast<Index>(members.size()), search);
+          apart += std::abs(grid.scale - q.scales()(row, g)) > 1e-5f * std::abs(grid.scale);
+        }
+        solve.set(p, static_cast<double>(q(row, layout.column(p))));
+      }
+    }
+    INFO("order " << static_cast<int>(order));
+    CHECK(apart <= 1);  // of 36; two scales may be equally good
+  }
+}
 
 TEST_CASE("what another backend holds is read in the order of both streams", "[cuda]") {
   const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
@@ -158,6 +197,20 @@ TEST_CASE("a weight takes no more of the device than the plan says, and all of i
       CHECK(taken >= planned * 8 / 10);
     }
   }
+  // More than what comes over at once: two halves of the way are taken.
+  constexpr Index rows = 16384, cols = 520;
+  const Cuda backend;
+  const std::vector<float> weight(std::size_t(rows * cols));
+  std::vector<Index> order(static_cast<std::size_t>(cols));
+  std::iota(order.begin(), order.end(), Index{0});
+  const gptq::ColumnLayout layout(order, 65);
+  const std::size_t before = device.used;
+  device.peak = before;
+  const gptq::MatrixView<const float> view(weight.data(), rows, cols);
+  (void)Cuda::Worker(backend.runtime()).load_panel(view, 0, rows, layout, 1);
+  const auto taken = static_cast<Index>(device.peak - before);
+  CHECK(taken > 9 * rows * cols + gptq::backend::cuda::staging_bytes * 9 / 10);
+  CHECK(taken <= gptq::memory_plan(rows, cols, {.group_size = 65}, backend).panel);
   CHECK(device.used == 0);
 }
 

@@ -33,11 +33,26 @@ using Attention = model::cuda::kernels::Attend<32, 4>;
 static_assert(Attention::threads == 256 && Attention{{.head_dim = 128}, 1}.shared() <= 72 << 10);
 }
 SOURCE
-architectures='75 80 90 120'
-code=$(for a in $architectures; do printf ' -gencode arch=compute_%s,code=sm_%s' "$a" "$a"; done)
-# shellcheck disable=SC2086
-"$1" -std=c++20 --expt-relaxed-constexpr -O3 -I"$2" $code --threads 2 -Xptxas -v -fatbin "$folder/kernels.cu" \
-  -o "$folder/kernels.fatbin" >"$folder/report" 2>&1 || { cat "$folder/report"; exit 1; }
+known=$("$1" --list-gpu-code)
+architectures=
+for a in 75 80 90 120; do
+  case $known in
+    *sm_$a*) architectures="$architectures $a" ;;
+    *) echo "this nvcc does not know sm_$a" ;;
+  esac
+done
+for a in $architectures; do
+  "$1" -std=c++20 --expt-relaxed-constexpr -O3 -I"$2" -arch=sm_"$a" -Xptxas -v -cubin "$folder/kernels.cu" \
+    -o "$folder/$a.cubin" >"$folder/$a.txt" 2>&1 || echo "sm_$a: not compiled" >>"$folder/$a.txt" &
+done
+wait
+for a in $architectures; do
+  if grep 'not compiled' "$folder/$a.txt"; then
+    cat "$folder/$a.txt"
+    exit 1
+  fi
+  cat "$folder/$a.txt" >>"$folder/report"
+done
 awk -v architectures="$architectures" '
   /Compiling entry function/ { kernel = $7; architecture = $9; gsub("\047", "", architecture); total[architecture]++ }
   /bytes stack frame/ {

@@ -28,9 +28,16 @@ class Batches {
     return Worker(runtime_, std::move(rows), layouts);
   }
 
+  /// Rows of a panel that a weight takes, which has a Hessian of its own.
+  static Index panel_rows(Index rows) {
+    return (rows + solve_threads - 1) / solve_threads * solve_threads;
+  }
+
   /// How many weights [rows, cols] with Hessians of their own to take at once.
-  Index batch_size(Index rows, Index cols) const {
-    const Index one = Index(sizeof(float)) * cols * cols + 12 * cols * (rows + solve_threads);
+  Index batch_size(Index rows, Index cols, Solver solver) const {
+    const Index factors =
+        Index(sizeof(float)) * cols * cols * (solver == Solver::lazy_batch ? 2 : 1);
+    const Index one = factors + 12 * cols * panel_rows(rows);
     return std::clamp<Index>(static_cast<Index>(runtime_->available() / 2) / one, 1, 1024);
   }
 

@@ -283,15 +283,19 @@ class Worker {
   }
 
   /// Rows of padding, the layout, losses and counts; and, one after the other, weights of up to 4
-  /// bytes on their way from the host, a copy of the codes, and a strip of energy().
-  static Index scratch_bytes(Index rows, Index cols, bool baseline) {
+  /// bytes on their way from the host, what a group's grid is fitted to, a copy of the codes, and a
+  /// strip of energy().
+  static Index scratch_bytes(Index rows, Index cols, const Params& params) {
     constexpr Index number = sizeof(float), sum = sizeof(double);
     const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
     const Index layout = 4 * Index(sizeof(Index)) + number + 1, losses = (width / warp + 1) * sum;
-    const Index strip = baseline ? (std::min)(energy_rows, rows) * number : rows;
-    const Index passing = (std::min)(rows * cols * number, staging_bytes);
+    const Index strip = params.measure_baseline ? (std::min)(energy_rows, rows) * number : 0;
+    const Index weights = rows * cols * number, group = effective_group_size(params, cols);
+    const Index passing = weights > staging_bytes / 2 ? staging_bytes : weights;
+    const Index source =
+        params.groups == Groups::dynamic && group < cols ? group * width * number : 0;
     return cols * (padding + layout + losses) + width * Index(sizeof(int) + 2 * sizeof(float)) +
-           (std::max)({strip * cols, rows * cols, passing});
+           (std::max)({strip * cols, rows * cols, passing, source});
   }
 
  private:
