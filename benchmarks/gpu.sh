@@ -10,14 +10,15 @@ set -eu
 command="sh benchmarks/gpu.sh $*"
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
-folder=${1:-benchmarks/results}
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 program=$build/gpu/gptq_gpu_benchmarks
 device=
-if names=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null); then
+results=$build/gpu  # nothing to keep
+if names=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) && [ -n "$names" ]; then
   device=$(echo "$names" | head -n 1 | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
+  results=benchmarks/results
 fi
-[ -n "$device" ] || folder=${1:-$build/gpu}  # nothing to keep
+folder=${1:-$results}
 output=$folder/${device:-no-device}-$(date -u +%Y-%m-%d).txt
 mkdir -p "$folder" "$build/gpu"
 "$nvcc" -std=c++20 --expt-relaxed-constexpr -O3 -lineinfo -arch="${GPTQ_GPU_ARCH:-native}" -Iinclude benchmarks/gpu.cu \

@@ -141,15 +141,12 @@ class Hessian {
   /// f(); where the backend has too little memory for it, says what a Hessian takes.
   template <class F>
   static auto with_sizes(const B& backend, Index in_features, const F& f) {
-    try {
-      return f();
-    } catch (const OutOfMemory& error) {
-      const auto mib = [](Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; };
-      throw OutOfMemory(detail::message(
-          error.what(), "; a Hessian of ", in_features, " inputs takes ",
-          mib(in_features * in_features * Index(sizeof(typename B::Scalar))),
-          " MiB, and adding to it at most ", mib(backend.accumulate_bytes(in_features))));
-    }
+    return detail::advised(f, [&] {
+      const Index sum = in_features * in_features * Index(sizeof(typename B::Scalar));
+      return detail::message("a Hessian of ", in_features, " inputs takes ", detail::mib(sum),
+                             " MiB, and adding to it at most ",
+                             detail::mib(backend.accumulate_bytes(in_features)));
+    });
   }
 
   struct Run {

@@ -4,6 +4,7 @@
 // Every error that gptq throws. A message says what is wrong, where (file, tensor, row, column) and
 // the value; the type says whose fault it is.
 
+#include <cstdint>
 #include <sstream>    // std::ostringstream
 #include <stdexcept>  // std::runtime_error
 #include <string>
@@ -55,6 +56,19 @@ std::string message(const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
   return text.str();
+}
+
+/// Bytes in whole MiB, at least as many.
+inline std::int64_t mib(std::int64_t bytes) { return (bytes + (std::int64_t{1} << 20) - 1) >> 20; }
+
+/// f(); where memory does not do, the message goes on with advice().
+template <class F, class Advice>
+auto advised(const F& f, const Advice& advice) {
+  try {
+    return f();
+  } catch (const OutOfMemory& error) {
+    throw OutOfMemory(message(error.what(), "; ", advice()));
+  }
 }
 
 template <class Exception = InvalidArgument, class... Parts>

@@ -100,8 +100,6 @@ MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params
 
 namespace detail {
 
-inline Index mib(Index bytes) { return (bytes + (Index{1} << 20) - 1) >> 20; }
-
 /// Settings that take less, and how much.
 /// \param peak  peak(params): bytes
 template <class Peak>

@@ -66,23 +66,15 @@ inline bool one_unit(std::span<const double> largest) {
 /// f(); where the backend has too little memory for it, says what the plan proposes.
 template <Backend B, class F>
 auto advised(Index rows, Index cols, const Params& params, const B& backend, const F& f) {
-  try {
-    return f();
-  } catch (const OutOfMemory& error) {
-    throw OutOfMemory(
-        detail::message(error.what(), "; ", memory_advice(rows, cols, params, backend)));
-  }
+  return detail::advised(f, [&] { return memory_advice(rows, cols, params, backend); });
 }
 
 /// damped_factor; where the backend has too little memory for it, says what the plan proposes.
 template <Backend B>
 DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params) {
-  try {
-    return damped_factor(hessian, params);
-  } catch (const OutOfMemory& error) {
-    throw OutOfMemory(detail::message(
-        error.what(), "; ", factor_advice(hessian.in_features(), params, hessian.backend())));
-  }
+  return detail::advised(
+      [&] { return damped_factor(hessian, params); },
+      [&] { return factor_advice(hessian.in_features(), params, hessian.backend()); });
 }
 
 }  // namespace gptq::solver

@@ -51,33 +51,28 @@ for a in $architectures; do
     cat "$folder/$a.txt"
     exit 1
   fi
-  cat "$folder/$a.txt" >>"$folder/report"
-done
-awk -v architectures="$architectures" '
-  /Compiling entry function/ { kernel = $7; architecture = $9; gsub("\047", "", architecture); total[architecture]++ }
-  /bytes stack frame/ {
-    stack = $0; sub(/ bytes stack frame.*/, "", stack); sub(/^[^0-9]*/, "", stack)
-    if ($0 !~ / 0 bytes spill stores, 0 bytes spill loads/) { print architecture, kernel, "spills:", $0; bad++ }
-    # Tables and patterns have arrays that are walked; the dense solver of affine grids has none.
-    most_stack = kernel ~ /5SolveINS_6kernel[0-9]+[A-Za-z]+ELb0E.*6Affine/ ? 0 : 256
-    if (stack + 0 > most_stack) { print architecture, kernel, "has a stack of", stack; bad++ }
-  }
-  /Used [0-9]+ registers/ {
-    match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5) + 0
-    limit = 64
-    if (kernel ~ /5Solve/) { solve[architecture]++; limit = architecture == "sm_120" ? 168 : 136 }
-    if (kernel ~ /6Attend/) { attend[architecture]++; limit = 80 }
-    if (/bytes smem/) { print architecture, kernel, "has shared memory of its own:", $0; bad++ }
-    if (kernel ~ /LoadPanel/) load[architecture]++
-    if (registers > limit) { print architecture, kernel, "uses", registers, "registers of", limit; bad++ }
-    if (registers > most[architecture]) most[architecture] = registers
-  }
-  END {
-    count = split(architectures, names, " ")
-    for (i = 1; i <= count; i++) {
-      a = "sm_" names[i]
-      print a ": " total[a] " kernels, " solve[a] " of them solve; at most " most[a] " registers, no spills"
-      if (solve[a] < 32 || attend[a] < 3 || load[a] < 2) { print "kernels are missing"; bad++ }
+  awk -v architecture="$a" '
+    /Compiling entry function/ { kernel = $0; total++ }
+    /bytes stack frame/ {
+      stack = $0; sub(/ bytes stack frame.*/, "", stack); sub(/^[^0-9]*/, "", stack)
+      if ($0 !~ / 0 bytes spill stores, 0 bytes spill loads/) { print kernel, "spills:", $0; bad++ }
+      # Tables and patterns have arrays that are walked; the dense solver of affine grids has none.
+      most_stack = kernel ~ /5SolveINS_6kernel[0-9]+[A-Za-z]+ELb0E.*6Affine/ ? 0 : 256
+      if (stack + 0 > most_stack) { print kernel, "has a stack of", stack; bad++ }
     }
-    exit bad > 0
-  }' "$folder/report"
+    /Used [0-9]+ registers/ {
+      match($0, /Used [0-9]+/); registers = substr($0, RSTART + 5, RLENGTH - 5) + 0
+      limit = 64
+      if (kernel ~ /5Solve/) { solve++; limit = architecture == 120 ? 168 : 136 }
+      if (kernel ~ /6Attend/) { attend++; limit = 80 }
+      if (/bytes smem/) { print kernel, "has shared memory of its own:", $0; bad++ }
+      if (kernel ~ /LoadPanel/) load++
+      if (registers > limit) { print kernel, "uses", registers, "registers of", limit; bad++ }
+      if (registers > most) most = registers
+    }
+    END {
+      print "sm_" architecture ": " total " kernels, " solve " of them solve; at most " most " registers, no spills"
+      if (solve < 32 || attend < 3 || load < 2) { print "kernels are missing"; bad++ }
+      exit bad > 0
+    }' "$folder/$a.txt"
+done

@@ -41,7 +41,7 @@ class BatchWorker {
     const Index unit = shared_ ? warp : solve_threads;
     for (const Index r : rows_) {
       offset_.push_back(width_);
-      width_ += (r + unit - 1) / unit * unit;
+      width_ += padded(r, unit);
     }
     std::vector<std::uint8_t> real(static_cast<std::size_t>(width_), 0);
     for (std::size_t i = 0; i < rows_.size(); ++i)

@@ -29,9 +29,7 @@ class Batches {
   }
 
   /// Rows of a panel that a weight takes, which has a Hessian of its own.
-  static Index panel_rows(Index rows) {
-    return (rows + solve_threads - 1) / solve_threads * solve_threads;
-  }
+  static Index panel_rows(Index rows) { return padded(rows, solve_threads); }
 
   /// How many weights [rows, cols] with Hessians of their own to take at once.
   Index batch_size(Index rows, Index cols, Solver solver) const {

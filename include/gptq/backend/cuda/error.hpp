@@ -39,14 +39,18 @@ inline void check(cudaError_t status, const char* call) {
                                   "), reported at ", call));
 }
 
-/// \throws OutOfMemory  the library found too little for its workspace
+/// What a library says.
+/// \throws OutOfMemory  `memory`: it found too little for its workspace
+[[noreturn]] inline void refuse(const std::string& text, bool memory) {
+  if (memory) throw OutOfMemory(detail::message(text, ": ", memory_left()));
+  throw CudaError(text);
+}
+
 inline void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  const auto text = detail::message(cublasGetStatusName(status), " (",
-                                    cublasGetStatusString(status), "), reported at ", call);
-  if (status == CUBLAS_STATUS_ALLOC_FAILED)
-    throw OutOfMemory(detail::message(text, ": ", memory_left()));
-  throw CudaError(text);
+  refuse(detail::message(cublasGetStatusName(status), " (", cublasGetStatusString(status),
+                         "), reported at ", call),
+         status == CUBLAS_STATUS_ALLOC_FAILED);
 }
 
 /// A status of cuSOLVER, which has no function that tells.
@@ -83,15 +87,12 @@ inline SolverStatus describe(cusolverStatus_t status) {
   }
 }
 
-/// \throws OutOfMemory  the library found too little for its workspace
 inline void check(cusolverStatus_t status, const char* call) {
   if (status == CUSOLVER_STATUS_SUCCESS) return;
   const auto [name, meaning] = describe(status);
-  const auto text =
-      detail::message(name, " (", static_cast<int>(status), ", ", meaning, "), reported at ", call);
-  if (status == CUSOLVER_STATUS_ALLOC_FAILED)
-    throw OutOfMemory(detail::message(text, ": ", memory_left()));
-  throw CudaError(text);
+  refuse(
+      detail::message(name, " (", static_cast<int>(status), ", ", meaning, "), reported at ", call),
+      status == CUSOLVER_STATUS_ALLOC_FAILED);
 }
 
 }  // namespace backend::cuda

@@ -27,6 +27,9 @@ constexpr Index warp = 32;
 /// Rows that share a block of the solver's kernel.
 constexpr int solve_threads = 64;
 
+/// Rows with the padding that fills up warps or blocks.
+constexpr Index padded(Index rows, Index unit = warp) { return (rows + unit - 1) / unit * unit; }
+
 /// The columns of each group, for fit.
 struct GroupMembers {
   const Index* members = nullptr;  ///< positions, group by group

@@ -141,17 +141,16 @@ inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor
   if (count == 1) return solve_triangular(*runtime, which, r, m);
   constexpr Index block = 512;  // what cuBLAS's batches of triangles are made for
   const Index n = r.rows(), blocks = (n + block - 1) / block;
+  const bool plain = which == Factor::plain;
   for (Index step = 0; step < blocks; ++step) {
-    const bool plain = which == Factor::plain;
     const Index first = (plain ? step : blocks - 1 - step) * block,
                 last = (std::min)(first + block, n), size = last - first;
     const MatrixView<float> mine = m.middle_rows(first, size);
-    if (plain)
-      subtract_products(*runtime, which, mine, r.block(0, first, first, size),
-                        m.middle_rows(0, first), count, {next_m, next_r, next_m});
-    else
-      subtract_products(*runtime, which, mine, r.block(first, last, size, n - last),
-                        m.middle_rows(last, n - last), count, {next_m, next_r, next_m});
+    const MatrixView<const float> solved =
+        plain ? m.middle_rows(0, first) : m.middle_rows(last, n - last);
+    const auto between =
+        plain ? r.block(0, first, first, size) : r.block(first, last, size, n - last);
+    subtract_products(*runtime, which, mine, between, solved, count, {next_m, next_r, next_m});
     std::vector<const float*> factors;
     std::vector<float*> places;
     for (Index i = 0; i < count; ++i) {

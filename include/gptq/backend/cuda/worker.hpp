@@ -300,7 +300,6 @@ class Worker {
 
  private:
   static constexpr Index energy_rows = 1024;  // at a time
-  static Index padded(Index rows) { return (rows + warp - 1) / warp * warp; }
 
   cudaStream_t stream() const { return runtime_->stream(); }
 
