@@ -93,12 +93,14 @@ set(GPTQ_TOOLKIT_CUDA_HEADERS
 
 set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/checkpoint.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/dtype.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/mapped_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/output_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors_writer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/staged_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp

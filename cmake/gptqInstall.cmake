@@ -11,9 +11,11 @@ install(TARGETS gptq EXPORT gptqTargets
     FILE_SET toolkit DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILE_SET cuda DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
 )
-if(TARGET gptq_program)
-  install(TARGETS gptq_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
+foreach(program gptq_program gptq_cuda_program)
+  if(TARGET ${program})
+    install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
+endforeach()
 install(EXPORT gptqTargets NAMESPACE gptq:: DESTINATION ${GPTQ_PACKAGE_DIR})
 
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)

@@ -6,11 +6,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>  // std::min
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>  // std::strtoull
+#include <cstring>  // std::strerror
 #include <memory>
 
+#include <fcntl.h>         // open
+#include <sys/ioctl.h>     // TIOCGWINSZ
 #include <sys/resource.h>  // getrusage
 #include <unistd.h>        // isatty
 
@@ -29,13 +35,53 @@ extern "C" void on_interrupt(int signal) {
   interrupt_seen = 1;
 }
 
+/// Writes without anything that a signal handler may not call.
+void write_raw(const char* text, std::size_t size) {
+  while (size > 0) {
+    const ssize_t written = ::write(STDERR_FILENO, text, size);
+    if (written <= 0) return;
+    text += written;
+    size -= static_cast<std::size_t>(written);
+  }
+}
+
+/// A page of a mapped file is not there any more: the file was cut short, or its disk failed.
+/// /proc/self/maps tells which file it was: "BEGIN-END rights offset device inode   PATH".
+extern "C" void on_bus_error(int signal, siginfo_t* info, void*) {
+  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  const int maps = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  char line[8192];
+  std::size_t length = 0;
+  for (char c; maps >= 0 && ::read(maps, &c, 1) == 1;) {
+    if (c != '\n') {
+      if (length < sizeof line - 1) line[length++] = c;
+      continue;
+    }
+    line[length] = 0;
+    char* end = nullptr;
+    const auto first = std::strtoull(line, &end, 16), last = std::strtoull(end + 1, nullptr, 16);
+    if (const char* path = std::strchr(line, '/'); path && address >= first && address < last) {
+      const char* message = ": was cut short, or could not be read, while it was in use\n";
+      write_raw("gptq: ", 6);
+      write_raw(path, std::strlen(path));
+      write_raw(message, std::strlen(message));
+      ::_exit(2);
+    }
+    length = 0;
+  }
+  std::signal(signal, SIG_DFL);
+  std::raise(signal);
+}
+
+char** program_arguments = nullptr;
+
 /// Draws on standard error, so that standard output stays for results.
 class Display {
  public:
   explicit Display(bool terminal) : terminal_(terminal) {}
 
   ~Display() {
-    if (terminal_ && drawn_) std::fputs("\r\033[K", stderr);
+    if (terminal_ && drawn_) write_error("\r\033[K");
   }
 
   void show(std::string_view stage, double done, double total) {
@@ -46,25 +92,55 @@ class Display {
     if (terminal_) {
       constexpr int width = 30;
       const int full = static_cast<int>(share * width);
-      fmt::print(stderr, "\r\033[K[{}{}] {:3.0f} %  {}  left {}",
-                 std::string(static_cast<std::size_t>(full), '#'),
-                 std::string(static_cast<std::size_t>(width - full), '.'), 100 * share, stage,
-                 left);
-      std::fflush(stderr);
+      const std::string line = fmt::format(
+          "[{}{}] {:3.0f} %  {}  left {}", std::string(static_cast<std::size_t>(full), '#'),
+          std::string(static_cast<std::size_t>(width - full), '.'), 100 * share, stage, left);
+      write_error("\r\033[K" + line.substr(0, columns() - 1));
       drawn_ = true;
     } else if (static_cast<int>(done) > last_) {  // once per whole step
       last_ = static_cast<int>(done);
-      fmt::print(stderr, "{} ({:.0f} %, {} elapsed)\n", stage, 100 * share, duration_text(elapsed));
+      print_error("{} ({:.0f} %, {} elapsed)\n", stage, 100 * share, duration_text(elapsed));
     }
   }
 
  private:
+  /// A longer line would wrap and could not be drawn over.
+  static std::size_t columns() {
+    winsize size{};
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
+  }
+
   bool terminal_, drawn_ = false;
   int last_ = -1;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace
+
+void write_output(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
+void write_error(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void print_notes(const std::vector<std::string>& notes) {
+  for (const std::string& note : notes) say("note: {}\n", note);
+}
+
+bool flush_output() {
+  errno = 0;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
+  if (errno != EPIPE)  // head(1) has seen enough
+    print_error("gptq: standard output: {}\n", errno ? std::strerror(errno) : "cannot be written");
+  return false;
+}
+
+void reserve_standard_streams() {
+  // open gives the lowest number that is free.
+  for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(number, F_GETFD) == -1 && ::open("/dev/null", O_RDWR) != number) ::_exit(1);
+}
 
 std::string bytes_text(std::uint64_t bytes) {
   const auto value = static_cast<double>(bytes);
@@ -87,12 +163,29 @@ std::uint64_t peak_memory() {
   return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
 }
 
-void catch_interrupts() {
+void catch_signals() {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    sigaction(signal, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
+  }
   // A closed pipe and a file size limit are errors of a write, which are reported and cleaned up.
   for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  sigaction(SIGBUS, &action, nullptr);
+}
+
+void remember_arguments(char** arguments) { program_arguments = arguments; }
+
+void run_beside(const std::string& program, const std::string& reason) {
+  std::error_code error;
+  const auto path = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / program;
+  if (!error) ::execv(path.c_str(), program_arguments);
+  throw InvalidArgument(
+      detail::message(path.string(), ": cannot be started (", std::strerror(errno), "): ", reason));
 }
 
 bool interrupted() { return interrupt_seen != 0; }
@@ -133,8 +226,8 @@ Precision ComputeOptions::products() const {
 
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
   if (config.context <= 0 || sequence_length <= config.context) return;
-  fmt::print("note: the model's context is {} tokens: --sequence-length {} is cut to that\n",
-             config.context, sequence_length);
+  say("note: the model's context is {} tokens: --sequence-length {} is cut to that\n",
+      config.context, sequence_length);
   sequence_length = config.context;
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the commands of the program share: their declarations, units for people, progress, Ctrl-C.
+// What the commands of the program share: their declarations, printing, units for people, progress,
+// signals.
 
 #include <gptq/core/precision.hpp>
 #include <gptq/core/progress.hpp>
@@ -11,9 +12,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
+#include <utility>  // std::forward
 #include <vector>
 
 namespace gptq::program {
@@ -24,6 +29,30 @@ void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_layer(CLI::App& app);
 
+/// Writes to standard output or error. What cannot be written does not end the work: the exit
+/// code tells of results that nobody got, see `flush_output`.
+void write_output(std::string_view text);
+void write_error(std::string_view text);
+
+template <class... Args>
+void say(fmt::format_string<Args...> format, Args&&... args) {
+  write_output(fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void print_error(fmt::format_string<Args...> format, Args&&... args) {
+  write_error(fmt::format(format, std::forward<Args>(args)...));
+}
+
+/// A line for each note.
+void print_notes(const std::vector<std::string>& notes);
+
+/// \return  whether all of standard output could be written; if not, says so
+bool flush_output();
+
+/// Opens what is closed of standard input, output and error, so that no file of the work gets
+/// their numbers and with them what is printed.
+void reserve_standard_streams();
+
 /// "98.3 MB", powers of 1000 as on the shop shelf.
 std::string bytes_text(std::uint64_t bytes);
 
@@ -33,9 +62,16 @@ std::string duration_text(double seconds);
 /// The largest memory this process has had, in bytes.
 std::uint64_t peak_memory();
 
-/// Makes Ctrl-C and SIGTERM ask for an end instead of ending at once.
-void catch_interrupts();
+/// Makes Ctrl-C, SIGTERM and SIGHUP ask for an end instead of ending at once, where they were not
+/// ignored (nohup), and SIGBUS name the file that was cut short while it was read.
+void catch_signals();
 bool interrupted();
+
+/// Replaces this process by another program that lies beside it, with the same arguments.
+/// \param arguments  what main was called with; remembered from the first call on
+void remember_arguments(char** arguments);
+/// \throws InvalidArgument  there is none
+[[noreturn]] void run_beside(const std::string& program, const std::string& reason);
 
 /// A bar with the time left on a terminal, a line per step in a pipe, nothing when quiet; stops on
 /// Ctrl-C.

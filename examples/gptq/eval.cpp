@@ -42,12 +42,12 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   }();
   const auto windows = static_cast<Index>(result.window_nll.size());
   if (o.windows > windows)
-    fmt::print("note: the text has {} windows of {} tokens, {} were asked for\n", windows,
-               o.sequence_length, o.windows);
-  fmt::print("{} windows of {} tokens, {} on {}, peak memory {}\n", windows, o.sequence_length,
-             duration_text(watch.lap()), place, bytes_text(peak_memory()));
-  fmt::print("mean negative log-likelihood: {:.6f}\n", result.nll);
-  fmt::print("perplexity: {:.4f}\n", result.perplexity());
+    say("note: the text has {} windows of {} tokens, {} were asked for\n", windows,
+        o.sequence_length, o.windows);
+  say("{} windows of {} tokens, {} on {}, peak memory {}\n", windows, o.sequence_length,
+      duration_text(watch.lap()), place, bytes_text(peak_memory()));
+  say("mean negative log-likelihood: {:.6f}\n", result.nll);
+  say("perplexity: {:.4f}\n", result.perplexity());
 }
 
 }  // namespace

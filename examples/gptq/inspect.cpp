@@ -17,14 +17,14 @@ namespace {
 
 void print_tensor(const std::string& name, const std::string& type, const io::Shape& shape,
                   std::uint64_t bytes) {
-  fmt::print("  {:<60} {:<6} {:<18} {:>10}\n", name, type, io::to_string(shape), bytes_text(bytes));
+  say("  {:<60} {:<6} {:<18} {:>10}\n", name, type, io::to_string(shape), bytes_text(bytes));
 }
 
 void inspect_safetensors(const std::filesystem::path& path) {
   const io::Safetensors file(path);
-  fmt::print("{}: safetensors, {} tensors, {}\n", path.string(), file.tensors().size(),
-             bytes_text(file.file().bytes().size()));
-  for (const auto& [key, value] : file.metadata()) fmt::print("  {} = {}\n", key, value);
+  say("{}: safetensors, {} tensors, {}\n", path.string(), file.tensors().size(),
+      bytes_text(file.file().bytes().size()));
+  for (const auto& [key, value] : file.metadata()) say("  {} = {}\n", key, value);
   for (const auto& [name, tensor] : file.tensors())
     print_tensor(name, std::string(io::name(tensor.dtype)), tensor.shape, tensor.bytes.size());
 }
@@ -37,11 +37,11 @@ void inspect_gguf(const std::filesystem::path& path) {
   const io::Gguf file(path);
   std::map<std::string, int> types;
   for (const auto& [name, tensor] : file.tensors()) ++types[type_of(tensor)];
-  fmt::print("{}: GGUF version {}, {} tensors ({}), {}\n", path.string(), file.version(),
-             file.tensors().size(), counts_text(types), bytes_text(file.file().bytes().size()));
+  say("{}: GGUF version {}, {} tensors ({}), {}\n", path.string(), file.version(),
+      file.tensors().size(), counts_text(types), bytes_text(file.file().bytes().size()));
   for (const auto& [key, value] : file.metadata()) {
     const std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    fmt::print("  {} = {}\n", key, text.size() > 100 ? text.substr(0, 100) + "..." : text);
+    say("  {} = {}\n", key, text.size() > 100 ? text.substr(0, 100) + "..." : text);
   }
   for (const auto& [name, tensor] : file.tensors())
     print_tensor(name, type_of(tensor), tensor.shape, tensor.bytes.size());
@@ -49,24 +49,23 @@ void inspect_gguf(const std::filesystem::path& path) {
 
 void print_model(const model::ModelFiles& model) {
   const model::ModelConfig& c = model.config;
-  fmt::print(
-      "{}, {} layers, hidden {}, intermediate {}, {} heads ({} for keys and values) of {}, "
+  say("{}, {} layers, hidden {}, intermediate {}, {} heads ({} for keys and values) of {}, "
       "vocabulary {}, context {}\n",
       c.architecture, c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads, c.head_dim,
       c.vocabulary, c.context);
-  if (!model.quantization) fmt::print("not quantized\n");
+  if (!model.quantization) say("not quantized\n");
   else if (model.quantization->method != "gptq")
-    fmt::print("quantized with {}\n", model.quantization->method);
+    say("quantized with {}\n", model.quantization->method);
   else
-    fmt::print("quantized: {} bits, {}, {}, format {}\n", model.quantization->bits,
-               model.quantization->group_size == -1
-                   ? "one group per row"
-                   : fmt::format("groups of {}", model.quantization->group_size),
-               model.quantization->symmetric ? "symmetric" : "asymmetric",
-               pack::checkpoint_format(model.quantization->format));
-  fmt::print("tokenizer: {}\n", model.tokenizer                   ? "yes"
-                                : model.tokenizer_problem.empty() ? "no"
-                                                                  : model.tokenizer_problem);
+    say("quantized: {} bits, {}, {}, format {}\n", model.quantization->bits,
+        model.quantization->group_size == -1
+            ? "one group per row"
+            : fmt::format("groups of {}", model.quantization->group_size),
+        model.quantization->symmetric ? "symmetric" : "asymmetric",
+        pack::checkpoint_format(model.quantization->format));
+  say("tokenizer: {}\n", model.tokenizer                   ? "yes"
+                         : model.tokenizer_problem.empty() ? "no"
+                                                           : model.tokenizer_problem);
 }
 
 void inspect_folder(const std::filesystem::path& path) {
@@ -74,17 +73,16 @@ void inspect_folder(const std::filesystem::path& path) {
   const auto names = tensors.names();
   std::uint64_t bytes = 0;
   for (const std::string& name : names) bytes += tensors.stored_bytes(name);
-  fmt::print("{}: {} tensors ({}), {}\n", path.string(), names.size(), stored_types(tensors),
-             bytes_text(bytes));
+  say("{}: {} tensors ({}), {}\n", path.string(), names.size(), stored_types(tensors),
+      bytes_text(bytes));
   try {
     print_model(model::open_model(path));
   } catch (const Error& error) {  // another kind of model: its tensors can still be listed
-    fmt::print("not a model that can be quantized: {}\n", error.what());
+    say("not a model that can be quantized: {}\n", error.what());
   }
   std::string file;
   for (const std::string& name : names) {
-    if (const std::string where = tensors.where(name); where != file)
-      fmt::print("{}\n", file = where);
+    if (const std::string where = tensors.where(name); where != file) say("{}\n", file = where);
     print_tensor(name, tensors.type_name(name), tensors.shape(name), tensors.stored_bytes(name));
   }
 }
@@ -96,6 +94,9 @@ void add_inspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Tensors, formats, quantization and sizes of a model folder or file");
   command->add_option("PATH", *path, "Model folder, .safetensors or .gguf file")->required();
+  command->footer(
+      "Examples:\n  gptq inspect Qwen3-8B-int4\n  gptq inspect model.safetensors\n  gptq inspect "
+      "model.gguf");
   command->callback([path] {
     const std::filesystem::path p(*path);
     if (p.extension() == ".safetensors") inspect_safetensors(p);

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // fmt::join
 
+#include <algorithm>  // std::find
 #include <memory>
 #include <optional>
 
@@ -28,7 +29,7 @@ struct QuantizeOptions {
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
   double damping = 0.01, match_strength = 0.5;
   std::vector<std::string> overrides, skips;
-  std::vector<std::string> calibration_flags;  // that were given
+  std::vector<std::string> given;  // options that were
   ComputeOptions compute;
 };
 
@@ -50,6 +51,10 @@ std::uint64_t parse_size(const std::string& text) {
 
 bool calibrates(const QuantizeOptions& o) { return o.method == "gptq"; }
 
+bool weighted_range(const QuantizeOptions& o) {
+  return o.range.empty() ? calibrates(o) : o.range == "weighted";
+}
+
 model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   model::PipelineOptions options;
   Params& params = options.params;
@@ -60,8 +65,7 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   params.on_failure = o.on_failure == "rtn" ? OnFailure::round_to_nearest : OnFailure::damp;
   params.signed_scales = !o.positive_scales;
   options.method = calibrates(o) ? model::Method::gptq : model::Method::round_to_nearest;
-  const bool weighted = o.range.empty() ? calibrates(o) : o.range == "weighted";
-  params.range = weighted ? Range::weighted : Range::minmax;
+  params.range = weighted_range(o) ? Range::weighted : Range::minmax;
   options.sequential = o.sequential == "sublayer" ? model::Sequential::sublayer
                        : o.sequential == "layer"  ? model::Sequential::layer
                                                   : model::Sequential::none;
@@ -70,18 +74,43 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
                   "--match-strength = ", o.match_strength, " is not between 0 and 1");
   options.match_inputs = options.match_residual = o.match_strength;
   options.settings.base = {o.bits, !o.asymmetric, o.group_size};
-  for (const std::string& text : o.overrides) {
+  for (const std::string& text : o.overrides)
     options.settings.overrides.push_back(model::Override::parse(text));
-    const auto& symmetric = options.settings.overrides.back().symmetric;
-    detail::require(!symmetric || *symmetric == !o.asymmetric, "the override \"", text,
-                    "\" mixes symmetric and asymmetric grids, which the GPTQ format cannot (zero "
-                    "points are stored in one way per model)");
-  }
   for (const std::string& text : o.skips) options.settings.skips.emplace_back(text);
   detail::require(o.damping > 0 && o.damping < 1, "--damping = ", o.damping,
                   " is not a fraction between 0 and 1");
   params.validate();
   return options;
+}
+
+bool given(const QuantizeOptions& o, std::string_view option) {
+  return std::find(o.given.begin(), o.given.end(), option) != o.given.end();
+}
+
+/// Options without effect beside others, a sentence each.
+std::vector<std::string> idle_options(const QuantizeOptions& o) {
+  std::vector<std::string> notes, idle;
+  if (!calibrates(o)) {
+    for (const char* option :
+         {"--calibration", "--tokens", "--order", "--samples", "--sequence-length", "--damping",
+          "--sequential", "--match", "--match-strength", "--on-failure"})
+      if (given(o, option)) idle.emplace_back(option);
+    if (!idle.empty())
+      notes.push_back(fmt::format("--method rtn does not look at {}", fmt::join(idle, ", ")));
+  } else if (o.match != "model") {
+    if (given(o, "--match-strength"))
+      notes.emplace_back("--match layer does not look at --match-strength");
+  } else if (o.sequential == "none" && (given(o, "--match") || given(o, "--match-strength"))) {
+    notes.emplace_back(
+        "--sequential none calibrates on the full-precision model itself: --match model and "
+        "--match-strength have no effect");
+  }
+  if (o.positive_scales && o.asymmetric)
+    notes.emplace_back("--asym has positive scales anyway: --positive-scales has no effect");
+  else if (o.positive_scales && !weighted_range(o))
+    notes.emplace_back(
+        "--range minmax has positive scales anyway: --positive-scales has no effect");
+  return notes;
 }
 
 /// Whole windows from the start of the calibration text, and a word where they are fewer than asked
@@ -94,11 +123,46 @@ std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, Q
                   ": the calibration text has ", ids.size(), " tokens, less than one window of ",
                   o.sequence_length, " (--sequence-length makes windows shorter)");
   if (available < o.samples)
-    fmt::print("note: the calibration text has {} windows of {} tokens, {} were asked for\n",
-               available, o.sequence_length, o.samples);
+    say("note: the calibration text has {} windows of {} tokens, {} were asked for\n", available,
+        o.sequence_length, o.samples);
   o.samples = (std::min)(o.samples, available);
   ids.resize(static_cast<std::size_t>(o.samples * o.sequence_length));
   return ids;
+}
+
+/// A Hessian of fewer tokens than inputs has directions that nothing was learnt about.
+void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& settings,
+                        Index tokens) {
+  Index widest = 0;
+  for (Index layer = 0; layer < config.layers; ++layer)
+    for (int m = 0; m < model::module_count; ++m) {
+      const auto module = static_cast<model::Module>(m);
+      if (settings.find(model::full_name(layer, module)))
+        widest = (std::max)(widest, model::module_shape(config, module).in);
+    }
+  if (tokens < widest)
+    say("warning: {} calibration tokens are few for modules of up to {} inputs: the errors below "
+        "say little about other texts; {} tokens or more would do (--samples, --sequence-length)\n",
+        tokens, widest, 2 * widest);
+}
+
+/// What `gptq quantize --report` may replace: nothing, or a report of an earlier run.
+void require_own_report(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path))) return;
+  detail::require(std::filesystem::is_regular_file(path), path.string(),
+                  ": --report: exists and is not a file");
+  const std::string begin = io::read_file(path).substr(0, report_start.size());
+  detail::require(begin == report_start, path.string(),
+                  ": --report: exists and is not a report of gptq; choose another name");
+}
+
+/// Where the report goes; its place is known before the work.
+io::OutputFile open_report(const QuantizeOptions& o, model::QuantizedFolder& folder,
+                           std::size_t modules) {
+  const std::filesystem::path path(o.report);
+  const std::uint64_t size = 16384 + 2048 * modules;
+  if (folder.contains(path)) return folder.add_file(path.filename().string(), size);
+  return io::OutputFile(path, size);
 }
 
 /// Whether a GGUF file has tensors that are quantized in blocks.
@@ -114,13 +178,15 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
               const std::string& place) {
   Stopwatch watch;
   const auto options = pipeline_options(o);
-  if (!calibrates(o) && !o.calibration_flags.empty())
-    fmt::print("note: --method rtn does not look at {}\n", fmt::join(o.calibration_flags, ", "));
   const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
   const bool calibrated = calibrates(o);
   detail::require(!calibrated || !o.calibration.empty() || !o.tokens.empty(),
                   "--calibration FILE (text) or --tokens FILE (ids) is needed, "
                   "or --method rtn, which uses neither");
+  detail::require(o.calibration.empty() || o.tokens.empty(),
+                  "--calibration and --tokens exclude each other");
+  if (!o.report.empty()) require_own_report(o.report);
+  print_notes(idle_options(o));
 
   const model::ModelFiles model = model::open_model(o.model);
   if (model.quantization)
@@ -131,26 +197,36 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   model::require_decoder_tensors(model);
   model::require_quantizable(model.config, options.settings, options.params);
   if (!model.tokenizer_problem.empty())
-    fmt::print("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
-  std::optional<io::OutputFile> report;  // found out now if it cannot be written
-  if (!o.report.empty()) report.emplace(o.report);
-  const auto ids = calibrated ? calibration_tokens(model, o) : std::vector<model::TokenId>{};
+    say("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
+  RunReport run;
+  run.notes = model::reader_notes(model.config, options.settings);
+  print_notes(run.notes);
+  print_notes(model::rule_notes(model.config, options.settings));
 
   model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
                                 o.overwrite, options.sequential == model::Sequential::sublayer);
+  print_notes(folder.notes());
+  if (!folder.removed().empty())
+    say("note: {} belong to the model that is replaced and go with it: {}\n",
+        folder.removed().size() == 1 ? "a file" : "files", fmt::join(folder.removed(), ", "));
+  std::optional<io::OutputFile> report;
+  if (!o.report.empty())
+    report = open_report(o, folder, std::size_t(model.config.layers) * model::module_count);
+  const auto ids = calibrated ? calibration_tokens(model, o) : std::vector<model::TokenId>{};
+  if (calibrated)
+    warn_of_few_tokens(model.config, options.settings, static_cast<Index>(ids.size()));
+
   const auto sink = [&](const std::string& name, const model::QuantizedModule& module) {
     folder.write(name, module);
   };
   model::Pipeline pipeline(model, options, operations, backend);
-  RunReport run;
   {
     const Progress progress = progress_display(o.compute.quiet);
+    folder.write_rest(model);
     run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
                              : pipeline.run_without_calibration(sink, progress);
-    folder.write_rest(model);
     if (interrupted()) throw Cancelled();
   }
-  folder.commit();
 
   run.input = o.model;
   run.output = o.out;
@@ -159,6 +235,8 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.samples = o.samples;
   run.sequence_length = o.sequence_length;
   run.calibrated = calibrated;
+  run.matches_model =
+      options.match == model::Match::model && options.sequential != model::Sequential::none;
   run.timings = pipeline.timings();
   for (const std::string& name : model.tensors->names()) {
     run.bytes_before += model.tensors->stored_bytes(name);
@@ -170,14 +248,20 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.backend = o.compute.backend;
   run.threads = operations.executor().concurrency();
   run.peak_memory = peak_memory();
-  run.notes = model::reader_notes(model.config, options.settings);
+  run.skipped = std::size_t(model.config.layers) * model::module_count - run.modules.size();
+  if (report) {
+    const std::string text =
+        to_json(run).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    report->write_at(0, text);
+    report->resize(text.size());
+  }
+  // A report in the folder gets its name with the folder's files, another one when they are there.
+  const bool inside = report && folder.contains(o.report);
+  if (inside) report->commit();
+  folder.commit();
+  if (report && !inside) report->commit();
   if (!o.compute.quiet) print_table(run);
   print_summary(run);
-  if (report) {
-    report->write_at(
-        0, to_json(run).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-    report->commit();
-  }
 }
 
 }  // namespace
@@ -198,6 +282,7 @@ void add_quantize(CLI::App& app) {
   command
       ->add_option("--group-size", o->group_size,
                    "Inputs that share a scale; -1: one scale per output")
+      ->check(CLI::Range(Index(-1), Index(1) << 31))
       ->capture_default_str();
   command->add_flag("--asym,!--sym", o->asymmetric, "Grids with zero points, or without (default)");
   command->add_option("--order", o->order, "Order in which inputs are rounded")
@@ -268,10 +353,8 @@ void add_quantize(CLI::App& app) {
       "  gptq quantize Llama-3.1-8B --out int4 --calibration text.txt --backend cuda\n"
       "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
   command->callback([o, command] {
-    for (const char* flag :
-         {"--calibration", "--tokens", "--order", "--samples", "--sequence-length", "--damping",
-          "--sequential", "--match", "--match-strength", "--on-failure"})
-      if (command->count(flag) > 0) o->calibration_flags.emplace_back(flag);
+    for (const CLI::Option* option : command->get_options())
+      if (option->count() > 0) o->given.push_back(option->get_name());
     with_backend(o->compute,
                  [&](const auto& operations, const auto& backend, const std::string& place) {
                    quantize(*o, operations, backend, place);

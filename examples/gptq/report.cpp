@@ -4,6 +4,8 @@
 
 #include "command.hpp"
 
+#include <gptq/version.hpp>
+
 #include <fmt/format.h>
 
 #include <cmath>
@@ -21,16 +23,22 @@ nlohmann::ordered_json json_number(double x) {
   return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr);
 }
 
-/// Geometric mean of the modules' errors over round to nearest; NaN where nothing was measured.
-double mean_gain(const std::vector<model::ModuleReport>& modules) {
+/// Geometric mean of the modules' errors over round to nearest.
+struct Gain {
+  double mean = Report::unknown;
+  Index modules = 0;  ///< for which both were measured
+};
+
+Gain mean_gain(const std::vector<model::ModuleReport>& modules) {
   double sum = 0;
-  Index count = 0;
+  Gain gain;
   for (const auto& m : modules)
     if (m.report.relative_error > 0 && m.report.rtn_relative_error > 0) {
       sum += std::log(m.report.relative_error / m.report.rtn_relative_error);
-      ++count;
+      ++gain.modules;
     }
-  return count ? std::exp(sum / static_cast<double>(count)) : Report::unknown;
+  if (gain.modules > 0) gain.mean = std::exp(sum / static_cast<double>(gain.modules));
+  return gain;
 }
 
 }  // namespace
@@ -38,69 +46,69 @@ double mean_gain(const std::vector<model::ModuleReport>& modules) {
 void print_table(const RunReport& run) {
   std::size_t width = 5;
   for (const auto& m : run.modules) width = (std::max)(width, m.name.size());
-  fmt::print("{:<{}}  {:>4}  {:>12}  {:>10}  {:>10}  {:>12}  {:>12}  {:>7}\n", "layer", width,
-             "bits", "weight error", "fp_inp_SNR", "q_inp_SNR", "output error", "rtn", "time");
+  say("{:<{}}  {:>4}  {:>12}  {:>10}  {:>10}  {:>12}  {:>12}  {:>7}\n", "layer", width, "bits",
+      "weight error", "fp_inp_SNR", "q_inp_SNR", "output error", "rtn", "time");
   for (const auto& m : run.modules)
-    fmt::print("{:<{}}  {:>4}  {:>12.3e}  {:>10}  {:>10}  {:>12}  {:>12}  {:>6.2f}s\n", m.name,
-               width, m.settings.bits, m.weight_error, number(m.snr_full, "{:.2f} dB"),
-               number(m.snr_quantized, "{:.2f} dB"), number(m.report.relative_error, "{:.3e}"),
-               number(m.report.rtn_relative_error, "{:.3e}"), m.seconds);
-  if (run.calibrated)
-    fmt::print(
-        "weight error: |dW|^2/|W|^2; SNR: of the layer's output on the last window, inputs as they "
-        "are and rounded to 8 bits;\n"
-        "output error: |X dW^T|^2/|X W^T|^2 over all calibration tokens; rtn: the same for round "
+    say("{:<{}}  {:>4}  {:>12.3e}  {:>10}  {:>10}  {:>12}  {:>12}  {:>6.2f}s\n", m.name, width,
+        m.settings.bits, m.weight_error, number(m.snr_full, "{:.2f} dB"),
+        number(m.snr_quantized, "{:.2f} dB"), number(m.report.relative_error, "{:.3e}"),
+        number(m.report.rtn_relative_error, "{:.3e}"), m.seconds);
+  if (!run.calibrated) return;
+  say("weight error: |dW|^2/|W|^2; SNR: of the layer's output on the last window, inputs as they "
+      "are and rounded to 8 bits; both against the model's own weight W\n");
+  if (run.matches_model)
+    say("output error: |X dV^T|^2/|X V^T|^2 over all calibration tokens, V: the weight moved "
+        "towards the full-precision model's outputs (--match model), which W is rounded from; rtn: "
+        "the same for V rounded to nearest\n");
+  else
+    say("output error: |X dW^T|^2/|X W^T|^2 over all calibration tokens; rtn: the same for round "
         "to nearest\n");
 }
 
 void print_summary(const RunReport& run) {
   if (run.dequantized)
-    fmt::print("input: {} holds {}; quantized blocks were dequantized first\n", run.input,
-               run.stored_as);
+    say("input: {} holds {}; quantized blocks were dequantized first\n", run.input, run.stored_as);
   if (run.calibrated)
-    fmt::print("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
+    say("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
   Index dead = 0, worse = 0, subnormal = 0;
   for (const auto& m : run.modules) {
     dead += m.report.damping.dead_columns;
     subnormal += m.report.subnormal_scales;
     worse += m.report.relative_error > m.report.rtn_relative_error;
     if (m.report.damping.round_to_nearest)
-      fmt::print("warning: {}: the Hessian could not be factored; rounded to nearest\n", m.name);
+      say("warning: {}: the Hessian could not be factored; rounded to nearest\n", m.name);
     else if (m.report.damping.retries > 0)
-      fmt::print("warning: {}: damping was raised to {:g} after {} failed factorizations\n", m.name,
-                 m.report.damping.fraction, m.report.damping.retries);
+      say("warning: {}: damping was raised to {:g} after {} failed factorizations\n", m.name,
+          m.report.damping.fraction, m.report.damping.retries);
   }
   if (dead > 0)
-    fmt::print(
-        "note: {} inputs were always zero in calibration; their weights are stored as zero\n",
+    say("note: {} inputs were always zero in calibration; their weights are stored as zero\n",
         dead);
   if (subnormal > 0)
-    fmt::print(
-        "note: {} groups of weights are so small that their scales lose digits in the file\n",
+    say("note: {} groups of weights are so small that their scales lose digits in the file\n",
         subnormal);
   if (worse > 0)
-    fmt::print("warning: {} modules have a larger output error than round to nearest would have\n",
-               worse);
-  for (const std::string& note : run.notes) fmt::print("note: {}\n", note);
-  if (const double gain = mean_gain(run.modules); !std::isnan(gain))
-    fmt::print("output error against round to nearest: {:.3f} (geometric mean over {} modules)\n",
-               gain, run.modules.size());
+    say("warning: {} modules have a larger output error than round to nearest would have\n", worse);
+  if (run.skipped > 0)
+    say("{} modules quantized, {} left as they are\n", run.modules.size(), run.skipped);
+  if (const Gain gain = mean_gain(run.modules); gain.modules > 0)
+    say("output error against round to nearest, on the calibration text: {:.3f} (geometric mean "
+        "over {} modules)\n",
+        gain.mean, gain.modules);
   const auto ratio = [&](std::uint64_t bytes) {
     return static_cast<double>(run.bytes_after) / static_cast<double>(bytes);
   };
-  fmt::print("size: {} -> {} ({:.0f} %{})\n", bytes_text(run.bytes_before),
-             bytes_text(run.bytes_after), 100 * ratio(run.bytes_before),
-             run.dequantized
-                 ? fmt::format("; {:.0f} % of {} as fp16", 100 * ratio(2 * run.parameters),
-                               bytes_text(2 * run.parameters))
-                 : "");
+  say("size: {} -> {} ({:.0f} %{})\n", bytes_text(run.bytes_before), bytes_text(run.bytes_after),
+      100 * ratio(run.bytes_before),
+      run.dequantized ? fmt::format("; {:.0f} % of {} as fp16", 100 * ratio(2 * run.parameters),
+                                    bytes_text(2 * run.parameters))
+                      : "");
   const model::PipelineTimings& t = run.timings;
-  fmt::print(
-      "time: {} on {} (read {:.1f} s, forward {:.1f} s, Hessians {:.1f} s, quantize "
+  say("time: {} on {} (read {:.1f} s, forward {:.1f} s, Hessians {:.1f} s, quantize "
       "{:.1f} s, measure {:.1f} s, write {:.1f} s), peak memory {}\n",
       duration_text(run.seconds), run.place, t.read, t.forward, t.hessian, t.quantize, t.measure,
       t.write, bytes_text(run.peak_memory));
-  fmt::print("written: {}\n", run.output);
+  say("written: {}\n", run.output);
 }
 
 nlohmann::ordered_json report_json(const Report& r) {
@@ -128,28 +136,34 @@ nlohmann::ordered_json report_json(const Report& r) {
 }
 
 nlohmann::ordered_json to_json(const RunReport& run) {
-  nlohmann::ordered_json json{{"input", run.input},
-                              {"output", run.output},
-                              {"stored_as", run.stored_as},
-                              {"dequantized", run.dequantized},
-                              {"samples", run.samples},
-                              {"sequence_length", run.sequence_length},
-                              {"backend", run.backend},
-                              {"computed_on", run.place},
-                              {"threads", run.threads},
-                              {"bytes_before", run.bytes_before},
-                              {"bytes_after", run.bytes_after},
-                              {"peak_memory", run.peak_memory},
-                              {"seconds", run.seconds},
-                              {"stage_seconds",
-                               {{"read", run.timings.read},
-                                {"forward", run.timings.forward},
-                                {"hessian", run.timings.hessian},
-                                {"quantize", run.timings.quantize},
-                                {"measure", run.timings.measure},
-                                {"write", run.timings.write}}},
-                              {"notes", run.notes},
-                              {"modules", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json json{
+      {"generator", fmt::format("gptq {}.{}.{}", version.major, version.minor, version.patch)},
+      {"input", run.input},
+      {"output", run.output},
+      {"stored_as", run.stored_as},
+      {"dequantized", run.dequantized},
+      {"samples", run.samples},
+      {"sequence_length", run.sequence_length},
+      {"backend", run.backend},
+      {"computed_on", run.place},
+      {"threads", run.threads},
+      {"bytes_before", run.bytes_before},
+      {"bytes_after", run.bytes_after},
+      {"peak_memory", run.peak_memory},
+      {"seconds", run.seconds},
+      {"stage_seconds",
+       {{"read", run.timings.read},
+        {"forward", run.timings.forward},
+        {"hessian", run.timings.hessian},
+        {"quantize", run.timings.quantize},
+        {"measure", run.timings.measure},
+        {"write", run.timings.write}}},
+      {"notes", run.notes},
+      {"skipped_modules", run.skipped},
+      {"error_against", run.matches_model ? "weights moved towards the full-precision "
+                                            "model's outputs"
+                                          : "the model's own weights"},
+      {"modules", nlohmann::ordered_json::array()}};
   for (const auto& m : run.modules) {
     nlohmann::ordered_json module{{"name", m.name},
                                   {"bits", m.settings.bits},

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gptq::program {
@@ -18,6 +19,7 @@ struct RunReport {
   std::string stored_as;     ///< types of the input's tensors
   bool dequantized = false;  ///< the input was a GGUF file
   bool calibrated = true;
+  bool matches_model = false;  ///< weights were aimed at the full-precision model's outputs
   Index samples = 0, sequence_length = 0;
   std::string backend, place;  ///< cpu or cuda; in words
   int threads = 1;
@@ -25,6 +27,7 @@ struct RunReport {
   double seconds = 0;
   model::PipelineTimings timings;
   std::uint64_t parameters = 0;  ///< numbers in the input's tensors
+  std::size_t skipped = 0;       ///< modules that were left as they are
   std::vector<std::string> notes;
   std::vector<model::ModuleReport> modules;
 };
@@ -33,6 +36,9 @@ struct RunReport {
 /// nearest.
 void print_table(const RunReport& run);
 void print_summary(const RunReport& run);
+
+/// How every report begins, by which a later run knows what it may replace.
+inline constexpr std::string_view report_start = "{\n  \"generator\": \"gptq ";
 nlohmann::ordered_json to_json(const RunReport& run);
 
 /// All figures of one matrix.

@@ -102,7 +102,7 @@ TEST_CASE("the configuration has the keys that readers look for", "[settings]") 
   const SettingsTable table{{4, false, 64},
                             {Override::parse("re:.*down_proj=bits:8")},
                             {NamePattern("model.layers.0.mlp.up_proj")}};
-  const auto json = gptq::model::quantization_config(table, {.damping = 0.02}, true);
+  const auto json = gptq::model::quantization_config(config(), table, {.damping = 0.02}, true);
   CHECK(json["bits"] == 4);
   CHECK(json["group_size"] == 64);
   CHECK(json["sym"] == false);
@@ -113,6 +113,6 @@ TEST_CASE("the configuration has the keys that readers look for", "[settings]") 
   CHECK(json["damp_percent"] == 0.02);
   CHECK(json["dynamic"]["+:.*down_proj"]["bits"] == 8);
   CHECK(json["dynamic"]["-:^model\\.layers\\.0\\.mlp\\.up_proj$"].empty());
-  CHECK(gptq::model::quantization_config({{4, true, 128}, {}, {}}, {}, true)["checkpoint_format"] ==
+  CHECK(gptq::model::quantization_config(config(), {{4, true, 128}, {}, {}}, {}, true)["checkpoint_format"] ==
         "gptq");
 }

@@ -3,29 +3,31 @@
 
 // OutputFile: a file that appears under its name only when it is complete.
 
-#include <gptq/io/mapped_file.hpp>
+#include <gptq/io/descriptor.hpp>
 
+#include <algorithm>  // std::min
 #include <cstdint>
+#include <span>
+#include <string>
 #include <string_view>
 
 namespace gptq::io {
 
-/// Written under a temporary name beside its own and renamed by `commit`; without it nothing stays
-/// behind.
+/// Written under its name with ".partial" behind it and renamed by `commit`; without `commit`
+/// nothing stays behind. What a run that was killed has left under that name is written over.
 class OutputFile {
  public:
   /// \param size  reserved on disk at once where it is known, so that a full disk is found before
-  /// the work, not after \throws IoError  the file cannot be made, or the disk is full
+  ///              the work, not after
+  /// \throws IoError  the file cannot be made, another process is writing it, or the disk is full
   explicit OutputFile(const std::filesystem::path& path, std::uint64_t size = 0)
-      : path_(path), temporary_(path.string() + ".partial-" + std::to_string(::getpid())) {
-    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (file_ < 0) detail::fail(temporary_, "cannot create");
-    if (size > 0) {
-      if (const int error = ::posix_fallocate(file_, 0, static_cast<off_t>(size)); error != 0) {
-        discard();
-        errno = error;
-        detail::fail(path_, gptq::detail::message("cannot reserve ", size, " bytes").c_str());
-      }
+      : path_(path), temporary_(path.string() + ".partial"), file_(open_exclusively(temporary_)) {
+    try {
+      resize(0);
+      if (size > 0) reserve(size);
+    } catch (...) {
+      discard();
+      throw;
     }
   }
 
@@ -44,7 +46,7 @@ class OutputFile {
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
     while (!bytes.empty()) {
       const ssize_t written =
-          ::pwrite(file_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+          ::pwrite(file_.number(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (written < 0 && errno == EINTR) continue;
       if (written <= 0) detail::fail(path_, "cannot write");
       offset += static_cast<std::uint64_t>(written);
@@ -56,37 +58,68 @@ class OutputFile {
     write_at(offset, std::as_bytes(std::span(text.data(), text.size())));
   }
 
+  /// Cuts the file where less was written than had been reserved.
+  void resize(std::uint64_t size) {
+    if (::ftruncate(file_.number(), static_cast<off_t>(size)) != 0)
+      detail::fail(path_, "cannot write");
+  }
+
   /// Gives the file its name.
   void commit() {
-    if (::fsync(file_) != 0 || ::close(std::exchange(file_, -1)) != 0)
-      detail::fail(path_, "cannot write");
+    if (::fsync(file_.number()) != 0) detail::fail(path_, "cannot write");
+    // Renamed while it is open, which keeps others from taking it for a leftover.
     if (::rename(temporary_.c_str(), path_.c_str()) != 0)
       detail::fail(path_, "cannot rename the finished file");
     temporary_.clear();
+    if (!file_.close()) detail::fail(path_, "cannot write");
+    sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
   }
 
  private:
+  void reserve(std::uint64_t size) {
+    if (const int error = ::posix_fallocate(file_.number(), 0, static_cast<off_t>(size));
+        error != 0) {
+      errno = error;
+      detail::fail(path_, gptq::detail::message("cannot reserve ", size, " bytes").c_str());
+    }
+  }
+
   void discard() noexcept {
-    if (file_ >= 0) ::close(std::exchange(file_, -1));
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
     temporary_.clear();
+    file_.close();
   }
 
   std::filesystem::path path_, temporary_;
-  int file_ = -1;
+  Descriptor file_;
 };
 
 /// A small file in one go.
 inline void write_file(const std::filesystem::path& path, std::string_view text) {
-  OutputFile file(path);
+  OutputFile file(path, text.size());
   file.write_at(0, text);
   file.commit();
 }
 
+/// A small file in one go. Read, not mapped: if somebody cuts it short meanwhile, that is an error
+/// like any other.
 /// \throws IoError  the file cannot be read
 inline std::string read_file(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
+  const Descriptor file(path, O_RDONLY, "cannot open");
+  const struct stat status = file.status(path);
+  if (!S_ISREG(status.st_mode))
+    throw IoError(detail::message(path.string(), ": not a regular file"));
+  std::string text(static_cast<std::size_t>(status.st_size), '\0');
+  for (std::size_t done = 0; done < text.size();) {
+    const ssize_t count = ::read(file.number(), text.data() + done, text.size() - done);
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) detail::fail(path, "cannot read");
+    if (count == 0)
+      throw IoError(detail::message(path.string(), ": was cut short while it was read: ", done,
+                                    " of ", text.size(), " bytes"));
+    done += static_cast<std::size_t>(count);
+  }
+  return text;
 }
 
 }  // namespace gptq::io

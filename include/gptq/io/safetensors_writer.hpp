@@ -12,6 +12,7 @@
 #include <algorithm>  // std::stable_sort
 #include <cstdio>     // std::snprintf
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,7 @@ class SafetensorsWriter {
       }
       open_shard(name, shards[i]);
     }
+    if (files_.size() > 1) write_index();
   }
 
   /// Each tensor once, the bytes that its plan announced.
@@ -129,18 +131,12 @@ class SafetensorsWriter {
     return names;
   }
 
-  /// Gives all files their names and writes the index.
+  /// Gives all files their names, the index last.
   void commit() {
     for (const auto& [name, place] : places_)
       gptq::detail::require(place.written, "tensor ", name, " was announced and never written");
     for (OutputFile& file : files_) file.commit();
-    if (files_.size() > 1) {
-      const auto names = file_names();
-      nlohmann::ordered_json index;
-      index["metadata"]["total_size"] = total_bytes_;
-      for (const auto& [name, place] : places_) index["weight_map"][name] = names[place.file];
-      write_file(folder_ / index_name, index.dump(2) + "\n");
-    }
+    if (index_) index_->commit();
   }
 
   std::uint64_t total_bytes() const { return total_bytes_; }
@@ -175,6 +171,16 @@ class SafetensorsWriter {
     return shards;
   }
 
+  void write_index() {
+    const auto names = file_names();
+    nlohmann::ordered_json index;
+    index["metadata"]["total_size"] = total_bytes_;
+    for (const auto& [name, place] : places_) index["weight_map"][name] = names[place.file];
+    const std::string text = index.dump(2) + "\n";
+    index_.emplace(folder_ / index_name, text.size());
+    index_->write_at(0, text);
+  }
+
   void open_shard(const std::string& name, std::vector<TensorPlan> tensors) {
     const SafetensorsLayout layout(tensors);
     for (const TensorPlan& tensor : tensors) {
@@ -190,6 +196,7 @@ class SafetensorsWriter {
 
   std::filesystem::path folder_;
   std::vector<OutputFile> files_;
+  std::optional<OutputFile> index_;
   std::map<std::string, Place> places_;
   std::uint64_t total_bytes_ = 0;
 };

@@ -56,12 +56,11 @@ struct ModuleSettings {
   bool operator==(const ModuleSettings&) const = default;
 };
 
-/// "PATTERN=bits:8,group-size:64,sym:false"
+/// "PATTERN=bits:8,group-size:64"
 struct Override {
   NamePattern pattern;
   std::optional<int> bits;
   std::optional<Index> group_size;
-  std::optional<bool> symmetric;
 
   /// \throws InvalidArgument  names the part that is wrong
   static Override parse(const std::string& text) {
@@ -69,8 +68,10 @@ struct Override {
     const std::size_t equals = text.rfind('=');
     require(equals != std::string::npos && equals > 0, "the override \"", text,
             "\" is not PATTERN=KEY:VALUE[,KEY:VALUE]");
-    Override rule{NamePattern(text.substr(0, equals)), {}, {}, {}};
+    Override rule{NamePattern(text.substr(0, equals)), {}, {}};
     std::string rest = text.substr(equals + 1);
+    require(!rest.empty(), "the override \"", text,
+            "\" changes nothing: it ends with = (bits:N, group-size:N)");
     while (!rest.empty()) {
       const std::size_t comma = (std::min)(rest.find(','), rest.size());
       const std::string part = rest.substr(0, comma);
@@ -84,11 +85,11 @@ struct Override {
       const bool is_number = error == std::errc{} && end == value.data() + value.size();
       if (key == "bits" && is_number) rule.bits = number;
       else if ((key == "group-size" || key == "group_size") && is_number) rule.group_size = number;
-      else if (key == "sym" && (value == "true" || value == "false"))
-        rule.symmetric = value == "true";
       else
         require(false, "the override \"", text, "\": \"", part,
-                "\" is none of bits:N, group-size:N, sym:true|false");
+                key == "sym" ? "\" would mix symmetric and asymmetric grids, which the GPTQ format "
+                               "cannot: zero points are stored in one way per model (--asym)"
+                             : "\" is none of bits:N, group-size:N");
     }
     return rule;
   }
@@ -109,35 +110,84 @@ struct SettingsTable {
       if (rule.pattern.matches(name)) {
         settings.bits = rule.bits.value_or(settings.bits);
         settings.group_size = rule.group_size.value_or(settings.group_size);
-        settings.symmetric = rule.symmetric.value_or(settings.symmetric);
         break;
       }
     return settings;
   }
 };
 
+namespace detail {
+
+/// The rules of a table, skips first, as they are asked.
+struct RuleUse {
+  std::string option, text;
+  Index matches = 0;                 ///< modules whose names it matches
+  Index applies = 0;                 ///< modules for which no other rule comes first
+  std::string first, last, instead;  ///< names of modules, and the rule that came first
+};
+
+inline std::vector<RuleUse> rule_uses(const ModelConfig& config, const SettingsTable& table) {
+  std::vector<RuleUse> uses;
+  std::vector<const NamePattern*> patterns;
+  const auto add = [&](const char* option, const NamePattern& pattern) {
+    uses.push_back({option, pattern.text(), 0, 0, {}, {}, {}});
+    patterns.push_back(&pattern);
+  };
+  for (const NamePattern& skip : table.skips) add("--skip", skip);
+  for (const Override& rule : table.overrides) add("--override", rule.pattern);
+  for (Index layer = 0; layer < config.layers; ++layer)
+    for (int m = 0; m < module_count; ++m) {
+      const std::string name = full_name(layer, static_cast<Module>(m));
+      const RuleUse* taken = nullptr;
+      for (std::size_t i = 0; i < uses.size(); ++i) {
+        if (!patterns[i]->matches(name)) continue;
+        ++uses[i].matches;
+        if (taken) {
+          uses[i].instead = taken->option + " " + taken->text;
+          continue;
+        }
+        taken = &uses[i];
+        if (uses[i].applies++ == 0) uses[i].first = name;
+        uses[i].last = name;
+      }
+    }
+  return uses;
+}
+
+}  // namespace detail
+
+/// How far each rule reaches, a sentence each, since an expression easily matches more or less
+/// than was meant ("model\\.layers\\.1" takes layers 10 to 19 too).
+inline std::vector<std::string> rule_notes(const ModelConfig& config, const SettingsTable& table) {
+  std::vector<std::string> notes;
+  for (const auto& use : detail::rule_uses(config, table)) {
+    std::string note =
+        gptq::detail::message(use.option, " ", use.text, " applies to ", use.applies,
+                              use.applies == 1 ? " module (" : " modules (", use.first);
+    if (use.applies > 1) note += " to " + use.last;
+    note += ")";
+    if (use.applies < use.matches)
+      note += gptq::detail::message("; for ", use.matches - use.applies,
+                                    " others that it matches, ", use.instead, " comes first");
+    notes.push_back(std::move(note));
+  }
+  return notes;
+}
+
 /// Checks every module of a model against the format's rules before any work is done.
 /// \throws InvalidArgument  names the module, the size and the rule
 inline void require_quantizable(const ModelConfig& config, const SettingsTable& table,
                                 const Params& params) {
-  Index quantized = 0;
-  std::vector<bool> used(table.overrides.size() + table.skips.size(), false);
-  const auto text_of = [&](std::size_t rule) {
-    return rule < table.overrides.size() ? table.overrides[rule].pattern.text()
-                                         : table.skips[rule - table.overrides.size()].text();
-  };
+  using gptq::detail::require;
   for (std::size_t i = 0; i < table.overrides.size(); ++i)
     for (std::size_t j = 0; j < i; ++j)
-      gptq::detail::require(text_of(i) != text_of(j), "two overrides are for \"", text_of(i), "\"");
+      require(table.overrides[i].pattern.text() != table.overrides[j].pattern.text(),
+              "two overrides are for \"", table.overrides[i].pattern.text(), "\"");
+  Index quantized = 0;
   for (Index layer = 0; layer < config.layers; ++layer)
     for (int m = 0; m < module_count; ++m) {
       const auto module = static_cast<Module>(m);
       const std::string name = full_name(layer, module);
-      for (std::size_t i = 0; i < used.size(); ++i)
-        if (!used[i])
-          used[i] = i < table.overrides.size()
-                        ? table.overrides[i].pattern.matches(name)
-                        : table.skips[i - table.overrides.size()].matches(name);
       const auto settings = table.find(name);
       if (!settings) continue;
       const ModuleShape shape = module_shape(config, module);
@@ -146,13 +196,20 @@ inline void require_quantizable(const ModelConfig& config, const SettingsTable& 
       own.validate();
       pack::require_gptq_shape(shape.in, shape.out, settings->bits, name);
       require_divisible(own, shape.in, name);
+      require(own.group_size <= shape.in, "group_size = ", own.group_size,
+              " is larger than in_features = ", shape.in, " of ", name,
+              " (-1: one group per output)");
       ++quantized;
     }
-  for (std::size_t i = 0; i < used.size(); ++i)
-    gptq::detail::require(used[i], "no module's name matches \"", text_of(i),
-                          "\" (names are like model.layers.0.mlp.down_proj; re:EXPRESSION matches "
-                          "from the start)");
-  gptq::detail::require(quantized > 0, "every module is skipped: there is nothing to quantize");
+  const auto uses = detail::rule_uses(config, table);
+  for (const auto& use : uses)
+    require(use.matches > 0, "no module's name matches \"", use.text,
+            "\" (names are like model.layers.0.mlp.down_proj; re:EXPRESSION matches from the "
+            "start)");
+  require(quantized > 0, "every module is skipped: there is nothing to quantize");
+  for (const auto& use : uses)
+    require(use.applies > 0, use.option, " ", use.text,
+            " never applies: for every module that it matches, ", use.instead, " comes first");
 }
 
 }  // namespace gptq::model

@@ -5,24 +5,95 @@
 // names when all of them are complete.
 
 #include <gptq/io/safetensors_writer.hpp>
+#include <gptq/io/staged_folder.hpp>
 #include <gptq/model/model_files.hpp>
 #include <gptq/model/module_quantizer.hpp>
 #include <gptq/version.hpp>
 
 #include <algorithm>  // std::find
 #include <filesystem>
+#include <initializer_list>
 #include <iterator>  // std::begin
+#include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
 
+/// Modules that vLLM and SGLang join when they load a model, under the name by which they ask for
+/// the settings.
+struct FusedModules {
+  const char* name;
+  const char* words;
+  std::initializer_list<Module> parts;
+};
+
+inline std::span<const FusedModules> fused_modules() {
+  static constexpr FusedModules fused[] = {
+      {"self_attn.qkv_proj", "q, k and v", {Module::q, Module::k, Module::v}},
+      {"mlp.gate_up_proj", "gate and up", {Module::gate, Module::up}}};
+  return fused;
+}
+
+/// The settings that all parts of fused modules have.
+/// \return  nothing where they differ; nothing in it where all of them are left as they are
+inline std::optional<std::optional<ModuleSettings>> common_settings(const SettingsTable& table,
+                                                                    Index layer,
+                                                                    const FusedModules& fused) {
+  const auto first = table.find(full_name(layer, *fused.parts.begin()));
+  for (const Module part : fused.parts)
+    if (table.find(full_name(layer, part)) != first) return std::nullopt;
+  return first;
+}
+
+namespace detail {
+
+/// One entry of "dynamic", which readers go through in order until one matches.
+inline void add_dynamic(nlohmann::ordered_json& dynamic, const std::string& expression,
+                        const std::optional<int>& bits, const std::optional<Index>& group_size) {
+  auto& entry = dynamic["+:" + expression];
+  entry = nlohmann::ordered_json::object();
+  if (bits) entry["bits"] = *bits;
+  if (group_size) entry["group_size"] = *group_size;
+}
+
+/// Rules under the names of fused modules, where the rules for their parts do not say the same
+/// under that name.
+inline void add_fused_rules(nlohmann::ordered_json& dynamic, const ModelConfig& config,
+                            const SettingsTable& table) {
+  for (const FusedModules& fused : fused_modules()) {
+    std::vector<std::pair<std::optional<ModuleSettings>, std::string>> rules;  // layers: "0|3"
+    for (Index layer = 0; layer < config.layers; ++layer) {
+      const auto settings = common_settings(table, layer, fused);
+      const std::string name = "model.layers." + std::to_string(layer) + "." + fused.name;
+      if (!settings || table.find(name) == *settings) continue;
+      auto rule = std::find_if(rules.begin(), rules.end(),
+                               [&](const auto& r) { return r.first == *settings; });
+      if (rule == rules.end()) rule = rules.insert(rule, {*settings, ""});
+      rule->second += (rule->second.empty() ? "" : "|") + std::to_string(layer);
+    }
+    for (const auto& [settings, layers] : rules) {
+      std::string expression = "^model\\.layers\\.(" + layers + ")\\.";
+      for (const char* c = fused.name; *c; ++c)
+        expression += *c == '.' ? "\\." : std::string(1, *c);
+      expression += "$";
+      if (settings) add_dynamic(dynamic, expression, settings->bits, settings->group_size);
+      else dynamic["-:" + expression] = nlohmann::ordered_json::object();
+    }
+  }
+}
+
+}  // namespace detail
+
 /// The quantization_config of a folder: the keys that GPTQModel, AutoGPTQ, optimum, transformers,
 /// vLLM and SGLang read.
-inline nlohmann::ordered_json quantization_config(const SettingsTable& table, const Params& params,
+inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
+                                                  const SettingsTable& table, const Params& params,
                                                   bool true_sequential) {
   const std::string format(
       pack::checkpoint_format(table.base.symmetric ? pack::GptqFormat::v1 : pack::GptqFormat::v2));
@@ -47,15 +118,11 @@ inline nlohmann::ordered_json quantization_config(const SettingsTable& table, co
          {gptq::detail::message("gptq:", version.major, ".", version.minor, ".",
                                 version.patch)}}}}};
   nlohmann::ordered_json dynamic = nlohmann::ordered_json::object();
+  detail::add_fused_rules(dynamic, model, table);
   for (const NamePattern& skip : table.skips)
     dynamic["-:" + skip.expression()] = nlohmann::ordered_json::object();
-  for (const Override& rule : table.overrides) {
-    auto& entry = dynamic["+:" + rule.pattern.expression()];
-    entry = nlohmann::ordered_json::object();
-    if (rule.bits) entry["bits"] = *rule.bits;
-    if (rule.group_size) entry["group_size"] = *rule.group_size;
-    if (rule.symmetric) entry["sym"] = *rule.symmetric;
-  }
+  for (const Override& rule : table.overrides)
+    detail::add_dynamic(dynamic, rule.pattern.expression(), rule.bits, rule.group_size);
   if (!dynamic.empty()) config["dynamic"] = dynamic;
   return config;
 }
@@ -65,19 +132,18 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
                                              const SettingsTable& table) {
   std::set<std::string> notes;
   for (Index layer = 0; layer < config.layers; ++layer) {
-    std::optional<ModuleSettings> settings[module_count];
     for (int m = 0; m < module_count; ++m) {
       const auto module = static_cast<Module>(m);
-      settings[m] = table.find(full_name(layer, module));
-      if (!settings[m]) continue;
+      const auto settings = table.find(full_name(layer, module));
+      if (!settings) continue;
       const auto [out, in] = module_shape(config, module);
-      const Index group = settings[m]->group_size;
-      if (settings[m]->bits != 4 && settings[m]->bits != 8)
+      const Index group = settings->group_size;
+      if (settings->bits != 4 && settings->bits != 8)
         notes.insert(
-            gptq::detail::message(settings[m]->bits,
+            gptq::detail::message(settings->bits,
                                   " bits will not load in recent vLLM (4 and 8 do) or ExLlamaV2 (4 "
                                   "does); GPTQModel, transformers and SGLang read them"));
-      if (!settings[m]->symmetric)
+      if (!settings->symmetric)
         notes.insert(
             "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
             "read them");
@@ -92,22 +158,11 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
             "a layer of ", out, " x ", in,
             " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
     }
-    const auto fused = [&](std::initializer_list<Module> modules, const char* what) {
-      const auto& first = settings[static_cast<int>(*modules.begin())];
-      for (const Module module : modules) {
-        const auto& other = settings[static_cast<int>(module)];
-        const bool same =
-            first.has_value() == other.has_value() &&
-            (!first || (first->bits == other->bits && first->symmetric == other->symmetric &&
-                        first->group_size == other->group_size));
-        if (!same)
-          notes.insert(
-              std::string(what) +
-              " differ in their settings, which will not load in vLLM or SGLang: they fuse them");
-      }
-    };
-    fused({Module::q, Module::k, Module::v}, "q, k and v");
-    fused({Module::gate, Module::up}, "gate and up");
+    for (const FusedModules& fused : fused_modules())
+      if (!common_settings(table, layer, fused))
+        notes.insert(
+            std::string(fused.words) +
+            " differ in their settings, which will not load in vLLM or SGLang: they fuse them");
   }
   return {notes.begin(), notes.end()};
 }
@@ -115,28 +170,54 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
 /// Writes a folder that readers of the GPTQ format load.
 class QuantizedFolder {
  public:
-  /// Settles all files and reserves their space. No file has its name in `path` before `commit`.
+  /// Settles all files, writes those that are known, and reserves the space of the others. No file
+  /// has its name in `path` before `commit`.
   /// \param overwrite  whether files of a model that is already in `path` may be replaced
-  /// \throws InvalidArgument  `path` is not empty and may not be overwritten, holds the model
-  /// itself,
-  ///                         or has folders under the names of files
-  /// \throws IoError          the disk has not enough room
+  /// \throws InvalidArgument  `path` is not empty and may not be overwritten, holds files of the
+  ///                          model itself, or has folders under the names of files
+  /// \throws IoError          the disk has not enough room, or another run is at work there
   QuantizedFolder(const ModelFiles& model, const SettingsTable& table, const Params& params,
                   const std::filesystem::path& path, std::uint64_t max_shard_size, bool overwrite,
                   bool true_sequential = true)
-      : path_(destination(path, model, overwrite)), staging_(path_) {
-    writer_.emplace(staging_.files(), plan(model, table), max_shard_size);
+      : folder_(checked(path, model), overwrite) {
+    writer_.emplace(folder_.files(), plan(model, table), max_shard_size);
     nlohmann::ordered_json config = model.config_json;
-    const auto quantization = quantization_config(table, params, true_sequential);
+    const auto quantization = quantization_config(model.config, table, params, true_sequential);
     config["quantization_config"] = quantization;
-    files_ = model.companions;
-    files_["config.json"] = config.dump(2) + "\n";
-    files_["quantize_config.json"] = quantization.dump(2) + "\n";
-    for (const std::string& name : writer_->file_names()) names_.insert(name);
-    for (const auto& [name, content] : files_) names_.insert(name);
-    for (const std::string& name : names_)
-      gptq::detail::require(!std::filesystem::is_directory(path_ / name), (path_ / name).string(),
-                            " is a folder, and a file of the model has that name");
+    std::map<std::string, std::string> texts = model.companions;
+    texts[config_name] = config.dump(2) + "\n";
+    texts["quantize_config.json"] = quantization.dump(2) + "\n";
+    for (const std::string& name : writer_->file_names()) reserve_name(name);
+    for (const auto& [name, content] : texts) {
+      reserve_name(name);
+      io::write_file(folder_.files() / name, content);
+    }
+    for (const std::string& name : folder_.entries())
+      if (names_.count(name) == 0 && is_model_file(name)) removed_.push_back(name);
+  }
+
+  /// Files that were in the folder and go with the model that is replaced, beside those that are
+  /// written anew.
+  const std::vector<std::string>& removed() const { return removed_; }
+
+  /// What the caller should say, see io::StagedFolder::notes.
+  const std::vector<std::string>& notes() const { return folder_.notes(); }
+
+  /// Whether `file` would be a file of this folder, wherever links lead.
+  bool contains(const std::filesystem::path& file) const {
+    std::error_code error;
+    const auto parent =
+        std::filesystem::weakly_canonical(std::filesystem::absolute(file).parent_path(), error);
+    return !error && parent == folder_.path();
+  }
+
+  /// A file of the caller's that gets its name with the others.
+  /// \throws InvalidArgument  the model has a file of that name
+  io::OutputFile add_file(const std::string& name, std::uint64_t size) {
+    gptq::detail::require(!is_model_file(name) && names_.count(name) == 0,
+                          (folder_.path() / name).string(), ": a file of the model has that name");
+    reserve_name(name);
+    return io::OutputFile(folder_.files() / name, size);
   }
 
   void write(const std::string& name, const QuantizedModule& module) {
@@ -154,102 +235,59 @@ class QuantizedFolder {
     for (const std::string& name : rest_) writer_->write(name, model.tensors->output_bytes(name));
   }
 
-  /// Gives all files their names. Those of a model that was there before are moved aside first and
-  /// deleted last, so a failure on the way leaves the old model as it was.
-  /// \throws IoError  a file cannot be written or moved
+  /// Gives all files their names; those of a model that was there before are replaced.
+  /// \throws IoError  a file cannot be written or moved; the old model is as it was
   void commit() {
     writer_->commit();
-    for (const auto& [name, content] : files_) io::write_file(staging_.files() / name, content);
-    std::vector<std::pair<std::filesystem::path, std::filesystem::path>> moved;
-    std::error_code error;
-    const auto move = [&](const std::filesystem::path& from, const std::filesystem::path& to) {
-      if (error) return;
-      std::filesystem::rename(from, to, error);
-      if (!error) moved.emplace_back(from, to);
-    };
-    std::vector<std::string> old;
-    for (const auto& entry : std::filesystem::directory_iterator(path_))
-      if (const auto name = entry.path().filename().string();
-          names_.count(name) > 0 || is_model_file(name))
-        old.push_back(name);
-    for (const std::string& name : old) move(path_ / name, staging_.replaced() / name);
-    for (const std::string& name : names_) move(staging_.files() / name, path_ / name);
-    if (error) {
-      const std::string reason = error.message();
-      for (auto step = moved.rbegin(); step != moved.rend(); ++step)
-        std::filesystem::rename(step->second, step->first, error);
-      throw IoError(gptq::detail::message(path_.string(),
-                                          ": cannot move the finished files there: ", reason));
-    }
-    staging_.keep_folder();
+    folder_.commit(is_model_file, config_name);
   }
 
   std::uint64_t tensor_bytes() const { return writer_->total_bytes(); }
 
  private:
-  /// A folder inside the destination, on the same disk whatever the destination is (a link, a mount
-  /// point), where files wait for their names. Gone at the end, with all folders that were made for
-  /// nothing.
-  class Staging {
-   public:
-    explicit Staging(const std::filesystem::path& destination) {
-      namespace fs = std::filesystem;
-      root_ = destination / (".partial-" + std::to_string(::getpid()));
-      for (fs::path p = destination; !p.empty() && !fs::exists(p); p = p.parent_path())
-        made_.push_back(p);
-      std::error_code error;
-      fs::create_directories(files(), error);
-      if (!error) fs::create_directories(replaced(), error);
-      if (error) {
-        remove();
-        throw IoError(gptq::detail::message(root_.string(), ": cannot create: ", error.message()));
-      }
-    }
-    Staging(const Staging&) = delete;
-    Staging& operator=(const Staging&) = delete;
-    ~Staging() { remove(); }
+  static constexpr const char* config_name = "config.json";
 
-    std::filesystem::path files() const { return root_ / "new"; }
-    std::filesystem::path replaced() const { return root_ / "old"; }
-    void keep_folder() { made_.clear(); }
+  void reserve_name(const std::string& name) {
+    gptq::detail::require(!std::filesystem::is_directory(folder_.path() / name),
+                          (folder_.path() / name).string(),
+                          " is a folder, and a file of the model has that name");
+    names_.insert(name);
+  }
 
-   private:
-    void remove() noexcept {
-      std::error_code ignored;
-      std::filesystem::remove_all(root_, ignored);
-      for (const auto& folder : made_) std::filesystem::remove(folder, ignored);  // if empty
-    }
-
-    std::filesystem::path root_;
-    std::vector<std::filesystem::path> made_;  // the innermost first
-  };
-
-  /// \throws InvalidArgument  files cannot be written there
-  static std::filesystem::path destination(const std::filesystem::path& path,
-                                           const ModelFiles& model, bool overwrite) {
+  /// \throws InvalidArgument  the model is read from files in `path`
+  static const std::filesystem::path& checked(const std::filesystem::path& path,
+                                              const ModelFiles& model) {
     namespace fs = std::filesystem;
-    using gptq::detail::require;
-    require(!path.empty(), "the output folder has no name");
     std::error_code error;
-    fs::path resolved = fs::weakly_canonical(fs::absolute(path), error);
-    require(!error, path.string(), ": cannot be resolved: ", error.message());
-    if (!resolved.has_filename()) resolved = resolved.parent_path();
-    if (fs::exists(resolved)) {
-      require(fs::is_directory(resolved), path.string(), " exists and is not a folder");
-      require(!fs::equivalent(resolved, model.path, error), path.string(),
-              " is the model itself: it would be overwritten while it is read");
-      require(overwrite || fs::is_empty(resolved), path.string(),
-              " is not empty (--overwrite replaces the model in it)");
+    if (!fs::is_directory(path, error)) return path;
+    gptq::detail::require(!fs::equivalent(path, model.path, error), path.string(),
+                          " is the model itself: it would be overwritten while it is read");
+    if (!fs::is_directory(model.path)) return path;
+    const fs::path destination = fs::canonical(path);
+    for (const auto& entry : fs::directory_iterator(model.path)) {
+      const fs::path file = fs::canonical(entry.path(), error);
+      gptq::detail::require(error || file.parent_path() != destination, path.string(), " holds ",
+                            file.filename().string(), ", to which the model's ",
+                            entry.path().string(),
+                            " is a link: it would be overwritten while it is read");
     }
-    return resolved;
+    return path;
   }
 
   /// Files that make up a model and would be wrong beside another one.
   static bool is_model_file(const std::string& name) {
-    static const Regex shard("model(-\\d+-of-\\d+)?\\.safetensors(\\.index\\.json)?$");
-    return shard.matches_start(name) ||
-           std::find(std::begin(companion_names), std::end(companion_names), name) !=
-               std::end(companion_names);
+    const auto begins = [&](std::string_view text) { return name.rfind(text, 0) == 0; };
+    const auto ends = [&](std::string_view text) {
+      return name.size() >= text.size() &&
+             name.compare(name.size() - text.size(), text.size(), text) == 0;
+    };
+    if (begins("adapter_")) return false;  // of others, on top of a model
+    if (ends(".safetensors") || ends(".safetensors.index.json")) return true;
+    if (begins("pytorch_model") && (ends(".bin") || ends(".bin.index.json"))) return true;
+    if (name == config_name || name == "quantize_config.json" || name == "quant_config.json")
+      return true;
+    return std::find(std::begin(companion_names), std::end(companion_names), name) !=
+           std::end(companion_names);
   }
 
   /// All tensors of the folder, modules together, layers in order.
@@ -265,7 +303,7 @@ class QuantizedFolder {
         if (!settings) continue;
         const auto [out, in] = module_shape(config, module);
         const Index group_size = settings->group_size == -1 ? in : settings->group_size,
-                    groups = (in + group_size - 1) / group_size;
+                    groups = 1 + (in - 1) / group_size;
         const auto add = [&, name = name](const char* part, io::DType type, io::Shape shape) {
           tensors.push_back({name + "." + part, type, std::move(shape), name});
         };
@@ -293,12 +331,11 @@ class QuantizedFolder {
     return tensors;
   }
 
-  std::filesystem::path path_;
-  Staging staging_;
+  io::StagedFolder folder_;
   std::optional<io::SafetensorsWriter> writer_;
-  std::map<std::string, std::string> files_;  // name -> content
-  std::set<std::string> names_;               // of all files
-  std::vector<std::string> rest_;             // tensors that are not quantized
+  std::set<std::string> names_;       // of all files that are written
+  std::vector<std::string> removed_;  // of the old model, without a successor
+  std::vector<std::string> rest_;     // tensors that are not quantized
 };
 
 }  // namespace gptq::model
