@@ -186,7 +186,11 @@ class StagedFolder {
   void finish_exchange() {
     namespace fs = std::filesystem;
     const fs::path old = aside();
-    if (!fs::exists(old / staging_name / "exchanging")) return;
+    if (!fs::exists(old / staging_name / "exchanging")) {
+      remove_empty(old / staging_name);
+      remove_empty(old);
+      return;
+    }
     const Descriptor lock = open_exclusively(old / staging_name / "lock");
     take_along(old);
     remove_aside();
@@ -205,9 +209,15 @@ class StagedFolder {
       if (name != staging_name && list.find("\n" + name + "\n") == std::string::npos)
         others.push_back(entry.path());
     }
-    for (const auto& other : others)
-      if (!fs::exists(fs::symlink_status(path_ / other.filename())))
-        fs::rename(other, path_ / other.filename());
+    for (const auto& other : others) {
+      const fs::path target = path_ / other.filename();
+      std::error_code error;
+      if (!fs::exists(fs::symlink_status(target))) fs::rename(other, target, error);
+      if (error)
+        throw IoError(gptq::detail::message(
+            "the new files are in ", path_.string(), ", and ", other.string(),
+            " could not follow them: ", error.message(), "; the next run there moves it"));
+    }
   }
 
   /// Exchanges the folder for one with the new files and all that does not belong to the old ones.
@@ -217,7 +227,6 @@ class StagedFolder {
     std::error_code error;
     if (fs::equivalent(path_, fs::current_path(error), error))
       return refuse("it is the working directory");
-    for (const auto& empty : {aside() / staging_name, aside()}) fs::remove(empty, error);
     if (fs::exists(fs::symlink_status(aside()))) return refuse(aside().string() + " is in the way");
     std::string list;
     for (const std::string& name : old) list += name + "\n";
@@ -256,16 +265,34 @@ class StagedFolder {
     return ::chmod(aside().c_str(), old.st_mode & 07777) == 0;
   }
 
-  /// The old folder, the file that tells what it is last.
+  /// The old folder. The file that tells what it is goes last: where something stays, the next run
+  /// tries again.
   void remove_aside() const noexcept {
-    std::error_code ignored;
     const auto staging = aside() / staging_name;
-    for (const auto& entry : std::filesystem::directory_iterator(aside(), ignored))
-      if (entry.path() != staging) remove_tree(entry.path());
-    for (const auto& entry : std::filesystem::directory_iterator(staging, ignored))
-      if (entry.path().filename() != "exchanging") remove_tree(entry.path());
-    for (const auto& rest : {staging / "exchanging", staging, aside()})
-      std::filesystem::remove(rest, ignored);
+    if (!remove_all_but(aside(), staging_name) || !remove_all_but(staging, "exchanging")) return;
+    std::error_code error;
+    if (!std::filesystem::remove(staging / "exchanging", error)) return;
+    remove_empty(staging);
+    remove_empty(aside());
+  }
+
+  /// Only where nothing is in it.
+  static void remove_empty(const std::filesystem::path& folder) noexcept {
+    std::error_code ignored;
+    if (std::filesystem::is_directory(std::filesystem::symlink_status(folder, ignored)))
+      std::filesystem::remove(folder, ignored);
+  }
+
+  /// \return  whether all else is gone
+  static bool remove_all_but(const std::filesystem::path& folder, const char* kept) noexcept {
+    namespace fs = std::filesystem;
+    std::error_code error;
+    std::vector<fs::path> others;
+    for (const auto& entry : fs::directory_iterator(folder, error))
+      if (entry.path().filename() != kept) others.push_back(entry.path());
+    for (const auto& other : others)
+      if (!error) fs::remove_all(other, error);
+    return !error;
   }
 
   bool refuse(const std::string& reason) {
@@ -322,10 +349,8 @@ class StagedFolder {
 
   /// The staging area, the lock last, and folders that were made for nothing.
   void remove() noexcept {
-    if (lock_) {
+    if (lock_ && remove_all_but(staging(), "lock")) {
       std::error_code ignored;
-      for (const auto& entry : std::filesystem::directory_iterator(staging(), ignored))
-        if (entry.path().filename() != "lock") remove_tree(entry.path());
       for (const auto& rest : {staging() / "lock", staging()})
         std::filesystem::remove(rest, ignored);
     }
