@@ -52,7 +52,8 @@ TEST_CASE("overrides that cannot be read are refused with the part that is wrong
   CHECK_THAT(refusal("down_proj"), ContainsSubstring("\"down_proj\" is not PATTERN=KEY:VALUE"));
   CHECK_THAT(refusal("a=bits"), ContainsSubstring("\"bits\" is not KEY:VALUE"));
   CHECK_THAT(refusal("a=bits:four"), ContainsSubstring("\"bits:four\" is none of"));
-  CHECK_THAT(refusal("a=sym:maybe"), ContainsSubstring("\"sym:maybe\""));
+  CHECK_THAT(refusal("a=sym:true"), ContainsSubstring("would mix symmetric and asymmetric"));
+  CHECK_THAT(refusal("re:.*="), ContainsSubstring("changes nothing"));
 }
 
 TEST_CASE("rules of the format refuse before any work", "[settings]") {
@@ -78,6 +79,24 @@ TEST_CASE("rules of the format refuse before any work", "[settings]") {
                    config(), {{4, true, 128}, {}, {NamePattern("re:.*")}}, params);
              }),
              ContainsSubstring("every module is skipped"));
+}
+
+TEST_CASE("a rule that never applies is refused and overlapping ones are told", "[settings]") {
+  const auto rule = [](const char* text) { return Override::parse(text); };
+  SettingsTable table{{4, true, 128},
+                      {rule("re:.*down_proj=bits:8"), rule("model.layers.0.mlp.down_proj=bits:2")},
+                      {}};
+  CHECK_THAT(error_of<InvalidArgument>(
+                 [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
+             ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
+                               "module that it matches, --override re:.*down_proj comes first"));
+  table.overrides = {rule("model.layers.0.mlp.down_proj=bits:2"), rule("re:.*down_proj=bits:8")};
+  CHECK_NOTHROW(gptq::model::require_quantizable(config(), table, gptq::Params{}));
+  const auto notes = gptq::model::rule_notes(config(), table);
+  REQUIRE(notes.size() == 2);
+  CHECK_THAT(notes[0], ContainsSubstring("applies to 1 module (model.layers.0.mlp.down_proj)"));
+  CHECK_THAT(notes[1], ContainsSubstring("applies to 1 module (model.layers.1.mlp.down_proj); for "
+                                         "1 others that it matches"));
 }
 
 TEST_CASE("notes say which readers will refuse", "[settings]") {
@@ -113,6 +132,6 @@ TEST_CASE("the configuration has the keys that readers look for", "[settings]") 
   CHECK(json["damp_percent"] == 0.02);
   CHECK(json["dynamic"]["+:.*down_proj"]["bits"] == 8);
   CHECK(json["dynamic"]["-:^model\\.layers\\.0\\.mlp\\.up_proj$"].empty());
-  CHECK(gptq::model::quantization_config(config(), {{4, true, 128}, {}, {}}, {}, true)["checkpoint_format"] ==
-        "gptq");
+  CHECK(gptq::model::quantization_config(config(), {{4, true, 128}, {}, {}}, {},
+                                         true)["checkpoint_format"] == "gptq");
 }

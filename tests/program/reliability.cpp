@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT
+
+// What the program does when something around it goes wrong: closed descriptors, full disks,
+// signals, places that are taken. docs/reliability.md lists the promises.
+
+#include "../support/demo.hpp"
+
+#include <regex>
+
+using test::calibration;
+using test::check_refused;
+using test::demo;
+using test::DemoCopy;
+using test::program;
+using test::TemporaryFolder;
+
+namespace {
+
+const std::string gptq_program = GPTQ_PROGRAM;
+
+std::string rtn(const std::string& out, const std::string& more = "") {
+  return "quantize " + demo.string() + " --method rtn --out " + out + more;
+}
+
+/// The weights as a run makes them that nothing disturbs.
+const std::string& undisturbed() {
+  static const std::string weights = [] {
+    const TemporaryFolder folder;
+    REQUIRE(program(rtn((folder / "out").string())).code == 0);
+    return gptq::io::read_file(folder / "out" / "model.safetensors");
+  }();
+  return weights;
+}
+
+bool written(const std::filesystem::path& out) {
+  return gptq::io::read_file(out / "model.safetensors") == undisturbed();
+}
+
+}  // namespace
+
+TEST_CASE("closed descriptors: what is printed lands in no file", "[program][fault1]") {
+  for (const char* closed : {"2>&-", ">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"}) {
+    const TemporaryFolder folder;
+    const auto out = folder / "out";
+    const auto outcome =
+        test::run("bash -c '" + gptq_program + " " + rtn(out.string()) + " " + closed + "'");
+    INFO(closed);
+    CHECK(outcome.code == 0);
+    CHECK(written(out));
+  }
+}
+
+TEST_CASE("progress that cannot be written does not end a run", "[program][fault3]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  CHECK(test::run("bash -c '" + gptq_program + " " + rtn(out.string()) + " 2>/dev/full'").code ==
+        0);
+  CHECK(written(out));
+  CHECK(test::run("bash -c '" + gptq_program + " inspect /nonexistent 2>/dev/full'").code == 2);
+}
+
+TEST_CASE("figures that cannot be printed cost neither the model nor the report",
+          "[program][fault17]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out", report = folder / "report.json";
+  const auto outcome =
+      test::run("bash -c '" + gptq_program + " " +
+                rtn(out.string(), " --report " + report.string()) + " >/dev/full'");
+  CHECK(outcome.code == 1);
+  CHECK_THAT(outcome.output, ContainsSubstring("standard output: No space left on device"));
+  CHECK(written(out));
+  CHECK(nlohmann::json::parse(gptq::io::read_file(report))["modules"].size() == 28);
+  // A reader that has seen enough is no error to talk about.
+  CHECK_THAT(test::run(gptq_program + " inspect " + out.string() + " | head -n 1").output,
+             !ContainsSubstring("pipe"));
+}
+
+TEST_CASE("signals that were ignored stay ignored", "[program][fault5]") {
+  for (const char* signal : {"HUP", "INT"}) {
+    const TemporaryFolder folder;
+    const auto out = folder / "out";
+    const auto outcome =
+        test::run(std::string("bash -c 'trap \"\" ") + signal + "; " + gptq_program + " quantize " +
+                  demo.string() + " --quiet --threads 1 --out " + out.string() + calibration() +
+                  " & sleep 0.3; kill -" + signal + " $!; wait $!'");
+    INFO(signal << ": " << outcome.output);
+    CHECK(outcome.code == 0);
+    CHECK(std::filesystem::exists(out / "config.json"));
+  }
+}
+
+TEST_CASE("a killed run leaves nothing that stands in the way", "[program][fault6]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  const auto killed =
+      test::run("timeout --foreground --signal=KILL 0.4 " + gptq_program + " quantize " +
+                demo.string() + " --quiet --threads 1 --out " + out.string() + " --calibration " +
+                (demo / "calibration.txt").string() + " --samples 400 --sequence-length 256");
+  CHECK(killed.code == 137);
+  REQUIRE(std::filesystem::exists(out / ".partial"));
+  const auto again = program(rtn(out.string()));
+  CHECK(again.code == 0);
+  CHECK_THAT(again.output, ContainsSubstring("note: removed what an interrupted run had left"));
+  CHECK(written(out));
+  CHECK_FALSE(std::filesystem::exists(out / ".partial"));
+}
+
+TEST_CASE("two runs into one folder: one is refused", "[program][fault14]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  const auto outcome = test::run(
+      "bash -c '" + gptq_program + " quantize " + demo.string() + " --quiet --threads 1 --out " +
+      out.string() + calibration() + " & sleep 0.3; " + gptq_program + " " +
+      rtn(out.string(), " --overwrite") + "; echo second: $?; wait $!; echo first: $?'");
+  INFO(outcome.output);
+  CHECK_THAT(outcome.output, ContainsSubstring("another run is writing here") &&
+                                 ContainsSubstring("second: 2") && ContainsSubstring("first: 0"));
+}
+
+TEST_CASE("a file that is cut short while it is read is named", "[program][fault8]") {
+  const DemoCopy model;
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  const auto outcome = test::run(
+      "bash -c '" + gptq_program + " quantize " + model.path() + " --quiet --threads 1 --out " +
+      out.string() + " --calibration " + (demo / "calibration.txt").string() +
+      " --samples 40 --sequence-length 256 & sleep 0.5; truncate -s 20000 " + model.path() +
+      "/model.safetensors; wait $!'");
+  INFO(outcome.output);
+  CHECK(outcome.code == 2);
+  CHECK_THAT(outcome.output, ContainsSubstring("model.safetensors") &&
+                                 (ContainsSubstring("was cut short") ||
+                                  ContainsSubstring("changed while it was read")));
+  CHECK_FALSE(std::filesystem::exists(out / "config.json"));
+}
+
+TEST_CASE("--report replaces reports and nothing else", "[program][fault12]") {
+  const DemoCopy model;
+  const std::string config = gptq::io::read_file(model.folder / "config.json");
+  for (const std::string& precious :
+       {model.path() + "/config.json", model.path() + "/model.safetensors"})
+    check_refused(model.path() + " --method rtn --report " + precious,
+                  ContainsSubstring("exists and is not a report of gptq"));
+  CHECK(gptq::io::read_file(model.folder / "config.json") == config);
+
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  CHECK(program(rtn(out.string(), " --report " + (out / "report.json").string())).code == 0);
+  CHECK(written(out));
+  const auto modules = [&] {
+    return nlohmann::json::parse(gptq::io::read_file(out / "report.json"))["modules"].size();
+  };
+  CHECK(modules() == 28);
+  // Its own reports may be replaced, the model's files may not.
+  CHECK(program(rtn(out.string(),
+                    " --overwrite --skip 're:.*q_proj' --report " + (out / "report.json").string()))
+            .code == 0);
+  CHECK(modules() == 24);
+  const auto other = folder / "other";
+  const auto clash = program(rtn(other.string(), " --report " + (other / "config.json").string()));
+  CHECK(clash.code == 2);
+  CHECK_THAT(clash.output, ContainsSubstring("a file of the model has that name"));
+  CHECK_FALSE(std::filesystem::exists(other));
+}
+
+TEST_CASE("a link to nothing as the output is refused and stays", "[program][fault22]") {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("nowhere", folder / "link");
+  const auto outcome = program(rtn((folder / "link").string()));
+  CHECK(outcome.code == 2);
+  CHECK_THAT(outcome.output, ContainsSubstring("is a link to nothing"));
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+}
+
+TEST_CASE("a model whose files are links into the output is kept", "[program][fault23]") {
+  const DemoCopy files;
+  const TemporaryFolder links;
+  for (const char* name : {"config.json", "tokenizer.json", "model.safetensors"})
+    std::filesystem::create_symlink(files.folder / name, links / name);
+  const std::string before = gptq::io::read_file(files.folder / "model.safetensors");
+  const auto outcome = program("quantize " + links.path().string() +
+                               " --method rtn --overwrite --out " + files.path());
+  CHECK(outcome.code == 2);
+  CHECK_THAT(outcome.output, ContainsSubstring("it would be overwritten while it is read"));
+  CHECK(gptq::io::read_file(files.folder / "model.safetensors") == before);
+}
+
+TEST_CASE("--overwrite takes all of the old model away and nothing else", "[program]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  REQUIRE(program(rtn(out.string())).code == 0);
+  for (const char* name : {"pytorch_model.bin", "gptq_model-4bit-128g.safetensors", "notes.txt",
+                           "adapter_model.safetensors"})
+    gptq::io::write_file(out / name, "old");
+  const auto outcome = program(rtn(out.string(), " --overwrite"));
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, ContainsSubstring("gptq_model-4bit-128g.safetensors") &&
+                                 ContainsSubstring("pytorch_model.bin") &&
+                                 !ContainsSubstring("notes.txt"));
+  CHECK(written(out));
+  CHECK_FALSE(std::filesystem::exists(out / "pytorch_model.bin"));
+  CHECK_FALSE(std::filesystem::exists(out / "gptq_model-4bit-128g.safetensors"));
+  CHECK(gptq::io::read_file(out / "notes.txt") == "old");
+  CHECK(gptq::io::read_file(out / "adapter_model.safetensors") == "old");
+}
+
+TEST_CASE("a group size beyond every weight is refused", "[program][fault20]") {
+  for (const char* size : {"9223372036854775807", "9223372036854775808", "1000000"})
+    check_refused(demo.string() + " --method rtn --allow-tail-group --group-size " + size,
+                  ContainsSubstring("group") && ContainsSubstring(size));
+}
+
+TEST_CASE("too few calibration tokens are told with the number that would do", "[program]") {
+  const TemporaryFolder folder;
+  const auto outcome =
+      program("quantize " + demo.string() + " --quiet --out " + (folder / "out").string() +
+              " --calibration " + (demo / "calibration.txt").string() +
+              " --samples 1 --sequence-length 32");
+  CHECK_THAT(outcome.output, ContainsSubstring("warning: 32 calibration tokens are few for modules "
+                                               "of up to 640 inputs") &&
+                                 ContainsSubstring("1280 tokens or more would do"));
+}
+
+TEST_CASE("options without effect and rules are told before the work", "[program]") {
+  const TemporaryFolder folder;
+  int count = 0;
+  const auto output = [&](const std::string& options) {
+    return program("quantize " + demo.string() + " --quiet --out " +
+                   (folder / std::to_string(++count)).string() + calibration() + options)
+        .output;
+  };
+  CHECK_THAT(output(" --match layer --match-strength 0.3"),
+             ContainsSubstring("note: --match layer does not look at --match-strength"));
+  CHECK_THAT(output(" --sequential none --match model"),
+             ContainsSubstring("--match model and --match-strength have no effect"));
+  CHECK_THAT(output(" --positive-scales --range minmax"),
+             ContainsSubstring("--positive-scales has no effect"));
+  CHECK_THAT(output(" --skip 're:.*\\.1\\.mlp'"),
+             ContainsSubstring("--skip re:.*\\.1\\.mlp applies to 3 modules "
+                               "(model.layers.1.mlp.gate_proj to model.layers.1.mlp.down_proj)") &&
+                 ContainsSubstring("25 modules quantized, 3 left as they are"));
+  check_refused(demo.string() + calibration() + " --tokens ids.txt",
+                ContainsSubstring("--calibration and --tokens exclude each other"));
+}
+
+TEST_CASE("rules reach engines under the names of fused modules", "[program]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  REQUIRE(program(rtn(out.string(),
+                      " --override 're:.*mlp\\.(gate|up)_proj=bits:8' --skip "
+                      "'re:model\\.layers\\.[03]\\.self_attn\\.[qkv]_proj'"))
+              .code == 0);
+  const auto config = nlohmann::json::parse(gptq::io::read_file(out / "config.json"));
+  const auto& dynamic = config["quantization_config"]["dynamic"];
+  CHECK(dynamic["+:^model\\.layers\\.(0|1|2|3)\\.mlp\\.gate_up_proj$"]["bits"] == 8);
+  CHECK(dynamic.contains("-:^model\\.layers\\.(0|3)\\.self_attn\\.qkv_proj$"));
+}
+
+TEST_CASE("the help of a command has its own examples", "[program]") {
+  CHECK_THAT(program("inspect --help").output,
+             ContainsSubstring("gptq inspect model.gguf") && !ContainsSubstring("gptq quantize"));
+}
