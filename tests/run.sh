@@ -4,7 +4,7 @@
 # N passed, N failed, N skipped.
 #
 #   sh tests/run.sh          what CI runs
-#   sh tests/run.sh --all    with sanitizers and the second compiler
+#   sh tests/run.sh --all    with sanitizers, the second compiler and a minute for each fuzz target
 set -eu
 cd "$(dirname "$0")/.."
 . cmake/dependencies.sh
@@ -62,6 +62,7 @@ if [ $all = yes ]; then
   suite dev
   suite tsan
   suite clang
+  suite fuzz
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"
