@@ -55,6 +55,8 @@ if [ ! -f "$gguf" ]; then
 fi
 [ -f "$gguf" ] && export GPTQ_TEST_GGUF="$PWD/$gguf"
 
+# What is random is tried more often.
+if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8; fi
 suite ci
 if [ $all = yes ]; then
   unset GPTQ_TEST_GGUF  # minutes become hours under a sanitizer
