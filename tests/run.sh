@@ -4,7 +4,7 @@
 # N passed, N failed, N skipped.
 #
 #   sh tests/run.sh          what CI runs
-#   sh tests/run.sh --all    with sanitizers and the second compiler
+#   sh tests/run.sh --all    with sanitizers, the second compiler and a minute for each fuzz target
 set -eu
 cd "$(dirname "$0")/.."
 . cmake/dependencies.sh
@@ -55,6 +55,8 @@ if [ ! -f "$gguf" ]; then
 fi
 [ -f "$gguf" ] && export GPTQ_TEST_GGUF="$PWD/$gguf"
 
+# What is random is tried more often.
+if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8; fi
 suite ci
 if [ $all = yes ]; then
   unset GPTQ_TEST_GGUF  # minutes become hours under a sanitizer
@@ -62,6 +64,7 @@ if [ $all = yes ]; then
   suite dev
   suite tsan
   suite clang
+  suite fuzz
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

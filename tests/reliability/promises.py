@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""What the program promises whatever happens to it, and how the scripts beside this one check it.
+
+    python3 SCRIPT PROGRAM DEMO_MODEL
+
+Each script prints what does not hold and ends with 1, or prints how much it tried. GPTQ_RELIABILITY_ROUNDS repeats what is
+random more often.
+
+The promises:
+  * A run ends by itself, with one of EXIT_CODES.
+  * A run that fails says why in one line that begins with "gptq: ", leaves the output's place as it was, and leaves nothing.
+  * A run that is killed leaves under the output's name the old model whole or the new one whole. Moves that it had not
+    finished are finished or undone by the next run at that place, which also removes the staging folder.
+  * The same command then works.
+  * Of two runs at one place one is refused.
+"""
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+DONE, NOT_PRINTED, REFUSED, CANCELLED = 0, 1, 2, 130
+EXIT_CODES = {DONE, NOT_PRINTED, REFUSED, CANCELLED}
+STAGING = ".partial"  # in the output folder, with a file `lock` that the running process holds
+WHOLE_AT_ONCE = False  # whether a model is whole already before the next run, wherever a kill came
+PATIENCE = 60  # seconds after which a run counts as hanging
+
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
+PROGRAM, DEMO = (str(Path(argument).resolve()) for argument in sys.argv[1:])
+ROUNDS = int(os.environ.get("GPTQ_RELIABILITY_ROUNDS", "1"))
+HERE = Path(__file__).parent
+
+FAST = ["--method", "rtn"]  # 0.03 s
+FULL = ["--calibration", DEMO + "/calibration.txt", "--samples", "8", "--sequence-length", "256"]  # 0.5 s
+
+
+class Outcome:
+    def __init__(self, process, output):
+        self.code, self.output = process.returncode, output
+
+    def message(self):
+        return " ".join(line for line in self.output.splitlines() if "gptq: " in line)[:200] or self.output[-200:]
+
+
+def start(out, options, model=DEMO, threads=1, wrapper=(), **process):
+    """Starts `gptq quantize`; wrapper: a command in front of it."""
+    process.setdefault("stdout", subprocess.PIPE)
+    process.setdefault("stderr", subprocess.STDOUT)
+    return subprocess.Popen([*wrapper, PROGRAM, "quantize", str(model), *options, "--threads", str(threads), "--out", str(out)], **process)
+
+
+def finish(process):
+    try:
+        output = process.communicate(timeout=PATIENCE)[0] or b""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        output = b"it hung"
+    return Outcome(process, output.decode(errors="replace"))
+
+
+def quantize(out, options, **process):
+    return finish(start(out, options, **process))
+
+
+def files(folder):
+    """Contents by name, without what is staged."""
+    folder = Path(folder)
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+
+
+def leftovers(folder):
+    """What is there beside a model's files."""
+    folder = Path(folder)
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir() or ".partial" in str(path)) if folder.is_dir() else []
+
+
+class Bench:
+    """A folder for the runs of a script, the models that they make or replace, and what went wrong."""
+
+    def __init__(self, options=FAST):
+        self.folder = Path(tempfile.mkdtemp(prefix="gptq-reliability-"))
+        self.options = options
+        self.failures, self.tried, self.notes = [], 0, {}
+        for name, changes in ("new", []), ("old", ["--bits", "8"]):
+            outcome = quantize(self.folder / name, [*options, *changes])
+            if outcome.code != DONE:
+                sys.exit("the model that runs are compared with cannot be made: " + outcome.message())
+        self.new, self.old = files(self.folder / "new"), files(self.folder / "old")
+
+    def place(self, over_old):
+        """The output of the next run, empty or with the old model in it, and the options that belong to it."""
+        out = self.folder / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        if over_old:
+            shutil.copytree(self.folder / "old", out)
+        return out, [*self.options, *(["--overwrite"] if over_old else [])]
+
+    def check(self, holds, *what):
+        self.tried += 1
+        if not holds:
+            self.failures.append(" ".join(map(str, what)))
+            print("does not hold:", self.failures[-1], flush=True)
+        return holds
+
+    def note(self, what):
+        self.notes[what] = self.notes.get(what, 0) + 1
+
+    def state(self, out, over_old):
+        now = files(out)
+        before = self.old if over_old else {}
+        return "the new model" if now == self.new else "as before" if now == before else "a mixture"
+
+    def check_ended(self, outcome, what):
+        return self.check(outcome.code in EXIT_CODES, what, "ended with", outcome.code, outcome.output[-300:])
+
+    def check_failed(self, outcome, out, over_old, what, code=REFUSED):
+        """A run that had to fail: the code, a message, the place as it was."""
+        self.check(outcome.code == code, what, "ended with", outcome.code, "and not", code, outcome.output[-300:])
+        self.check(code == CANCELLED or "gptq: " in outcome.output, what, "said nothing")
+        self.check(self.state(out, over_old) == "as before", what, "left", self.state(out, over_old))
+        self.check(not leftovers(out) and (over_old or not out.exists()), what, "left", leftovers(out) or "an empty folder")
+
+    def check_done(self, outcome, out, what, codes=(DONE,)):
+        """A run that had to succeed."""
+        self.check(outcome.code in codes, what, "ended with", outcome.code, outcome.message())
+        self.check(files(out) == self.new, what, "did not write the model that it writes elsewhere")
+        self.check(not leftovers(out), what, "left", leftovers(out))
+
+    def check_killed(self, out, over_old, what):
+        """After a kill: the state, and the same command again."""
+        state = self.state(out, over_old)
+        self.note(state + " after the kill" + (", with leftovers" if leftovers(out) else ""))
+        if WHOLE_AT_ONCE:
+            self.check(state != "a mixture", what, "left a mixture of two models")
+        if state == "the new model" and not over_old and not leftovers(out):
+            return  # it had finished, and an output that exists is not replaced
+        options = self.options + (["--overwrite"] if over_old else [])
+        self.check_done(quantize(out, options), out, "the same command after " + what)
+
+    def end(self):
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for note, count in sorted(self.notes.items()):
+            print(count, "x", note)
+        print(f"{self.tried} checks, {len(self.failures)} failed")
+        sys.exit(1 if self.failures else 0)
+
+
+def interceptor(folder):
+    """intercept.c as a library for LD_PRELOAD; ends the script where there is no compiler."""
+    library = Path(folder) / "intercept.so"
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if not shutil.which(compiler[0]):
+        print("SKIPPED: there is no C compiler")
+        sys.exit(0)
+    subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "intercept.c"), "-ldl"], check=True)
+    return lambda **variables: dict(os.environ, LD_PRELOAD=str(library), **{"INTERCEPT_" + key: str(value) for key, value in variables.items()})
