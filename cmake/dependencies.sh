@@ -34,6 +34,6 @@ need_packages() {
 }
 
 # What the library, the toolkit and the program are built with.
-build_packages="g++ make cmake ninja-build libeigen3-dev nlohmann-json3-dev libpcre2-dev libutf8proc-dev libcli11-dev libfmt-dev"
+build_packages="g++ make cmake ninja-build libeigen3-dev nlohmann-json3-dev libonig-dev libutf8proc-dev libcli11-dev libfmt-dev"
 # What the tests need beside it.
 test_packages="catch2 doxygen libbenchmark-dev"

@@ -118,13 +118,19 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/placed_layer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/stream.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/text_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/added_tokens.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/bpe.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/effort.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/listed_tokens.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/normalizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/pre_tokenizer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/python_regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gptq.hpp

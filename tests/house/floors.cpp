@@ -85,7 +85,7 @@ TEST_CASE("the core needs no JSON, no tokenizer and no program library", "[house
     if (floor_of(header) >= 31) continue;
     const std::string text = gptq::io::read_file(root / "include/gptq" / header);
     INFO(header);
-    for (const char* foreign : {"nlohmann", "pcre2", "utf8proc", "fmt/", "CLI/"})
+    for (const char* foreign : {"nlohmann", "oniguruma", "utf8proc", "fmt/", "CLI/"})
       CHECK(text.find(std::string("#include <") + foreign) == std::string::npos);
   }
 }

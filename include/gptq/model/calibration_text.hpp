@@ -5,58 +5,57 @@
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/io/output_file.hpp>
+#include <gptq/model/text_file.hpp>
 #include <gptq/model/tokenizer.hpp>
-
-#include <nlohmann/json.hpp>
 
 #include <charconv>  // std::from_chars
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
 namespace gptq::model {
 
 /// The texts of a file: one for plain text, one per line for JSON lines with a "text" field.
-/// \throws FormatError  a line of a JSON lines file is not an object with a text
-inline std::vector<std::string> read_texts(const std::filesystem::path& path) {
-  std::string content = io::read_file(path);
-  const auto is_text_line = [](const nlohmann::json& json) {
-    return json.is_object() && json.contains("text") && json["text"].is_string();
-  };
-  const std::string first = content.substr(0, content.find('\n'));
-  const bool json_lines = path.extension() == ".jsonl" || path.extension() == ".json" ||
-                          is_text_line(nlohmann::json::parse(first, nullptr, false));
-  if (!json_lines) return {std::move(content)};
-
+/// \param notes  gets a line for every choice that was made, without a full stop
+/// \throws FormatError  a line of a JSON lines file is not an object with a text, or the file is
+/// packed or binary
+inline std::vector<std::string> read_texts(const std::filesystem::path& path,
+                                           std::vector<std::string>* notes = nullptr) {
   std::vector<std::string> texts;
-  Index number = 0;
-  for (std::size_t begin = 0; begin < content.size();) {
-    const std::size_t end = (std::min)(content.find('\n', begin), content.size());
-    const std::string_view line(content.data() + begin, end - begin);
-    begin = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    gptq::detail::require<FormatError>(
-        is_text_line(json), path.string(), ": line ", number,
-        " is not a JSON object with a \"text\" string: ", line.substr(0, 80));
-    texts.push_back(json["text"].get<std::string>());
-  }
+  TextFile(path, notes).for_each_text([&](std::string_view text, Index) {
+    texts.emplace_back(text);
+    return true;
+  });
   return texts;
 }
 
 /// Ids of all texts of a file, one after the other.
+/// \param enough  how many ids are wanted: the first ones of the whole file
+/// \param stop    asked now and then; true asks to stop
+/// \param notes   gets a line for every choice that was made, without a full stop
+/// \throws FormatError  as read_texts() and Tokenizer::encode(); names the file, and the line of a
+/// JSON lines file
+/// \throws Cancelled    `stop` returned true
 inline std::vector<TokenId> tokenize_file(const Tokenizer& tokenizer,
-                                          const std::filesystem::path& path) {
+                                          const std::filesystem::path& path,
+                                          std::size_t enough = Tokenizer::all,
+                                          const Stop& stop = {},
+                                          std::vector<std::string>* notes = nullptr) {
   std::vector<TokenId> ids;
-  for (const std::string& text : read_texts(path)) {
+  Tokenizer::Memory memory;
+  NewCharacters characters;
+  TextFile(path, notes).for_each_text([&](std::string_view text, Index line) {
     try {
-      const auto part = tokenizer.encode(text);
-      ids.insert(ids.end(), part.begin(), part.end());
+      tokenizer.append(text, ids, memory, enough, stop);
     } catch (const FormatError& error) {
-      throw FormatError(gptq::detail::message(path.string(), ": ", error.what()));
+      const std::string place = line > 0 ? gptq::detail::message(": line ", line) : std::string();
+      throw FormatError(gptq::detail::message(path.string(), place, ": ", error.what()));
     }
-  }
+    characters.look_at(text);
+    return ids.size() < enough;
+  });
+  if (notes) characters.note(path, *notes);
   return ids;
 }
 
@@ -64,6 +63,7 @@ inline std::vector<TokenId> tokenize_file(const Tokenizer& tokenizer,
 /// \throws FormatError  something else is in the file
 inline std::vector<TokenId> read_token_ids(const std::filesystem::path& path) {
   const std::string content = io::read_file(path);
+  refuse_packed_text(content, path);
   std::vector<TokenId> ids;
   const char* at = content.data();
   const char* const end = at + content.size();
@@ -76,11 +76,23 @@ inline std::vector<TokenId> read_token_ids(const std::filesystem::path& path) {
     const auto [next, error] = std::from_chars(at, end, id);
     gptq::detail::require<FormatError>(
         error == std::errc{} && id >= 0, path.string(), ": byte ", at - content.data(), ", \"",
-        content.substr(static_cast<std::size_t>(at - content.data()), 20), "\", is not a token id");
+        printable(std::string_view(content).substr(static_cast<std::size_t>(at - content.data()))),
+        "\", is not a token id");
     ids.push_back(id);
     at = next;
   }
   return ids;
+}
+
+/// \param file        where the ids come from, for messages
+/// \param vocabulary  how many embeddings the model has
+/// \throws FormatError  an id that the model does not have; names file, position and id
+inline void require_token_ids(std::span<const TokenId> ids, Index vocabulary,
+                              const std::filesystem::path& file) {
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    gptq::detail::require<FormatError>(
+        ids[i] >= 0 && ids[i] < vocabulary, file.string(), ": token ", i, " has the id ", ids[i],
+        ", the model has embeddings for ", vocabulary, " tokens (ids of another tokenizer?)");
 }
 
 }  // namespace gptq::model

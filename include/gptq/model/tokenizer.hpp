@@ -7,9 +7,11 @@
 
 #include <gptq/model/tokenizer/added_tokens.hpp>
 #include <gptq/model/tokenizer/bpe.hpp>
+#include <gptq/model/tokenizer/listed_tokens.hpp>
 #include <gptq/model/tokenizer/normalizer.hpp>
 #include <gptq/model/tokenizer/pre_tokenizer.hpp>
 
+#include <limits>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -19,87 +21,218 @@ namespace gptq::model {
 /// From text to the ids that a model was trained on.
 class Tokenizer {
  public:
+  /// As many ids as the text has.
+  static constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
+
+  /// Words that were seen in the texts before.
+  class Memory {
+    friend class Tokenizer;
+    WordCache pieces_, parts_;
+  };
+
   /// \param config  a parsed tokenizer.json
+  /// \param listed  tokens that other files list, see listed_tokens()
   /// \throws FormatError  a component that is not supported, or a file that contradicts itself
-  explicit Tokenizer(const nlohmann::json& config) try
-      : normalizer_(config.value("normalizer", nlohmann::json{})),
-        pre_tokenizer_(config.value("pre_tokenizer", nlohmann::json{})),
+  explicit Tokenizer(const nlohmann::json& config, const std::vector<ListedToken>& listed = {}) try
+      : normalizer_(part(config, "normalizer")),
+        pre_tokenizer_(part(config, "pre_tokenizer")),
         bpe_(config.at("model")) {
-    for (const auto& token : config.value("added_tokens", nlohmann::json::array())) {
+    for (const auto& token : part(config, "added_tokens")) {
       AddedToken added{.content = token.at("content").get<std::string>(),
                        .id = token_id(token.at("id"), token.at("content").dump()),
                        .single_word = token.value("single_word", false),
                        .lstrip = token.value("lstrip", false),
-                       .rstrip = token.value("rstrip", false)};
-      const bool normalized = token.value("normalized", false);
-      if (normalized) added.content = normalizer_(added.content);
-      size_ = (std::max)(size_, added.id + 1);
-      (normalized ? normalized_tokens_ : raw_tokens_).add(std::move(added));
+                       .rstrip = token.value("rstrip", false),
+                       .normalized = token.value("normalized", false),
+                       .special = token.value("special", false)};
+      add_token({std::move(added), true, true, "added_tokens"});
     }
-    add_post_processor(config.value("post_processor", nlohmann::json{}));
-    size_ = (std::max)(size_, bpe_.size());
+    for (const ListedToken& token : listed) add_listed_token(token);
+    find_added_tokens();
+    add_post_processor(part(config, "post_processor"), 0);
   } catch (const nlohmann::json::exception& error) {
     throw FormatError(gptq::detail::message("tokenizer.json is not as expected: ", error.what()));
   }
 
   /// Ids of a text, with the special tokens that the tokenizer puts around one.
-  /// \throws FormatError  the text is not valid UTF-8
-  std::vector<TokenId> encode(std::string_view text) const {
-    unicode::require_utf8(text);
-    std::vector<TokenId> ids = prefix_;
-    std::unordered_map<std::string, std::vector<TokenId>> seen;  // words repeat
-    bool at_start = true;
-    for (const auto& raw : raw_tokens_.split(text)) {
-      if (raw.id >= 0) {
-        ids.push_back(raw.id);
-      } else {
-        const std::string normal = normalizer_(std::string(raw.text));
-        for (const auto& section : normalized_tokens_.split(normal)) {
-          if (section.id >= 0) {
-            ids.push_back(section.id);
-          } else {
-            for (const std::string& word : pre_tokenizer_(std::string(section.text), at_start))
-              encode_word(word, seen, ids);
-          }
-          at_start = false;
-        }
-      }
-      at_start = false;
-    }
-    ids.insert(ids.end(), suffix_.begin(), suffix_.end());
+  /// \param enough  how many ids are wanted: the first ones of the whole text
+  /// \param stop    asked now and then whether the caller wants to stop
+  /// \throws FormatError  the text is not valid UTF-8, costs too much (see Effort), or has a token
+  /// that the model does not have
+  /// \throws Cancelled    `stop` returned true
+  std::vector<TokenId> encode(std::string_view text, std::size_t enough = all,
+                              const Stop& stop = {}) const {
+    std::vector<TokenId> ids;
+    Memory memory;
+    append(text, ids, memory, enough, stop);
     return ids;
   }
 
+  /// Appends the ids of a text until there are `enough`; otherwise as encode().
+  /// \param memory  the same for all texts of a thread
+  void append(std::string_view text, std::vector<TokenId>& ids, Memory& memory,
+              std::size_t enough = all, const Stop& stop = {}) const {
+    unicode::require_utf8(text);
+    Effort effort(text.size(), stop);
+    effort.pause();
+    require_agreed_tokens(text);
+    const std::size_t before = ids.size();
+    ids.insert(ids.end(), prefix_.begin(), prefix_.end());
+    const auto go_on = [&] { return ids.size() < enough; };
+    const bool whole = go_on() && raw_tokens_.for_each_section(text, effort, [&](auto raw) {
+      const bool raw_first = raw.text.data() == text.data();
+      if (raw.id >= 0) {
+        ids.push_back(raw.id);
+        return go_on();
+      }
+      const std::string normal = normalizer_(std::string(raw.text), effort);
+      return normalized_tokens_.for_each_section(normal, effort, [&](auto section) {
+        if (section.id >= 0) {
+          ids.push_back(section.id);
+          return go_on();
+        }
+        const bool first = raw_first && section.text.data() == normal.data();
+        return pre_tokenizer_.cut(section.text, first, effort,
+                                  PieceSink([&](std::string_view piece, bool piece_first) {
+                                    encode_piece(piece, piece_first, memory, effort, ids, enough);
+                                    return go_on();
+                                  }));
+      });
+    });
+    if (whole) ids.insert(ids.end(), suffix_.begin(), suffix_.end());
+    if (ids.size() > enough) ids.resize((std::max)(enough, before));
+    require_ids(ids, before);
+  }
+
   /// One more than the largest id.
-  TokenId size() const { return size_; }
+  TokenId size() const {
+    TokenId size = bpe_.size();
+    for (const auto& [id, token] : added_) size = (std::max)(size, id + 1);
+    return size;
+  }
+
+  /// From now on, a text that has an id that is not below `count` is refused.
+  void set_limit(TokenId count) { limit_ = count; }
 
  private:
-  void encode_word(const std::string& word,
-                   std::unordered_map<std::string, std::vector<TokenId>>& seen,
-                   std::vector<TokenId>& ids) const {
-    if (word.size() > 256) return bpe_.encode(word, ids);
-    const auto [entry, fresh] = seen.try_emplace(word);
-    if (fresh) bpe_.encode(word, entry->second);
-    ids.insert(ids.end(), entry->second.begin(), entry->second.end());
+  static nlohmann::json part(const nlohmann::json& config, const char* name) {
+    const auto found = config.find(name);
+    return found == config.end() ? nlohmann::json() : *found;
+  }
+
+  void encode_piece(std::string_view piece, bool first, Memory& memory, Effort& effort,
+                    std::vector<TokenId>& ids, std::size_t enough) const {
+    effort.step();
+    const auto encode = [&](std::vector<TokenId>& out, std::size_t wanted) {
+      if (pre_tokenizer_.changes_pieces())
+        bpe_.encode(pre_tokenizer_.word(piece, first, effort), memory.parts_, effort, out, wanted);
+      else bpe_.encode(piece, memory.parts_, effort, out, wanted);
+    };
+    // Where the user's text begins, a piece may be written differently.
+    if (first || piece.size() > WordCache::longest) encode(ids, enough);
+    else memory.pieces_.append(piece, ids, [&](auto& out) { encode(out, all); });
+  }
+
+  /// Adds a token as the tokenizers library does: its id is that of the vocabulary, or the next
+  /// one.
+  void add_token(const ListedToken& listed) {
+    AddedToken token = listed.token;
+    if (token.content.empty()) return;
+    if (token.special) specials_.try_emplace(token.content, true);
+    const auto known = ids_.find(token.content);
+    const auto in_vocabulary = bpe_.find(token.content);
+    token.id = known != ids_.end() ? known->second
+               : in_vocabulary     ? *in_vocabulary
+                                   : (std::max)(next_id_, bpe_.count());
+    if (listed.has_id && listed.token.id != token.id)
+      contest(token.content, gptq::detail::message("has the id ", listed.token.id, " in ",
+                                                   listed.where, ", but follows as ", token.id));
+    next_id_ = (std::max)(next_id_, token.id + 1);
+    ids_.insert_or_assign(token.content, token.id);
+    added_.insert_or_assign(token.id, token);
+    order_.push_back(std::move(token));
+  }
+
+  /// Adds a token of another file, unless it is there already.
+  void add_listed_token(const ListedToken& listed) {
+    const auto known = ids_.find(listed.token.content);
+    if (known == ids_.end()) return add_token(listed);
+    const AddedToken &ours = added_.at(known->second), &theirs = listed.token;
+    if (listed.has_id && theirs.id != ours.id)
+      contest(ours.content, gptq::detail::message("has the id ", ours.id, ", in ", listed.where,
+                                                  " it has ", theirs.id));
+    if (listed.has_flags &&
+        (ours.single_word != theirs.single_word || ours.lstrip != theirs.lstrip ||
+         ours.rstrip != theirs.rstrip || ours.normalized != theirs.normalized))
+      contest(ours.content, gptq::detail::message("is found in another way than ", listed.where,
+                                                  " says (single_word, lstrip, rstrip or "
+                                                  "normalized)"));
+  }
+
+  void contest(const std::string& content, const std::string& how) {
+    contested_.try_emplace(content, how);
+  }
+
+  /// A token that two files describe differently is no matter until a text has it.
+  void require_agreed_tokens(std::string_view text) const {
+    for (const auto& [content, how] : contested_)
+      gptq::detail::require<FormatError>(text.find(content) == text.npos, "the token \"", content,
+                                         "\", which is in the text, ", how, "; ",
+                                         tokenize_elsewhere);
+  }
+
+  /// Special tokens first, then the others, each where it is looked for.
+  void find_added_tokens() {
+    for (const bool special : {true, false})
+      for (const AddedToken& token : order_) {
+        if ((specials_.count(token.content) > 0) != special) continue;
+        AddedToken found = added_.at(ids_.at(token.content));  // as it was added last
+        found.content = token.content;
+        if (token.normalized) {
+          Effort effort(found.content.size());
+          found.content = normalizer_(found.content, effort);
+        }
+        (token.normalized ? normalized_tokens_ : raw_tokens_).add(std::move(found));
+      }
+    order_.clear();
+    specials_.clear();
+  }
+
+  /// \throws FormatError  an id that the model does not have
+  void require_ids(const std::vector<TokenId>& ids, std::size_t begin) const {
+    for (std::size_t i = begin; i < ids.size(); ++i) {
+      if (ids[i] < limit_) continue;
+      const auto added = added_.find(ids[i]);
+      throw FormatError(gptq::detail::message(
+          "the text has the token \"",
+          added == added_.end() ? bpe_.token(ids[i]) : added->second.content, "\" with the id ",
+          ids[i], ", the model has embeddings for ", limit_,
+          " tokens; take it out of the text, or ", tokenize_elsewhere));
+    }
   }
 
   /// Only what concerns the ids of a single text: special tokens before and behind it.
-  void add_post_processor(const nlohmann::json& config) {
+  void add_post_processor(const nlohmann::json& config, int depth) {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      for (const auto& part : config.at("processors")) add_post_processor(part);
+      if (depth > 16) unsupported_component("a post-processor inside 16 others");
+      for (const auto& part : config.at("processors")) add_post_processor(part, depth + 1);
     } else if (type == "TemplateProcessing") {
-      bool before = true;
+      if (has_template_) unsupported_component("two post-processors TemplateProcessing");
+      has_template_ = true;
+      int texts = 0;
       for (const auto& piece : config.at("single")) {
         if (piece.contains("Sequence")) {
-          before = false;
+          ++texts;
           continue;
         }
         const auto name = piece.at("SpecialToken").at("id").get<std::string>();
         for (const auto& id : config.at("special_tokens").at(name).at("ids"))
-          (before ? prefix_ : suffix_).push_back(token_id(id, name));
+          (texts == 0 ? prefix_ : suffix_).push_back(token_id(id, name));
       }
+      if (texts != 1)
+        unsupported_component("a template that has the text " + std::to_string(texts) + " times");
     } else if (type != "ByteLevel") {
       unsupported_component("the post-processor " + type);
     }
@@ -108,10 +241,17 @@ class Tokenizer {
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
   Bpe bpe_;
+  std::unordered_map<std::string, TokenId> ids_;            // of added tokens
+  std::unordered_map<TokenId, AddedToken> added_;           // by id, as they were added last
+  std::unordered_map<std::string, bool> specials_;          // while tokens are added
+  std::vector<AddedToken> order_;                           // while tokens are added
+  std::unordered_map<std::string, std::string> contested_;  // tokens on which files disagree
+  TokenId next_id_ = 0;
   AddedTokens raw_tokens_;         // found in the text as it is
   AddedTokens normalized_tokens_;  // found after normalization
   std::vector<TokenId> prefix_, suffix_;
-  TokenId size_ = 0;
+  bool has_template_ = false;
+  TokenId limit_ = std::numeric_limits<TokenId>::max();
 };
 
 }  // namespace gptq::model

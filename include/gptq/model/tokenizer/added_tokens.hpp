@@ -5,10 +5,12 @@
 // ("<|im_start|>").
 
 #include <gptq/model/tokenizer/bpe.hpp>
+#include <gptq/model/tokenizer/regex.hpp>
 
-#include <algorithm>  // std::sort
+#include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace gptq::model {
@@ -20,9 +22,11 @@ struct AddedToken {
   bool single_word = false;  ///< not inside a word
   bool lstrip = false;       ///< takes the white space before it
   bool rstrip = false;       ///< takes the white space behind it
+  bool normalized = false;   ///< found in the normalized text
+  bool special = false;      ///< comes first where two tokens are written alike
 };
 
-/// Finds added tokens in a text, the longest first.
+/// Finds added tokens in a text: the leftmost one, and of several there the longest.
 class AddedTokens {
  public:
   /// A piece of text, or a token where `id` ≥ 0.
@@ -31,62 +35,89 @@ class AddedTokens {
     TokenId id = -1;
   };
 
+  /// Of tokens with the same content, the one that was added first is found.
   void add(AddedToken token) {
     if (token.content.empty()) return;
-    tokens_.push_back(std::move(token));
-    // Longest first: where several start at the same place, the longest wins.
-    std::stable_sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) {
-      return a.content.size() > b.content.size();
-    });
-    starts_[static_cast<unsigned char>(tokens_.front().content.front())] = true;
-    for (const AddedToken& t : tokens_)
-      starts_[static_cast<unsigned char>(t.content.front())] = true;
+    starts_[static_cast<unsigned char>(token.content.front())] = true;
+    std::uint32_t node = 0;
+    for (const char byte : token.content)
+      node = edges_.try_emplace(edge(node, byte), static_cast<std::uint32_t>(edges_.size() + 1))
+                 .first->second;
+    if (token.single_word && !word_)
+      // A letter of a word as the regex crate, which the tokenizers library uses here, has it.
+      word_ = Regex("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]");
+    if (ends_.try_emplace(node, tokens_.size()).second) tokens_.push_back(std::move(token));
   }
 
   bool empty() const { return tokens_.empty(); }
 
-  /// Cuts the text at the tokens it contains, leftmost and longest first.
-  std::vector<Section> split(std::string_view text) const {
-    std::vector<Section> sections;
+  /// Gives `f` the sections of the text until it returns false.
+  template <class F>
+  bool for_each_section(std::string_view text, Effort& effort, const F& f) const {
     std::size_t done = 0;
-    for (std::size_t at = 0; at < text.size();) {
+    for (std::size_t at = 0; at < text.size() && !tokens_.empty();) {
+      if ((at & 0xfff) == 0) effort.step();
       const AddedToken* token =
-          starts_[static_cast<unsigned char>(text[at])] ? match(text, at) : nullptr;
+          starts_[static_cast<unsigned char>(text[at])] ? longest(text, at) : nullptr;
       if (!token) {
         ++at;
         continue;
       }
       std::size_t begin = at, end = at + token->content.size();
-      while (token->lstrip && begin > done && is_space(text[begin - 1])) --begin;
-      while (token->rstrip && end < text.size() && is_space(text[end])) ++end;
-      if (begin > done) sections.push_back({text.substr(done, begin - done)});
-      sections.push_back({text.substr(begin, end - begin), token->id});
-      at = done = end;
+      at = end;
+      if (token->single_word && (is_word_before(text, begin) || is_word_at(text, end))) continue;
+      if (token->lstrip)
+        // White space that the token before has taken is not taken again.
+        while (begin > done) {
+          const auto last = unicode::last_character(text.substr(0, begin));
+          if (!unicode::is_white_space(unicode::first_character(last).code_point)) break;
+          begin -= last.size();
+        }
+      if (token->rstrip)
+        while (end < text.size()) {
+          const auto next = unicode::first_character(text.substr(end));
+          if (!unicode::is_white_space(next.code_point)) break;
+          end += next.size;
+        }
+      if (begin > done && !f(Section{text.substr(done, begin - done), -1})) return false;
+      if (!f(Section{text.substr(begin, end - begin), token->id})) return false;
+      // A token inside white space that has been taken is found all the same, and what follows it
+      // counts as text again, as in the tokenizers library.
+      done = end;
     }
-    if (done < text.size()) sections.push_back({text.substr(done)});
-    return sections;
+    return done >= text.size() || f(Section{text.substr(done), -1});
   }
 
  private:
-  static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-  static bool is_word(char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' ||
-           (c & 0x80);
+  static std::uint64_t edge(std::uint32_t node, char byte) {
+    return std::uint64_t{node} << 8 | static_cast<unsigned char>(byte);
   }
 
-  const AddedToken* match(std::string_view text, std::size_t at) const {
-    for (const AddedToken& token : tokens_) {
-      const std::size_t end = at + token.content.size();
-      if (text.substr(at, token.content.size()) != token.content) continue;
-      if (token.single_word &&
-          ((at > 0 && is_word(text[at - 1])) || (end < text.size() && is_word(text[end]))))
-        continue;
-      return &token;
+  const AddedToken* longest(std::string_view text, std::size_t at) const {
+    const AddedToken* best = nullptr;
+    std::uint32_t node = 0;
+    for (; at < text.size(); ++at) {
+      const auto next = edges_.find(edge(node, text[at]));
+      if (next == edges_.end()) break;
+      node = next->second;
+      if (const auto end = ends_.find(node); end != ends_.end()) best = &tokens_[end->second];
     }
-    return nullptr;
+    return best;
+  }
+
+  bool is_word_before(std::string_view text, std::size_t at) const {
+    return at > 0 && word_->matches_start(unicode::last_character(text.substr(0, at)));
+  }
+  bool is_word_at(std::string_view text, std::size_t at) const {
+    if (at == text.size()) return false;
+    const auto rest = text.substr(at);
+    return word_->matches_start(rest.substr(0, unicode::first_character(rest).size));
   }
 
   std::vector<AddedToken> tokens_;
+  std::unordered_map<std::uint64_t, std::uint32_t> edges_;  // of the tree of all contents
+  std::unordered_map<std::uint32_t, std::size_t> ends_;     // tokens by node
+  std::optional<Regex> word_;
   bool starts_[256] = {};
 };
 

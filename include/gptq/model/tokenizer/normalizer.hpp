@@ -15,11 +15,32 @@
 
 namespace gptq::model {
 
-/// A component that this library does not implement, with the way round it.
-[[noreturn]] inline void unsupported_component(const std::string& what) {
-  throw FormatError(gptq::detail::message("the tokenizer uses ", what,
-                                          ", which is not supported; tokenize with another program "
-                                          "and pass the ids with --tokens FILE"));
+/// An expression of a tokenizer.json.
+/// \throws FormatError  Oniguruma does not take it
+inline Regex tokenizer_regex(const std::string& pattern) {
+  try {
+    return Regex(pattern);
+  } catch (const InvalidArgument& error) {
+    throw FormatError(gptq::detail::message(error.what(), "; ", tokenize_elsewhere));
+  }
+}
+
+/// A string of a tokenizer.json that becomes part of the text.
+/// \throws FormatError  it is not valid UTF-8
+inline std::string tokenizer_text(const nlohmann::json& json) {
+  auto text = json.get<std::string>();
+  unicode::require_utf8(text);
+  return text;
+}
+
+/// Calls `f(begin, end)` wherever `part`, which is not empty, stands in the text.
+template <class F>
+bool for_each_literal(std::string_view text, std::string_view part, Effort& effort, const F& f) {
+  for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) {
+    effort.step();
+    if (!f(at, at + part.size())) return false;
+  }
+  return true;
 }
 
 /// What happens to a text before it is cut.
@@ -28,30 +49,39 @@ class Normalizer {
   Normalizer() = default;
 
   /// \throws FormatError  a type that is not supported
-  explicit Normalizer(const nlohmann::json& config) { add(config); }
+  explicit Normalizer(const nlohmann::json& config) { add(config, 0); }
 
-  std::string operator()(std::string text) const {
-    for (const auto& step : steps_) text = step(std::move(text));
+  /// \throws FormatError  the text becomes too large, or an expression takes too many steps
+  std::string operator()(std::string text, Effort& effort) const {
+    for (const auto& step : steps_) {
+      effort.pause();
+      text = step(std::move(text), effort);
+      effort.require_size(text.size());
+    }
     return text;
   }
 
  private:
-  void add(const nlohmann::json& config) {
+  using Step = std::function<std::string(std::string, Effort&)>;
+
+  void add(const nlohmann::json& config, int depth) {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      for (const auto& part : config.at("normalizers")) add(part);
+      if (depth > 16) unsupported_component("a normalizer inside 16 others");
+      for (const auto& part : config.at("normalizers")) add(part, depth + 1);
     } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
       using unicode::Form;
       const Form form = type == "NFC"    ? Form::nfc
                         : type == "NFD"  ? Form::nfd
                         : type == "NFKC" ? Form::nfkc
                                          : Form::nfkd;
-      steps_.emplace_back(
-          [form](const std::string& text) { return unicode::normalize(text, form); });
+      steps_.emplace_back([form](const std::string& text, Effort& effort) {
+        return unicode::normalize(text, form, [&] { effort.step(); });
+      });
     } else if (type == "Prepend") {
       steps_.emplace_back(
-          [prefix = config.at("prepend").get<std::string>()](const std::string& text) {
+          [prefix = tokenizer_text(config.at("prepend"))](const std::string& text, Effort&) {
             return text.empty() ? text : prefix + text;
           });
     } else if (type == "Replace") {
@@ -62,30 +92,28 @@ class Normalizer {
   }
 
   void add_replace(const nlohmann::json& config) {
-    const auto content = config.at("content").get<std::string>();
+    const auto content = tokenizer_text(config.at("content"));
     const auto& pattern = config.at("pattern");
     std::optional<Regex> regex;
-    if (pattern.contains("Regex")) regex.emplace(pattern["Regex"].get<std::string>());
-    const std::string literal = regex ? "" : pattern.at("String").get<std::string>();
+    if (pattern.contains("Regex")) regex = tokenizer_regex(pattern["Regex"].get<std::string>());
+    const std::string literal = regex ? "" : tokenizer_text(pattern.at("String"));
     if (!regex && literal.empty()) unsupported_component("the normalizer Replace of an empty text");
-    steps_.emplace_back([=](const std::string& text) {
+    steps_.emplace_back([=](const std::string& text, Effort& effort) {
       std::string out;
       std::size_t done = 0;
       const auto replace = [&](std::size_t begin, std::size_t end) {
         out.append(text, done, begin - done).append(content);
+        effort.require_size(out.size());
         done = end;
+        return true;
       };
-      if (regex)
-        for (const auto& [begin, end] : regex->find_all(text)) replace(begin, end);
-      else
-        for (std::size_t at = text.find(literal); at != std::string::npos;
-             at = text.find(literal, done))
-          replace(at, at + literal.size());
+      if (regex) regex->for_each_match(text, effort, replace);
+      else for_each_literal(text, literal, effort, replace);
       return out.append(text, done);
     });
   }
 
-  std::vector<std::function<std::string(std::string)>> steps_;
+  std::vector<Step> steps_;
 };
 
 }  // namespace gptq::model

@@ -2,15 +2,34 @@
 #pragma once
 
 // The pre-tokenizer of a tokenizer.json: how the text is cut into the words that byte-pair encoding
-// sees.
+// sees. Words come one after the other; no list of them is kept.
 
 #include <gptq/model/tokenizer/normalizer.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace gptq::model {
+
+/// Who takes the pieces of a text: a reference to a function of a piece and whether it is where the
+/// user's text begins. The function returns false when it has enough.
+class PieceSink {
+ public:
+  template <class F>
+  explicit PieceSink(const F& f)
+      : object_(&f), call_([](const void* object, std::string_view piece, bool first) {
+          return (*static_cast<const F*>(object))(piece, first);
+        }) {}
+
+  bool operator()(std::string_view piece, bool first) const { return call_(object_, piece, first); }
+
+ private:
+  const void* object_;
+  bool (*call_)(const void*, std::string_view, bool);
+};
 
 /// How a text is cut before byte pairs are merged.
 class PreTokenizer {
@@ -18,48 +37,81 @@ class PreTokenizer {
   PreTokenizer() = default;
 
   /// \throws FormatError  a type that is not supported
-  explicit PreTokenizer(const nlohmann::json& config) { add(config); }
+  explicit PreTokenizer(const nlohmann::json& config) {
+    add(config, 0);
+    if (steps_.size() > 64) unsupported_component("a pre-tokenizer of more than 64 steps");
+    for (std::size_t i = 0; i < steps_.size(); ++i)
+      if (steps_[i].cut) cuts_ = i + 1;
+  }
 
-  /// \param at_start  whether the text is the beginning of what the user gave, not what follows a
-  /// special token
-  std::vector<std::string> operator()(std::string text, bool at_start) const {
-    std::vector<std::string> pieces;
-    if (!text.empty()) pieces.push_back(std::move(text));
-    for (const auto& step : steps_) {
-      std::vector<std::string> next;
-      for (std::size_t i = 0; i < pieces.size(); ++i)
-        step(std::move(pieces[i]), at_start && i == 0, next);
-      pieces = std::move(next);
+  /// Gives the sink the pieces of the text, as they are before the steps that only change how a
+  /// piece is written.
+  /// \param first  whether the text is where the user's text begins, not what follows a special
+  /// token
+  /// \return false if the sink had enough
+  bool cut(std::string_view text, bool first, Effort& effort, const PieceSink& sink) const {
+    return text.empty() || cut_from(0, text, first, effort, sink);
+  }
+
+  /// Whether a piece is written differently as a word.
+  bool changes_pieces() const { return cuts_ < steps_.size(); }
+
+  /// A piece as byte-pair encoding sees it.
+  std::string word(std::string_view piece, bool first, Effort& effort) const {
+    std::string text(piece);
+    for (std::size_t i = cuts_; i < steps_.size(); ++i) {
+      steps_[i].write(text, first);
+      effort.require_size(text.size());
     }
-    return pieces;
+    return text;
   }
 
  private:
-  using Step = std::function<void(std::string piece, bool first, std::vector<std::string>& out)>;
+  /// Either cuts a piece or changes how it is written.
+  struct Step {
+    std::function<bool(std::string_view piece, bool first, Effort&, const PieceSink&)> cut;
+    std::function<void(std::string& piece, bool first)> write;
+  };
 
   /// What becomes of the text that a Split matches.
   enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
-  void add(const nlohmann::json& config) {
+  bool cut_from(std::size_t step, std::string_view piece, bool first, Effort& effort,
+                const PieceSink& sink) const {
+    if (step == cuts_) return sink(piece, first);
+    const auto next = [&](std::string_view part, bool part_first) {
+      return cut_from(step + 1, part, part_first, effort, sink);
+    };
+    if (steps_[step].cut) return steps_[step].cut(piece, first, effort, PieceSink(next));
+    std::string text(piece);
+    steps_[step].write(text, first);
+    effort.require_size(text.size());
+    return next(text, first);
+  }
+
+  void add(const nlohmann::json& config, int depth) {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      for (const auto& part : config.at("pretokenizers")) add(part);
+      if (depth > 16) unsupported_component("a pre-tokenizer inside 16 others");
+      for (const auto& part : config.at("pretokenizers")) add(part, depth + 1);
     } else if (type == "ByteLevel") {
       add_byte_level(config.value("add_prefix_space", true), config.value("use_regex", true));
     } else if (type == "Digits") {
-      add_split(Regex(config.value("individual_digits", false) ? "\\p{N}" : "\\p{N}+"),
+      add_split(Regex(config.value("individual_digits", false) ? "\\p{N}" : "\\p{N}+"), "",
                 Behavior::isolated, false);
     } else if (type == "Split") {
       const auto& pattern = config.at("pattern");
-      add_split(Regex(pattern.contains("Regex")
-                          ? pattern["Regex"].get<std::string>()
-                          : "\\Q" + pattern.at("String").get<std::string>() + "\\E"),
-                parse_behavior(config.at("behavior").get<std::string>()),
+      std::optional<Regex> regex;
+      if (pattern.contains("Regex")) regex = tokenizer_regex(pattern["Regex"].get<std::string>());
+      const std::string literal = regex ? "" : tokenizer_text(pattern.at("String"));
+      if (!regex && literal.empty()) regex = Regex("");  // which matches everywhere
+      add_split(std::move(regex), literal, parse_behavior(config.at("behavior").get<std::string>()),
                 config.value("invert", false));
     } else if (type == "Metaspace") {
       const bool legacy_prefix = config.value("add_prefix_space", true);
-      add_metaspace(config.value("replacement", "\u2581"),
+      add_metaspace(config.contains("replacement") ? tokenizer_text(config["replacement"])
+                                                   : std::string("\u2581"),
                     config.value("prepend_scheme", legacy_prefix ? "always" : "never"),
                     config.value("split", true));
     } else {
@@ -76,69 +128,91 @@ class PreTokenizer {
     unsupported_component("the split behavior " + name);
   }
 
+  void add_write(std::function<void(std::string&, bool)> write) {
+    steps_.push_back({nullptr, std::move(write)});
+  }
+
   void add_byte_level(bool add_prefix_space, bool use_regex) {
     if (add_prefix_space)
-      steps_.emplace_back([](std::string piece, bool, std::vector<std::string>& out) {
-        out.push_back(piece.front() == ' ' ? std::move(piece) : " " + piece);
+      add_write([](std::string& piece, bool) {
+        if (piece.front() != ' ') piece.insert(0, 1, ' ');
       });
     if (use_regex)
       add_split(
           Regex(
               "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"),
-          Behavior::isolated, false);
-    steps_.emplace_back([](const std::string& piece, bool, std::vector<std::string>& out) {
+          "", Behavior::isolated, false);
+    add_write([&alphabet = unicode::byte_alphabet()](std::string& piece, bool) {
       std::string text;
-      for (const char byte : piece)
-        text += unicode::byte_alphabet()[static_cast<unsigned char>(byte)];
-      out.push_back(std::move(text));
+      text.reserve(2 * piece.size());
+      for (const char byte : piece) text += alphabet[static_cast<unsigned char>(byte)];
+      piece = std::move(text);
     });
   }
 
   void add_metaspace(const std::string& replacement, const std::string& prepend_scheme,
                      bool split) {
-    steps_.emplace_back([=](const std::string& piece, bool first, std::vector<std::string>& out) {
+    gptq::detail::require<FormatError>(
+        !replacement.empty() && unicode::first_character(replacement).size == replacement.size(),
+        "the replacement of Metaspace is \"", replacement, "\", which is not one character");
+    gptq::detail::require<FormatError>(
+        prepend_scheme == "always" || prepend_scheme == "first" || prepend_scheme == "never",
+        "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
+    add_write([=](std::string& piece, bool first) {
       std::string text;
       for (const char c : piece) c == ' ' ? text += replacement : text += c;
       const bool prepend = prepend_scheme == "always" || (prepend_scheme == "first" && first);
       if (prepend && text.rfind(replacement, 0) != 0) text = replacement + text;
-      out.push_back(std::move(text));
+      piece = std::move(text);
     });
-    if (split) add_split(Regex("\\Q" + replacement + "\\E"), Behavior::merged_with_next, false);
+    if (split) add_split(std::nullopt, replacement, Behavior::merged_with_next, false);
   }
 
-  void add_split(Regex regex, Behavior behavior, bool invert) {
-    steps_.emplace_back([=](const std::string& piece, bool, std::vector<std::string>& out) {
-      struct Part {
-        std::size_t begin, end;
-        bool match;
+  /// \param regex  or else the literal text is what matches
+  void add_split(std::optional<Regex> regex, std::string literal, Behavior behavior, bool invert) {
+    const auto cut = [regex = std::move(regex), literal = std::move(literal), behavior, invert](
+                         std::string_view piece, bool first, Effort& effort,
+                         const PieceSink& sink) {
+      // The last part waits for what is merged with it.
+      std::size_t waiting_begin = 0, waiting_end = 0;
+      bool waiting = false, after_match = false;
+      const auto give = [&] {
+        return waiting_begin == waiting_end ||
+               sink(piece.substr(waiting_begin, waiting_end - waiting_begin),
+                    first && waiting_begin == 0);
       };
-      std::vector<Part> parts;
-      std::size_t done = 0;
-      for (const auto& [begin, end] : regex.find_all(piece)) {
-        if (begin > done) parts.push_back({done, begin, invert});
-        parts.push_back({begin, end, !invert});
-        done = end;
-      }
-      if (done < piece.size()) parts.push_back({done, piece.size(), invert});
-
-      std::vector<Part> merged;
-      bool after_match = false;
-      for (const Part& part : parts) {
+      const auto take = [&](std::size_t begin, std::size_t end, bool match) {
         const bool with_last =
-            !merged.empty() &&
-            ((behavior == Behavior::contiguous && part.match == after_match) ||
-             (behavior == Behavior::merged_with_previous && part.match && !after_match) ||
-             (behavior == Behavior::merged_with_next && !part.match && after_match));
-        if (with_last) merged.back().end = part.end;
-        else if (behavior != Behavior::removed || !part.match) merged.push_back(part);
-        after_match = part.match;
-      }
-      for (const Part& part : merged)
-        out.push_back(piece.substr(part.begin, part.end - part.begin));
-    });
+            waiting && ((behavior == Behavior::contiguous && match == after_match) ||
+                        (behavior == Behavior::merged_with_previous && match && !after_match) ||
+                        (behavior == Behavior::merged_with_next && !match && after_match));
+        after_match = match;
+        if (with_last) {
+          waiting_end = end;
+          return true;
+        }
+        const bool go_on = !waiting || give();
+        waiting = behavior != Behavior::removed || !match;
+        waiting_begin = begin;
+        waiting_end = end;
+        return go_on;
+      };
+      std::size_t done = 0;
+      const auto on_match = [&](std::size_t begin, std::size_t end) {
+        const bool go_on = begin == done || take(done, begin, invert);
+        done = end;
+        return go_on && take(begin, end, !invert);
+      };
+      const bool all = regex ? regex->for_each_match(piece, effort, on_match)
+                             : for_each_literal(piece, literal, effort, on_match);
+      return all && (done == piece.size() || take(done, piece.size(), invert)) &&
+             (!waiting || give());
+    };
+    steps_.push_back({cut, nullptr});
   }
 
   std::vector<Step> steps_;
+  std::size_t cuts_ = 0;  // steps up to the last one that cuts
 };
 
 }  // namespace gptq::model

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Regular expressions (PCRE2, Unicode) for pre-tokenizers and module names.
+// Regular expressions over UTF-8, matched by Oniguruma, which is also the engine of the tokenizers
+// library. Matching is bounded in steps and memory, and answers when the caller wants to stop.
 
-#include <gptq/core/error.hpp>
+#include <gptq/model/tokenizer/effort.hpp>
+#include <gptq/model/tokenizer/python_regex.hpp>
+#include <gptq/model/tokenizer/unicode.hpp>
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include <oniguruma.h>
 
+#include <algorithm>  // std::clamp
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>  // std::pair
@@ -16,65 +20,201 @@
 
 namespace gptq::model {
 
-/// A regular expression of PCRE2 over UTF-8.
+/// A regular expression. Copies share the compiled form, and several threads may match at once.
 class Regex {
  public:
-  /// \throws InvalidArgument  the pattern does not compile
-  explicit Regex(const std::string& pattern) {
-    int error = 0;
-    PCRE2_SIZE at = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                              PCRE2_UTF | PCRE2_UCP, &error, &at, nullptr),
-                pcre2_code_free);
-    if (!code_) {
-      PCRE2_UCHAR text[256];
-      pcre2_get_error_message(error, text, sizeof text);
-      throw InvalidArgument(gptq::detail::message("the regular expression ", pattern,
-                                                  " is wrong at position ", at, ": ",
-                                                  reinterpret_cast<const char*>(text)));
-    }
-    pcre2_jit_compile(code_.get(),
-                      PCRE2_JIT_COMPLETE);  // where the machine has none, matching is slower
+  enum class Syntax {
+    oniguruma,  ///< Oniguruma's own, that of a tokenizer.json
+    python      ///< what Python's re and Oniguruma read alike; the rest is refused
+  };
+
+  /// \throws InvalidArgument  the pattern does not compile, or Python reads it differently
+  explicit Regex(const std::string& pattern, Syntax syntax = Syntax::oniguruma)
+      : pattern_(pattern) {
+    const char* const problem = is_utf8(pattern) ? "" : "it is not valid UTF-8";
+    gptq::detail::require(*problem == 0, "the regular expression ", pattern,
+                          " is wrong: ", problem);
+    if (syntax == Syntax::python) require_python_regex(pattern);
+    initialize();
+    OnigRegex code = nullptr;
+    OnigErrorInfo info{};
+    const auto* begin = bytes(pattern_);
+    const int result =
+        onig_new(&code, begin, begin + pattern_.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+                 syntax == Syntax::python ? ONIG_SYNTAX_PYTHON : ONIG_SYNTAX_ONIGURUMA, &info);
+    if (result == ONIGERR_MEMORY) throw std::bad_alloc();
+    gptq::detail::require(result == ONIG_NORMAL, "the regular expression ", pattern,
+                          " is wrong: ", error_text(result, &info));
+    code_.reset(code, onig_free);
   }
 
   using Span = std::pair<std::size_t, std::size_t>;  ///< begin and end, in bytes
 
-  /// All matches from left to right; empty ones are left out.
-  std::vector<Span> find_all(std::string_view text) const {
-    std::vector<Span> spans;
-    const Match match(pcre2_match_data_create_from_pattern(code_.get(), nullptr),
-                      pcre2_match_data_free);
-    for (std::size_t at = 0; at < text.size();) {
-      if (run(match.get(), text, at, 0) < 0) break;
-      const PCRE2_SIZE* span = pcre2_get_ovector_pointer(match.get());
-      if (span[1] > span[0]) spans.emplace_back(span[0], span[1]);
-      at = span[1] > at ? span[1] : at + 1;
-      while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80)
-        ++at;  // to the next character
+  /// Calls `f(begin, end)` for all matches from left to right until it returns false. Empty matches
+  /// count, but for one right behind another match: what the tokenizers library finds.
+  /// \param text  valid UTF-8
+  /// \throws FormatError  matching takes too many steps or too much memory
+  /// \throws Cancelled    the caller wants to stop
+  template <class F>
+  bool for_each_match(std::string_view text, Effort& effort, const F& f) const {
+    std::size_t at = 0;
+    std::optional<std::size_t> last;  // the end of the last match
+    while (at <= text.size()) {
+      const std::optional<Span> match = search(text, at, effort);
+      if (!match) break;
+      const auto [begin, end] = *match;
+      if (begin == end && last == end) {
+        if (at == text.size()) break;
+        at = next_character(text, at + 1);
+        continue;
+      }
+      // \K may set the begin of a match where the text is already used up.
+      gptq::detail::require<FormatError>(begin >= last.value_or(0) && begin <= end,
+                                         "the regular expression ", pattern_,
+                                         " finds a match inside another one; ", tokenize_elsewhere);
+      if (!f(begin, end)) return false;
+      at = end;
+      last = end;
     }
+    return true;
+  }
+
+  /// All matches, as `for_each_match` finds them.
+  /// \throws FormatError  the text is not valid UTF-8, or matching costs too much
+  std::vector<Span> find_all(std::string_view text) const {
+    unicode::require_utf8(text);
+    Effort effort(text.size());
+    std::vector<Span> spans;
+    for_each_match(text, effort, [&](std::size_t begin, std::size_t end) {
+      spans.emplace_back(begin, end);
+      return true;
+    });
     return spans;
   }
 
   /// Whether the text matches from its start (Python's re.match).
+  /// \throws FormatError  the text is not valid UTF-8, or matching costs too much
   bool matches_start(std::string_view text) const {
-    const Match match(pcre2_match_data_create_from_pattern(code_.get(), nullptr),
-                      pcre2_match_data_free);
-    return run(match.get(), text, 0, PCRE2_ANCHORED) >= 0;
+    unicode::require_utf8(text);
+    Effort effort(text.size());
+    for (unsigned long limit = free_retries;; limit = (std::min)(8 * limit, most_retries)) {
+      set_limits(effort, limit);
+      const int found =
+          onig_match_with_param(code_.get(), bytes(text), bytes(text) + text.size(), bytes(text),
+                                nullptr, ONIG_OPTION_NONE, &effort.parameters());
+      if (!is_over(found) || limit == most_retries) return check(found, text) >= 0;
+      effort.charge(limit, pattern_, text);
+    }
   }
 
  private:
-  using Match = std::unique_ptr<pcre2_match_data, void (*)(pcre2_match_data*)>;
+  static constexpr unsigned long free_retries = 4096;        // of each search
+  static constexpr unsigned long many_retries = 1 << 18;     // before a search is done in parts
+  static constexpr unsigned long most_retries = 10'000'000;  // the tokenizers library's, per match
+  static constexpr unsigned int most_entries = 1 << 22;  // of the stack of a match, 64 bytes each
 
-  int run(pcre2_match_data* match, std::string_view text, std::size_t at,
-          std::uint32_t options) const {
-    const int found = pcre2_match(code_.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
-                                  text.size(), at, options | PCRE2_NO_UTF_CHECK, match, nullptr);
-    gptq::detail::require<FormatError>(found >= 0 || found == PCRE2_ERROR_NOMATCH,
-                                       "a regular expression failed with PCRE2 error ", found);
+  static const OnigUChar* bytes(std::string_view text) {
+    return reinterpret_cast<const OnigUChar*>(text.data());
+  }
+
+  static bool is_utf8(std::string_view text) {
+    try {
+      unicode::require_utf8(text);
+      return true;
+    } catch (const FormatError&) {
+      return false;
+    }
+  }
+
+  /// The library's tables, made once.
+  static void initialize() {
+    static const int result = [] {
+      OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+      return onig_initialize(encodings, 1);
+    }();
+    gptq::detail::require(result == ONIG_NORMAL, "Oniguruma cannot be used: ", error_text(result));
+  }
+
+  static std::string error_text(int code, OnigErrorInfo* info = nullptr) {
+    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
+    const int length = onig_error_code_to_str(text, code, info);
+    return {reinterpret_cast<const char*>(text), static_cast<std::size_t>(length)};
+  }
+
+  static bool is_over(int found) {
+    return found == ONIGERR_RETRY_LIMIT_IN_SEARCH_OVER ||
+           found == ONIGERR_RETRY_LIMIT_IN_MATCH_OVER;
+  }
+
+  static void set_limits(Effort& effort, unsigned long retries) {
+    OnigMatchParam* const parameters = &effort.parameters();
+    onig_set_retry_limit_in_search_of_match_param(parameters, retries);
+    onig_set_retry_limit_in_match_of_match_param(parameters, retries);
+    onig_set_match_stack_limit_size_of_match_param(parameters, most_entries);
+  }
+
+  /// `found`, unless it is an error.
+  int check(int found, std::string_view rest) const {
+    if (found == ONIGERR_MEMORY) throw std::bad_alloc();
+    gptq::detail::require<FormatError>(
+        found >= 0 || found == ONIG_MISMATCH, "the regular expression ", pattern_, " fails at \"",
+        rest.substr(0, (std::min)(next_character(rest, 40), rest.size())),
+        "\": ", error_text(found), "; ", tokenize_elsewhere);
     return found;
   }
 
-  std::shared_ptr<pcre2_code> code_;  // read-only once compiled, so copies may share it
+  static std::size_t next_character(std::string_view text, std::size_t at) {
+    while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) ++at;
+    return at;
+  }
+
+  /// The first match from `at` on. It is looked for from a few places at a time: a place may cost
+  /// as many steps as there is text behind it that no limit counts, and the caller may want to
+  /// stop.
+  std::optional<Span> search(std::string_view text, std::size_t at, Effort& effort) const {
+    const std::size_t left = text.size() - at;
+    const std::size_t usual =
+        std::clamp<std::size_t>((std::size_t{1} << 28) / (left + 1), 1, 1 << 16);
+    std::size_t places = usual;
+    unsigned long limit = free_retries;
+    for (;;) {
+      const std::size_t to =
+          text.size() - at <= places ? text.size() : next_character(text, at + places);
+      set_limits(effort, limit);
+      const int found = onig_search_with_param(code_.get(), bytes(text), bytes(text) + text.size(),
+                                               bytes(text) + at, bytes(text) + to, &effort.region(),
+                                               ONIG_OPTION_NONE, &effort.parameters());
+      if (found >= 0) return span(text, effort.region());
+      if (found == ONIG_MISMATCH) {
+        if (to == text.size()) return std::nullopt;
+        at = to;
+        places = (std::min)(2 * places, usual);
+        effort.step();
+        continue;
+      }
+      if (!is_over(found) || (places == 1 && limit == most_retries)) check(found, text.substr(at));
+      effort.charge(limit, pattern_, text.substr(at));
+      if (limit >= many_retries && places > 1)
+        places = (std::max<std::size_t>)((std::min)(places, to - at) / 8, 1);
+      else limit = (std::min)(8 * limit, most_retries);
+    }
+  }
+
+  /// Where the match lies.
+  Span span(std::string_view text, const OnigRegion& region) const {
+    const auto begin = static_cast<std::size_t>(region.beg[0]),
+               end = static_cast<std::size_t>(region.end[0]);
+    const auto inside_character = [&](std::size_t at) {
+      return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80;
+    };
+    gptq::detail::require<FormatError>(!inside_character(begin) && !inside_character(end),
+                                       "the regular expression ", pattern_,
+                                       " cuts a character in two; ", tokenize_elsewhere);
+    return {begin, end};
+  }
+
+  std::string pattern_;
+  std::shared_ptr<OnigRegexType> code_;  // read-only once compiled
 };
 
 }  // namespace gptq::model

@@ -14,19 +14,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
-#include <vector>
 
 namespace gptq::model::unicode {
-
-/// Bytes of the code point at the start of `text`, which must not be empty.
-/// \throws FormatError  not valid UTF-8
-inline std::size_t code_point_length(std::string_view text) {
-  utf8proc_int32_t code_point = 0;
-  const auto length = utf8proc_iterate(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                       static_cast<utf8proc_ssize_t>(text.size()), &code_point);
-  gptq::detail::require<FormatError>(length > 0, "the text is not valid UTF-8");
-  return static_cast<std::size_t>(length);
-}
 
 /// \throws FormatError  names the byte where valid UTF-8 ends
 inline void require_utf8(std::string_view text) {
@@ -46,24 +35,55 @@ inline void require_utf8(std::string_view text) {
   }
 }
 
-inline std::vector<std::string_view> code_points(std::string_view text) {
-  std::vector<std::string_view> parts;
-  while (!text.empty()) {
-    parts.push_back(text.substr(0, code_point_length(text)));
-    text.remove_prefix(parts.back().size());
-  }
-  return parts;
-}
-
 inline std::string from_code_point(std::uint32_t code_point) {
   utf8proc_uint8_t bytes[4];
   const auto length = utf8proc_encode_char(static_cast<utf8proc_int32_t>(code_point), bytes);
   return {reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(length)};
 }
 
+/// White space as Unicode has it (White_Space).
+inline bool is_white_space(std::uint32_t c) {
+  return c == ' ' || (c >= 0x09 && c <= 0x0d) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
+         (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
+         c == 0x3000;
+}
+
+/// A character and how many bytes of the text it is.
+struct Character {
+  std::uint32_t code_point;
+  std::size_t size;
+};
+
+/// The character at the start of `text`, which is valid UTF-8 and not empty.
+inline Character first_character(std::string_view text) {
+  const auto byte = [&](std::size_t i) {
+    return static_cast<std::uint32_t>(static_cast<unsigned char>(text[i]));
+  };
+  const std::uint32_t first = byte(0);
+  const std::size_t size = first < 0xc0 ? 1 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (size == 1 || size > text.size()) return {first, 1};
+  std::uint32_t code_point = first & (0x7fU >> size);
+  for (std::size_t i = 1; i < size; ++i) code_point = code_point << 6 | (byte(i) & 0x3f);
+  return {code_point, size};
+}
+
+/// The last character of `text`, which is valid UTF-8 and not empty.
+inline std::string_view last_character(std::string_view text) {
+  std::size_t at = text.size() - 1;
+  while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80) --at;
+  return text.substr(at);
+}
+
+/// Whether Unicode as this library knows it (utf8proc's version) has no such character yet.
+inline bool is_unassigned(std::uint32_t code_point) {
+  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point)) == UTF8PROC_CATEGORY_CN;
+}
+
 enum class Form { nfc, nfd, nfkc, nfkd };
 
-inline std::string normalize(std::string_view text, Form form) {
+namespace detail {
+
+inline void append_normalized(std::string_view text, Form form, std::string& normal) {
   int options = UTF8PROC_STABLE;
   options |= form == Form::nfc || form == Form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE;
   if (form == Form::nfkc || form == Form::nfkd) options |= UTF8PROC_COMPAT;
@@ -74,7 +94,34 @@ inline std::string normalize(std::string_view text, Form form) {
   gptq::detail::require<FormatError>(length >= 0,
                                      "cannot normalize the text: ", utf8proc_errmsg(length));
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(out, std::free);
-  return {reinterpret_cast<const char*>(out), static_cast<std::size_t>(length)};
+  normal.append(reinterpret_cast<const char*>(out), static_cast<std::size_t>(length));
+}
+
+}  // namespace detail
+
+/// A normal form of a text. ASCII is its own normal form, and nothing is composed with an ASCII
+/// character behind it, so that only what lies between is normalized, piece by piece.
+/// \param step  called now and then
+template <class Step>
+std::string normalize(std::string_view text, Form form, const Step& step) {
+  const auto is_ascii = [&](std::size_t at) { return static_cast<unsigned char>(text[at]) < 0x80; };
+  std::string normal;
+  normal.reserve(text.size());
+  std::size_t begin = 0;  // of what is not in `normal` yet
+  for (std::size_t at = 0; at < text.size();) {
+    if (is_ascii(at)) {
+      ++at;
+      continue;
+    }
+    const std::size_t run = at == begin ? at : at - 1;  // with the character before
+    normal.append(text, begin, run - begin);
+    while (at < text.size() && !is_ascii(at)) ++at;
+    detail::append_normalized(text.substr(run, at - run), form, normal);
+    begin = at;
+    step();
+  }
+  normal.append(text, begin);
+  return normal;
 }
 
 /// The character that stands for each byte in a byte-level vocabulary (GPT-2): printable Latin-1
