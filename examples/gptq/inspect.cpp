@@ -39,10 +39,7 @@ void inspect_gguf(const std::filesystem::path& path) {
   for (const auto& [name, tensor] : file.tensors()) ++types[type_of(tensor)];
   fmt::print("{}: GGUF version {}, {} tensors ({}), {}\n", path.string(), file.version(),
              file.tensors().size(), counts_text(types), bytes_text(file.file().bytes().size()));
-  for (const auto& [key, value] : file.metadata()) {
-    const std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    fmt::print("  {} = {}\n", key, text.size() > 100 ? text.substr(0, 100) + "..." : text);
-  }
+  for (const auto& [key, value] : file.metadata()) fmt::print("  {} = {}\n", key, value.text(100));
   for (const auto& [name, tensor] : file.tensors())
     print_tensor(name, type_of(tensor), tensor.shape, tensor.bytes.size());
 }

@@ -12,8 +12,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // fmt::join
 
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 
 namespace gptq::program {
 
@@ -101,6 +103,18 @@ std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, Q
   return ids;
 }
 
+/// Tells the tensors that are written as they are from those that are quantized.
+std::function<bool(const std::string&)> passed_on(const model::ModelFiles& model,
+                                                  const model::SettingsTable& settings) {
+  std::set<std::string> quantized;
+  for (Index layer = 0; layer < model.config.layers; ++layer)
+    for (int m = 0; m < model::module_count; ++m) {
+      const auto name = model::full_name(layer, static_cast<model::Module>(m));
+      if (settings.find(name)) quantized.insert(name + ".weight");
+    }
+  return [quantized](const std::string& name) { return quantized.count(name) == 0; };
+}
+
 /// Whether a GGUF file has tensors that are quantized in blocks.
 bool stores_blocks(const io::TensorSource& source) {
   for (const std::string& name : source.names())
@@ -129,6 +143,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
         model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
         "): quantizing it again would add the two errors; start from the original model"));
   model::require_decoder_tensors(model);
+  for (const std::string& note : model.notes) fmt::print("note: {}\n", note);
   model::require_quantizable(model.config, options.settings, options.params);
   if (!model.tokenizer_problem.empty())
     fmt::print("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
@@ -136,6 +151,8 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   if (!o.report.empty()) report.emplace(o.report);
   const auto ids = calibrated ? calibration_tokens(model, o) : std::vector<model::TokenId>{};
 
+  model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet),
+                                passed_on(model, options.settings));
   model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
                                 o.overwrite, options.sequential == model::Sequential::sublayer);
   const auto sink = [&](const std::string& name, const model::QuantizedModule& module) {
@@ -148,6 +165,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
                              : pipeline.run_without_calibration(sink, progress);
     folder.write_rest(model);
+    model.tensors->require_unchanged();
     if (interrupted()) throw Cancelled();
   }
   folder.commit();
