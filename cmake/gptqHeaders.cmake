@@ -95,8 +95,12 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/checkpoint.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/dtype.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/file_kind.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf_value.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/json.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/mapped_file.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/number.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/output_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors_writer.hpp
@@ -105,6 +109,8 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/config_keys.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp

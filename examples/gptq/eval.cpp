@@ -30,6 +30,8 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   detail::require(o.text.empty() || o.tokens.empty(), "--text and --tokens exclude each other");
   const model::ModelFiles model = model::open_model(o.model);
   model::require_decoder_tensors(model);
+  print_notes(model.notes);
+  model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));
   cut_to_context(o.sequence_length, model.config);
   const auto ids = load_tokens(model, o.text, o.tokens);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
@@ -40,6 +42,8 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
     const Progress progress = progress_display(o.compute.quiet);
     return model::perplexity(model, operations, ids, o.windows, o.sequence_length, progress);
   }();
+  model.tensors->require_unchanged();
+  model.tensors->require_unchanged();
   const auto windows = static_cast<Index>(result.window_nll.size());
   if (o.windows > windows)
     say("note: the text has {} windows of {} tokens, {} were asked for\n", windows,

@@ -39,10 +39,7 @@ void inspect_gguf(const std::filesystem::path& path) {
   for (const auto& [name, tensor] : file.tensors()) ++types[type_of(tensor)];
   say("{}: GGUF version {}, {} tensors ({}), {}\n", path.string(), file.version(),
       file.tensors().size(), counts_text(types), bytes_text(file.file().bytes().size()));
-  for (const auto& [key, value] : file.metadata()) {
-    const std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    say("  {} = {}\n", key, text.size() > 100 ? text.substr(0, 100) + "..." : text);
-  }
+  for (const auto& [key, value] : file.metadata()) say("  {} = {}\n", key, value.text(100));
   for (const auto& [name, tensor] : file.tensors())
     print_tensor(name, type_of(tensor), tensor.shape, tensor.bytes.size());
 }

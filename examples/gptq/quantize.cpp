@@ -195,6 +195,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
         model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
         "): quantizing it again would add the two errors; start from the original model"));
   model::require_decoder_tensors(model);
+  print_notes(model.notes);
   model::require_quantizable(model.config, options.settings, options.params);
   if (!model.tokenizer_problem.empty())
     say("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
@@ -222,9 +223,12 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   model::Pipeline pipeline(model, options, operations, backend);
   {
     const Progress progress = progress_display(o.compute.quiet);
+    model::require_finite_tensors(model, operations.executor(), progress,
+                                  [&](const std::string& name) { return folder.passes_on(name); });
     folder.write_rest(model);
     run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
                              : pipeline.run_without_calibration(sink, progress);
+    model.tensors->require_unchanged();
     if (interrupted()) throw Cancelled();
   }
 

@@ -4,19 +4,27 @@
 // TensorSource: the tensors of a model by their Hugging Face names, whatever file they are in.
 // Folder: the sharded safetensors of a model folder.
 
-#include <gptq/io/output_file.hpp>
+#include <gptq/io/json.hpp>
 #include <gptq/io/safetensors.hpp>
 #include <gptq/io/tensor.hpp>
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>  // std::sort
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace gptq::io {
+
+/// A number of a tensor that cannot be used.
+struct UnfitNumber {
+  Index element = 0;  ///< in the order of the file
+  double value = 0;
+};
 
 /// Where a model's tensors come from.
 class TensorSource {
@@ -32,6 +40,19 @@ class TensorSource {
   virtual std::string type_name(const std::string& name) const = 0;
   virtual std::uint64_t stored_bytes(const std::string& name) const = 0;
 
+  /// The bytes as they lie in the file.
+  virtual std::span<const std::byte> raw_bytes(const std::string& name) const = 0;
+
+  /// Whether `read` can read the tensor, by its type.
+  /// \throws FormatError  it cannot; the message names file, tensor and type
+  virtual void require_readable(const std::string& name) const = 0;
+
+  /// The first of the elements [first, last) that is infinite or not a number or, with `passed_on`,
+  /// does not fit `output_type`. Tensors of whole numbers have none.
+  /// \param first, last  multiples of 256, or the number of elements
+  virtual std::optional<UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
+                                                bool passed_on) const = 0;
+
   /// The numbers of a floating-point or block-quantized tensor.
   /// \throws FormatError  the type is neither, or `out` has another size
   virtual void read(const std::string& name, std::span<float> out) const = 0;
@@ -45,6 +66,9 @@ class TensorSource {
 
   /// The file it is in, for messages.
   virtual std::string where(const std::string& name) const = 0;
+
+  /// \throws IoError  one of the files was changed since it was opened (see MappedFile)
+  virtual void require_unchanged() const = 0;
 };
 
 /// Checks a shape before anything is read.
@@ -59,31 +83,32 @@ inline void require_shape(const TensorSource& source, const std::string& name,
                                      " expected");
 }
 
-/// \throws FormatError  not valid JSON
-template <class Json = nlohmann::json>
-Json read_json(const std::filesystem::path& path) {
-  try {
-    return parse_json<Json>(read_file(path));
-  } catch (const nlohmann::json::exception& error) {
-    throw FormatError(gptq::detail::message(path.string(), ": not valid JSON: ", error.what()));
-  } catch (const FormatError& error) {
-    throw FormatError(gptq::detail::message(path.string(), ": ", error.what()));
-  }
-}
-
 /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.
 class FolderSource : public TensorSource {
  public:
   /// \throws IoError      a file is missing
   /// \throws FormatError  a file is damaged, or the index and the shards disagree
   explicit FolderSource(const std::filesystem::path& folder) : folder_(folder) {
-    const auto index = folder / "model.safetensors.index.json";
-    if (std::filesystem::exists(index)) {
+    const auto index = folder / "model.safetensors.index.json",
+               single = folder / "model.safetensors";
+    const bool has_index = is_there(index);
+    if (has_index && is_there(single))
+      notes_.push_back(gptq::detail::message(
+          folder.string(),
+          ": has model.safetensors and model.safetensors.index.json: model.safetensors is read, as "
+          "transformers does; vLLM reads what the index names"));
+    if (has_index && !is_there(single)) {
       open_shards(index);
     } else {
       open(single_file(folder));
     }
   }
+
+  /// What was decided without being asked for, a sentence each.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+  /// Forgets a tensor, as if the files did not have it.
+  void leave_out(const std::string& name) { places_.erase(name); }
 
   std::vector<std::string> names() const override {
     std::vector<std::string> names;
@@ -98,13 +123,42 @@ class FolderSource : public TensorSource {
   std::uint64_t stored_bytes(const std::string& name) const override {
     return tensor(name).bytes.size();
   }
+  std::span<const std::byte> raw_bytes(const std::string& name) const override {
+    return tensor(name).bytes;
+  }
   DType output_type(const std::string& name) const override { return tensor(name).dtype; }
   std::string where(const std::string& name) const override {
     return contains(name) ? places_.at(name)->path().string() : folder_.string();
   }
 
+  void require_readable(const std::string& name) const override {
+    const DType type = tensor(name).dtype;
+    gptq::detail::require<FormatError>(is_float(type), where(name), ": tensor ", name,
+                                       " has the dtype ", io::name(type),
+                                       ", which is not read (F64, F32, F16 and BF16 are)");
+  }
+
+  std::optional<UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
+                                        bool /*passed_on*/) const override {
+    const SafeTensor& t = tensor(name);
+    if (!is_float(t.dtype) || first >= last) return std::nullopt;
+    const auto size = static_cast<std::size_t>(bits(t.dtype) / 8);
+    const auto bytes = t.bytes.subspan(static_cast<std::size_t>(first) * size,
+                                       static_cast<std::size_t>(last - first) * size);
+    const auto at = find_non_finite(t.dtype, bytes);
+    std::optional<UnfitNumber> found;
+    if (at >= 0) {
+      float value = 0;
+      to_floats(t.dtype, bytes.subspan(static_cast<std::size_t>(at) * size, size), {&value, 1});
+      found = {first + at, value};
+    }
+    places_.at(name)->file().release(bytes);
+    return found;
+  }
+
   void read(const std::string& name, std::span<float> out) const override {
     const SafeTensor& t = tensor(name);
+    require_readable(name);
     try {
       to_floats(t.dtype, t.bytes, out);
     } catch (const FormatError& error) {
@@ -121,6 +175,10 @@ class FolderSource : public TensorSource {
     return {t.bytes.begin(), t.bytes.end()};
   }
 
+  void require_unchanged() const override {
+    for (const auto& file : files_) file->file().require_unchanged();
+  }
+
   const SafeTensor& tensor(const std::string& name) const {
     const auto found = places_.find(name);
     gptq::detail::require<FormatError>(found != places_.end(), folder_.string(), ": has no tensor ",
@@ -131,29 +189,52 @@ class FolderSource : public TensorSource {
  private:
   /// `model.safetensors`; else the only other file of tensors, as AutoGPTQ names its own after bits
   /// and group size.
-  static std::filesystem::path single_file(const std::filesystem::path& folder) {
-    if (const auto usual = folder / "model.safetensors"; std::filesystem::exists(usual))
-      return usual;
-    std::vector<std::filesystem::path> found;
+  std::filesystem::path single_file(const std::filesystem::path& folder) {
+    if (const auto usual = folder / "model.safetensors"; is_there(usual)) return usual;
+    std::vector<std::filesystem::path> found, others;
     std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
-      if (entry.path().extension() == ".safetensors") found.push_back(entry.path());
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+      const auto extension = entry.path().extension();
+      const auto name = entry.path().filename().string();
+      if (extension == ".safetensors") found.push_back(entry.path());
+      else if (extension == ".gguf" || extension == ".pth" || extension == ".pt" ||
+               extension == ".h5" || extension == ".msgpack" || extension == ".onnx" ||
+               (extension == ".bin" && name.find("model") != std::string::npos))
+        others.push_back(entry.path().filename());
+    }
+    std::sort(others.begin(), others.end());
+    if (found.empty() && !others.empty()) {
+      const auto& other = others.front();
+      if (other.extension() == ".gguf")
+        throw IoError(gptq::detail::message(folder.string(), ": has no model.safetensors; ",
+                                            (folder / other).string(),
+                                            " is a model of its own: name that file"));
+      throw IoError(gptq::detail::message(
+          folder.string(), ": has ", other.string(),
+          ", which is not read, and no model.safetensors; convert it first: python -c \"from "
+          "transformers import AutoModelForCausalLM as M; M.from_pretrained('",
+          folder.string(), "', dtype='auto').save_pretrained('", folder.string(),
+          "-safetensors')\""));
+    }
     if (found.size() != 1)
       throw IoError(gptq::detail::message(
           folder.string(), ": has neither model.safetensors nor model.safetensors.index.json, and ",
           found.size(), " other .safetensors files where one could be taken"));
+    notes_.push_back(gptq::detail::message(folder.string(), ": has no model.safetensors; ",
+                                           found.front().filename().string(), " is read"));
     return found.front();
   }
 
   void open_shards(const std::filesystem::path& index) {
     const nlohmann::json json = read_json(index);
     gptq::detail::require<FormatError>(
-        json.contains("weight_map") && json["weight_map"].is_object(), index.string(),
-        ": has no weight_map");
+        json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(),
+        index.string(), ": has no weight_map");
     std::map<std::string, std::string> files;  // by tensor
     for (const auto& [name, file] : json["weight_map"].items()) {
-      gptq::detail::require<FormatError>(file.is_string(), index.string(), ": the file of ", name,
-                                         " is ", file.dump());
+      if (!file.is_string())
+        throw FormatError(gptq::detail::message(index.string(), ": the file of ", name, " is ",
+                                                file.dump().substr(0, 200)));
       const auto text = file.get<std::string>();
       gptq::detail::require<FormatError>(
           !text.empty() && text.find('/') == std::string::npos && text != "..", index.string(),
@@ -163,17 +244,26 @@ class FolderSource : public TensorSource {
     std::map<std::string, bool> opened;
     for (const auto& [name, file] : files)
       if (!opened[file]) {
-        if (!std::filesystem::exists(folder_ / file))
+        if (!is_there(folder_ / file))
           throw IoError(gptq::detail::message((folder_ / file).string(), ": the shard is missing; ",
                                               index.filename().string(), " expects ", name,
                                               " in it"));
         open(folder_ / file);
         opened[file] = true;
       }
-    for (const auto& [name, file] : files)
-      gptq::detail::require<FormatError>(
-          contains(name) && places_.at(name)->path().filename() == file, index.string(),
-          ": tensor ", name, " is not in ", file);
+    std::vector<std::string> missing, elsewhere;
+    for (const auto& [name, file] : files) {
+      // Some indexes list a head that is the embeddings and was not written. If a tensor that the
+      // model needs is missing, whoever needs it says so.
+      if (!contains(name)) missing.push_back(name);
+      else if (places_.at(name)->path().filename() != file) elsewhere.push_back(name);
+    }
+    if (!missing.empty())
+      notes_.push_back(gptq::detail::message(index.string(), ": lists ", some_of(missing),
+                                             ", which no file has"));
+    if (!elsewhere.empty())
+      notes_.push_back(gptq::detail::message(index.string(), ": names other files than those that ",
+                                             some_of(elsewhere), " are in"));
   }
 
   void open(const std::filesystem::path& path) {
@@ -187,6 +277,7 @@ class FolderSource : public TensorSource {
   std::filesystem::path folder_;
   std::vector<std::unique_ptr<Safetensors>> files_;
   std::map<std::string, const Safetensors*> places_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace gptq::io

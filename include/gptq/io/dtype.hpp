@@ -7,6 +7,7 @@
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 
+#include <algorithm>  // std::min
 #include <array>
 #include <cstddef>  // std::ptrdiff_t
 #include <cstdint>
@@ -100,10 +101,18 @@ inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<fl
 /// The first element that is infinite or not a number, or -1; -1 for types that have neither.
 inline std::ptrdiff_t find_non_finite(DType type, std::span<const std::byte> bytes) {
   const auto find = [&]<class Word>(Word exponent) -> std::ptrdiff_t {
-    for (std::size_t i = 0; i < bytes.size() / sizeof(Word); ++i) {
-      Word word;
-      std::memcpy(&word, bytes.data() + i * sizeof(Word), sizeof(Word));
-      if ((word & exponent) == exponent) return static_cast<std::ptrdiff_t>(i);
+    // Whole blocks first, in loops without a way out, which become vector code.
+    constexpr std::size_t block = 1024;
+    Word words[block];
+    const std::size_t count = bytes.size() / sizeof(Word);
+    for (std::size_t begin = 0; begin < count; begin += block) {
+      const std::size_t size = (std::min)(block, count - begin);
+      std::memcpy(words, bytes.data() + begin * sizeof(Word), size * sizeof(Word));
+      unsigned bad = 0;
+      for (std::size_t i = 0; i < size; ++i) bad |= (words[i] & exponent) == exponent ? 1u : 0u;
+      if (bad == 0) continue;
+      for (std::size_t i = 0;; ++i)
+        if ((words[i] & exponent) == exponent) return static_cast<std::ptrdiff_t>(begin + i);
     }
     return -1;
   };

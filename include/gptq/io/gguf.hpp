@@ -4,14 +4,14 @@
 // Reading GGUF, versions 2 and 3: metadata, tensor descriptions, data. Counts, lengths and offsets
 // in the file are claims: each one is held against the bytes that are there before it is used.
 
+#include <gptq/io/file_kind.hpp>
+#include <gptq/io/gguf_value.hpp>
 #include <gptq/io/mapped_file.hpp>
 #include <gptq/io/tensor.hpp>
 #include <gptq/pack/gguf_blocks.hpp>
 
-#include <nlohmann/json.hpp>
-
+#include <algorithm>  // std::reverse
 #include <map>
-#include <set>
 #include <string>
 #include <utility>  // std::move
 
@@ -36,24 +36,21 @@ class Gguf {
   const MappedFile& file() const { return file_; }
   std::uint32_t version() const { return version_; }
 
-  /// Keys and values; arrays as JSON arrays.
-  const std::map<std::string, nlohmann::json>& metadata() const { return metadata_; }
+  const std::map<std::string, GgufValue>& metadata() const { return metadata_; }
   const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
 
   bool has(const std::string& key) const { return metadata_.count(key) > 0; }
 
-  /// \throws FormatError  the key is missing or its value is not a T
+  /// \throws FormatError  the key is missing or its value is not a T (see GgufValue::as)
   template <class T>
   T get(const std::string& key) const {
     const auto found = metadata_.find(key);
     check(found != metadata_.end(), "has no metadata key ", key);
-    try {
-      return found->second.get<T>();
-    } catch (const nlohmann::json::exception&) {
-      throw FormatError(gptq::detail::message(path().string(), ": the metadata key ", key,
-                                              " has the value ", preview(found->second),
-                                              ", which is not of the expected kind"));
-    }
+    auto value = found->second.as<T>();
+    if (!value)
+      check(false, "the metadata key ", key, " has the value ", found->second.text(),
+            ", which is not of the expected kind");
+    return std::move(*value);
   }
 
   template <class T>
@@ -61,43 +58,42 @@ class Gguf {
     return has(key) ? get<T>(key) : otherwise;
   }
 
+  /// \throws FormatError  no tensor of that name
+  const GgufTensor& at(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    check(found != tensors_.end(), "has no tensor ", name);
+    return found->second;
+  }
+
+  /// \throws FormatError  there is no such tensor, or its type is not read
+  void require_readable(const std::string& name) const {
+    const GgufTensor& tensor = at(name);
+    if (tensor.type) return;
+    const auto known = pack::ggml_type_name(tensor.type_number);
+    check(false, "tensor ", name, " has the ggml type ",
+          known.empty() ? std::to_string(tensor.type_number) : std::string(known),
+          ", which is not read (", pack::readable_ggml_types(), " are)");
+  }
+
   /// Numbers of a tensor, dequantized.
-  /// \throws FormatError  its type is not read
+  /// \throws FormatError  there is no such tensor, its type is not read, or `out` has another size
   void read(const std::string& name, std::span<float> out) const {
-    const GgufTensor& tensor = tensors_.at(name);
-    check(tensor.type != nullptr, "tensor ", name, " has ggml type ", tensor.type_number,
-          ", which is not read");
-    pack::dequantize_ggml(*tensor.type, tensor.bytes, out);
+    require_readable(name);
+    const GgufTensor& tensor = at(name);
+    try {
+      pack::dequantize_ggml(*tensor.type, tensor.bytes, out);
+    } catch (const FormatError& error) {
+      check(false, "tensor ", name, ": ", error.what());
+    }
   }
 
  private:
-  enum ValueType : std::uint32_t {
-    u8,
-    i8,
-    u16,
-    i16,
-    u32,
-    i32,
-    f32,
-    boolean,
-    string,
-    array,
-    u64,
-    i64,
-    f64
-  };
-
   template <class... Parts>
   void check(bool condition, const Parts&... parts) const {
     gptq::detail::require<FormatError>(condition, file_.path().string(), ": ", parts...);
   }
 
-  static std::string preview(const nlohmann::json& value) {
-    const std::string text = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    return text.size() > 80 ? text.substr(0, 80) + "..." : text;
-  }
-
-  std::span<const std::byte> take(std::uint64_t size, const std::string& what) {
+  std::span<const std::byte> take(std::uint64_t size, std::string_view what) {
     check(size <= rest_.size(), "truncated at ", what, ": ", size, " bytes wanted, ", rest_.size(),
           " left");
     const auto bytes = rest_.first(static_cast<std::size_t>(size));
@@ -106,55 +102,62 @@ class Gguf {
   }
 
   template <class T>
-  T take_number(const std::string& what) {
+  T take_number(std::string_view what) {
     T value;
     std::memcpy(&value, take(sizeof(T), what).data(), sizeof(T));
     return value;
   }
 
-  std::string take_string(const std::string& what) {
+  std::string take_string(std::string_view what) {
     const auto length = take_number<std::uint64_t>(what);
     const auto bytes = take(length, what);
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
 
-  nlohmann::json take_value(std::uint32_t type, const std::string& key) {
-    switch (type) {
-      case u8: return take_number<std::uint8_t>(key);
-      case i8: return take_number<std::int8_t>(key);
-      case u16: return take_number<std::uint16_t>(key);
-      case i16: return take_number<std::int16_t>(key);
-      case u32: return take_number<std::uint32_t>(key);
-      case i32: return take_number<std::int32_t>(key);
-      case f32: return take_number<float>(key);
-      case boolean: {
-        const auto value = take_number<std::uint8_t>(key);
-        check(value <= 1, "the metadata key ", key, " is a boolean of value ", int(value));
-        return value != 0;
-      }
-      case string: return take_string(key);
-      case u64: return take_number<std::uint64_t>(key);
-      case i64: return take_number<std::int64_t>(key);
-      case f64: return take_number<double>(key);
-      case array: {
-        const auto element = take_number<std::uint32_t>(key);
-        const auto count = take_number<std::uint64_t>(key);
-        check(element != array, "the metadata key ", key, " is an array of arrays");
-        check(element <= f64, "the metadata key ", key, " is an array of the unknown type ",
-              element);
-        static constexpr std::uint64_t smallest[] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 0, 8, 8, 8};
-        check(count <= rest_.size() / smallest[element], "the metadata key ", key, " claims ",
-              count, " elements, ", rest_.size(), " bytes are left");
-        nlohmann::json values = nlohmann::json::array();
-        values.get_ref<nlohmann::json::array_t&>().reserve(static_cast<std::size_t>(count));
-        for (std::uint64_t i = 0; i < count; ++i) values.push_back(take_value(element, key));
-        return values;
-      }
-      default: check(false, "the metadata key ", key, " has the unknown type ", type); return {};
+  GgufValue take_value(std::uint32_t number, const std::string& key) {
+    check(number <= static_cast<std::uint32_t>(GgufType::f64), "the metadata key ", key,
+          " has the unknown type ", number);
+    const auto type = static_cast<GgufType>(number);
+    if (type == GgufType::array) return GgufValue::Variant(take_array(key));
+    if (type == GgufType::string) return GgufValue::Variant(take_string(key));
+    const auto bytes = take(gguf_size(type), key);
+    if (type == GgufType::boolean) check_booleans(bytes, key);
+    return GgufValue::scalar(type, bytes);
+  }
+
+  GgufArray take_array(const std::string& key) {
+    const auto number = take_number<std::uint32_t>(key);
+    check(number != static_cast<std::uint32_t>(GgufType::array), "the metadata key ", key,
+          " is an array of arrays");
+    check(number <= static_cast<std::uint32_t>(GgufType::f64), "the metadata key ", key,
+          " is an array of the unknown type ", number);
+    GgufArray array{.type = static_cast<GgufType>(number),
+                    .count = take_number<std::uint64_t>(key)};
+    const std::size_t size = gguf_size(array.type);
+    const std::size_t smallest = size > 0 ? size : sizeof(std::uint64_t);
+    check(array.count <= rest_.size() / smallest, "the metadata key ", key, " claims ", array.count,
+          " elements, ", rest_.size(), " bytes are left");
+    const auto begin = rest_;
+    if (size > 0) {
+      take(array.count * size, key);
+    } else {
+      for (std::uint64_t i = 0; i < array.count; ++i) take(take_number<std::uint64_t>(key), key);
     }
+    array.bytes = begin.first(begin.size() - rest_.size());
+    if (array.type == GgufType::boolean) check_booleans(array.bytes, key);
+    return array;
+  }
+
+  void check_booleans(std::span<const std::byte> bytes, const std::string& key) const {
+    for (const std::byte value : bytes)
+      check(value <= std::byte{1}, "the metadata key ", key, " is a boolean of value ", int(value));
   }
 
   void parse() {
+    const bool ours =
+        file_.bytes().size() >= 4 && std::memcmp(file_.bytes().data(), "GGUF", 4) == 0;
+    if (const std::string kind = ours ? "" : file_kind(file_.bytes()); !kind.empty())
+      check(false, "is ", kind);
     const auto magic = take(4, "the magic number");
     check(std::memcmp(magic.data(), "GGUF", 4) == 0,
           "is not a GGUF file: it does not start with \"GGUF\"");
@@ -221,8 +224,9 @@ class Gguf {
       const auto size = take_number<std::uint64_t>(name);
       check(size <= static_cast<std::uint64_t>(std::numeric_limits<Index>::max()), "tensor ", name,
             ": dimension ", size, " is too large");
-      tensor.shape.insert(tensor.shape.begin(), static_cast<Index>(size));
+      tensor.shape.push_back(static_cast<Index>(size));
     }
+    std::reverse(tensor.shape.begin(), tensor.shape.end());
     try {
       element_count(tensor.shape);
     } catch (const FormatError& error) {
@@ -241,7 +245,7 @@ class Gguf {
 
   MappedFile file_;
   std::span<const std::byte> rest_;  // not yet parsed
-  std::map<std::string, nlohmann::json> metadata_;
+  std::map<std::string, GgufValue> metadata_;
   std::map<std::string, GgufTensor> tensors_;
   std::uint32_t version_ = 0;
 };

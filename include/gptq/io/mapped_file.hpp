@@ -7,10 +7,12 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>  // std::strerror
 #include <filesystem>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>  // std::swap
 
 #include <fcntl.h>     // open
@@ -32,20 +34,28 @@ using gptq::detail::require;
 
 }  // namespace detail
 
+/// Whether something is there. What cannot be looked at counts as there: opening it says why.
+inline bool is_there(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::exists(path, error) || error;
+}
+
 /// A file as read-only memory.
 class MappedFile {
  public:
   MappedFile() = default;
 
-  /// \throws IoError  the file cannot be opened or mapped
+  /// \throws IoError  the file cannot be opened or mapped, or is not a regular file
   explicit MappedFile(const std::filesystem::path& path) : path_(path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    // Without O_NONBLOCK, opening a pipe waits for somebody who writes into it.
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) detail::fail(path, "cannot open");
     struct stat status {};
     if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
       ::close(file);
       throw IoError(detail::message(path.string(), ": not a regular file"));
     }
+    identity_ = Identity(status);
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ > 0) {
       void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
@@ -63,6 +73,7 @@ class MappedFile {
     std::swap(path_, other.path_);
     std::swap(data_, other.data_);
     std::swap(size_, other.size_);
+    std::swap(identity_, other.identity_);
     return *this;
   }
   ~MappedFile() {
@@ -75,6 +86,7 @@ class MappedFile {
   /// Tells the system that these bytes will not be read again soon, so that reading a large model
   /// does not fill memory.
   void release(std::span<const std::byte> bytes) const {
+    if (bytes.empty()) return;
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const auto offset = static_cast<std::size_t>(bytes.data() - data_);
     const std::size_t begin = (offset + page - 1) / page * page,
@@ -82,10 +94,46 @@ class MappedFile {
     if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
   }
 
+  /// Checks that what was read is what was there when the file was opened. A file that was removed,
+  /// or replaced by another one under its name, is still here whole.
+  /// \throws IoError  the file was written to or cut meanwhile
+  void require_unchanged() const {
+    struct stat status {};
+    if (path_.empty() || ::stat(path_.c_str(), &status) != 0) return;
+    const Identity now(status);
+    if (!now.same_file(identity_)) return;
+    if (now.size != identity_.size)
+      throw IoError(detail::message(path_.string(), ": changed while it was read: it had ",
+                                    identity_.size, " bytes and has ", now.size));
+    if (!now.same_time(identity_))
+      throw IoError(detail::message(path_.string(), ": was written to while it was read"));
+  }
+
  private:
+  /// Which file it is, and in what state.
+  struct Identity {
+    std::uint64_t device = 0, inode = 0;
+    std::int64_t size = 0, seconds = 0, nanoseconds = 0;  ///< of the last change of its bytes
+
+    Identity() = default;
+    explicit Identity(const struct stat& status)
+        : device(static_cast<std::uint64_t>(status.st_dev)),
+          inode(static_cast<std::uint64_t>(status.st_ino)),
+          size(status.st_size),
+          seconds(status.st_mtim.tv_sec),
+          nanoseconds(status.st_mtim.tv_nsec) {}
+    bool same_file(const Identity& other) const {
+      return device == other.device && inode == other.inode;
+    }
+    bool same_time(const Identity& other) const {
+      return seconds == other.seconds && nanoseconds == other.nanoseconds;
+    }
+  };
+
   std::filesystem::path path_;
   const std::byte* data_ = nullptr;
   std::size_t size_ = 0;
+  Identity identity_;
 };
 
 }  // namespace gptq::io

@@ -4,6 +4,7 @@
 // Reading safetensors: a length, a JSON header, the numbers. Every claim of the header is checked
 // against the file before anything is read through it.
 
+#include <gptq/io/json.hpp>
 #include <gptq/io/mapped_file.hpp>
 #include <gptq/io/tensor.hpp>
 
@@ -11,9 +12,8 @@
 
 #include <algorithm>  // std::sort
 #include <map>
-#include <set>
 #include <string>
-#include <utility>  // std::move
+#include <utility>  // std::in_range, std::move
 
 namespace gptq::io {
 
@@ -28,7 +28,8 @@ struct SafeTensor {
 class Safetensors {
  public:
   static constexpr std::uint64_t max_header =
-      100'000'000;  ///< bytes; the reference implementation's limit
+      100'000'000;                             ///< bytes; the reference implementation's limit
+  static constexpr std::size_t max_rank = 64;  ///< dimensions of a tensor
 
   /// \throws IoError      the file cannot be opened
   /// \throws FormatError  the file is truncated, or its header lies; the message names file, tensor
@@ -64,12 +65,14 @@ class Safetensors {
 
   void parse() {
     const auto bytes = file_.bytes();
+    if (bytes.size() < 9 || bytes[8] != std::byte('{'))
+      if (const std::string kind = file_kind(bytes); !kind.empty()) check(false, "is ", kind);
     check(bytes.size() >= 8, "truncated: ", bytes.size(),
           " bytes, a safetensors file has at least 8");
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
     check(length <= max_header, "the header claims ", length, " bytes, more than ", max_header,
-          " (not a safetensors file?)");
+          ": not a safetensors file");
     check(length <= bytes.size() - 8, "truncated: the header claims ", length,
           " bytes, the file has ", bytes.size() - 8, " after the length");
     const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
@@ -107,17 +110,21 @@ class Safetensors {
     const auto is_array = [&](const char* key) {
       return entry.is_object() && entry.contains(key) && entry[key].is_array();
     };
-    check(is_array("shape") && is_array("data_offsets") && entry["data_offsets"].size() == 2 &&
-              entry.contains("dtype") && entry["dtype"].is_string(),
-          "tensor ", name, ": the entry needs dtype, shape and data_offsets, it is ",
-          entry.dump().substr(0, 200));
+    const bool complete = is_array("shape") && is_array("data_offsets") &&
+                          entry["data_offsets"].size() == 2 && entry.contains("dtype") &&
+                          entry["dtype"].is_string();
+    if (!complete)
+      check(false, "tensor ", name, ": the entry needs dtype, shape and data_offsets, it is ",
+            entry.dump().substr(0, 200));
     const auto size_at = [&](const nlohmann::json& number, const char* what) {
-      check(number.is_number_unsigned() &&
-                number.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<Index>::max()),
-            "tensor ", name, ": ", number.dump(), " in ", what, " is not a size");
+      const bool size =
+          number.is_number_unsigned() && std::in_range<Index>(number.get<std::uint64_t>());
+      if (!size) check(false, "tensor ", name, ": ", number.dump(), " in ", what, " is not a size");
       return number.get<std::uint64_t>();
     };
     SafeTensor tensor;
+    check(entry["shape"].size() <= max_rank, "tensor ", name, " has ", entry["shape"].size(),
+          " dimensions, at most ", max_rank, " are read");
     for (const auto& d : entry["shape"])
       tensor.shape.push_back(static_cast<Index>(size_at(d, "shape")));
     std::uint64_t bit_count = 0;
@@ -142,20 +149,12 @@ class Safetensors {
   }
 
   nlohmann::json parse_header(const char* begin, const char* end) const {
-    std::vector<std::set<std::string>> keys;
-    std::string duplicate;
-    const auto watch = [&](nlohmann::json::parse_event_t event, const nlohmann::json& parsed) {
-      using Event = nlohmann::json::parse_event_t;
-      if (event == Event::object_start) keys.emplace_back();
-      if (event == Event::object_end) keys.pop_back();
-      if (event == Event::key && !keys.back().insert(parsed.get<std::string>()).second)
-        duplicate = parsed.get<std::string>();
-      return true;
-    };
+    TwiceWatch watch;
     try {
       const auto header =
-          parse_json(std::string_view(begin, static_cast<std::size_t>(end - begin)), watch);
-      check(duplicate.empty(), "the header has the key \"", duplicate, "\" twice");
+          parse_json(std::string_view(begin, static_cast<std::size_t>(end - begin)),
+                     [&](auto event, const nlohmann::json& json) { return watch(event, json); });
+      check(watch.twice().empty(), "the header has the key \"", watch.twice(), "\" twice");
       check(header.is_object(), "the header is not an object");
       return header;
     } catch (const nlohmann::json::exception& error) {

@@ -5,11 +5,13 @@
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/model/config_reader.hpp>
 
 #include <nlohmann/json.hpp>
 
-#include <cmath>  // std::isfinite
+#include <cmath>  // std::pow
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,121 +68,230 @@ struct ModelConfig {
   bool qk_norm = false;
   /// Biases of q, k and v; of o; of gate, up and down.
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
+  /// What was decided without being asked for, and keys that nobody knows; a sentence each.
+  std::vector<std::string> notes;
 
   /// \throws FormatError  an architecture or an option that is not supported, a missing or
-  /// impossible value
+  /// impossible value, a key that changes what the model computes and is not used
   static ModelConfig parse(const nlohmann::json& json, const std::string& where);
 };
 
 namespace detail {
 
-/// Reads keys of a config.json; errors name the file and the key.
-class ConfigReader {
- public:
-  ConfigReader(const nlohmann::json& json, std::string where)
-      : json_(json), where_(std::move(where)) {}
-
-  bool has(const char* key) const { return json_.contains(key) && !json_[key].is_null(); }
-
-  template <class T>
-  T get(const char* key) const {
-    if (!has(key)) fail("has no \"", key, "\"");
-    try {
-      return json_[key].get<T>();
-    } catch (const nlohmann::json::exception&) {
-      fail("\"", key, "\" has the value ", json_[key].dump(),
-           ", which is not of the expected kind");
-    }
-  }
-
-  template <class T>
-  T get_or(const char* key, T otherwise) const {
-    return has(key) ? get<T>(key) : otherwise;
-  }
-
-  Index size(const char* key, double least = 1) const {
-    const auto value = get<double>(key);
-    if (!(value >= least && value <= 1e9 && value == std::floor(value)))
-      fail("\"", key, "\" = ", value, " is not a size");
-    return static_cast<Index>(value);
-  }
-
-  double positive(const char* key) const {
-    const auto value = get<double>(key);
-    if (!(std::isfinite(value) && value > 0))
-      fail("\"", key, "\" = ", value, " is not positive and finite");
-    return value;
-  }
-
-  template <class... Parts>
-  [[noreturn]] void fail(const Parts&... parts) const {
-    throw FormatError(gptq::detail::message(where_, ": ", parts...));
-  }
-
- private:
-  const nlohmann::json& json_;
-  std::string where_;
+/// What is particular to an architecture.
+struct Architecture {
+  const char* name;        ///< as config.json lists it
+  const char* model_type;  ///< its configuration's
+  bool qk_norm;            ///< RMSNorm on each head of q and k
+  bool qkv_bias;           ///< biases of q, k and v, whatever attention_bias says
+  bool attention_bias;     ///< whether attention_bias is a setting of it
+  bool mlp_bias;           ///< whether mlp_bias is
+  Index head_dim;          ///< where config.json has none; 0: hidden_size / num_attention_heads
 };
 
-inline Rope parse_rope(const nlohmann::json& json, const std::string& where) {
-  const ConfigReader config(json, where);
-  // transformers 5 keeps everything in rope_parameters, earlier versions in rope_theta and
-  // rope_scaling.
-  const char* key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const nlohmann::json scaling = config.has(key) ? json[key] : nlohmann::json::object();
-  if (!scaling.is_object()) config.fail("\"", key, "\" is ", scaling.dump(), ", not an object");
-  for (const auto& [name, value] : scaling.items())
-    if (value.is_object())
-      config.fail("\"", key, "\" has settings of its own for \"", name,
-                  "\" layers, which is not supported");
-  const ConfigReader rope_config(scaling, where + ": " + key);
+inline constexpr Architecture architectures[] = {
+    {"LlamaForCausalLM", "llama", false, false, true, true, 0},
+    {"MistralForCausalLM", "mistral", false, false, false, false, 0},
+    {"Qwen2ForCausalLM", "qwen2", false, true, false, false, 0},
+    {"Qwen3ForCausalLM", "qwen3", true, false, true, false, 128}};
+
+/// transformers chooses by model_type, vLLM and most others by architectures.
+/// \throws FormatError  one that is not supported, or the two name different ones
+inline const Architecture& parse_architecture(const ConfigReader& config) {
+  const auto names = config.get_or<std::vector<std::string>>("architectures", {});
+  const auto type = config.get_or<std::string>("model_type", "");
+  if (names.size() > 1)
+    config.fail("\"architectures\" names ", names.size(), " architectures, one expected");
+  if (names.empty() && type.empty()) config.fail("has no \"architectures\"");
+  for (const Architecture& a : architectures) {
+    if (names.empty() ? a.model_type != type : a.name != names[0]) continue;
+    if (!type.empty() && a.model_type != type)
+      config.fail("\"architectures\" says ", a.name, " and \"model_type\" says ", type,
+                  " (readers choose by one or the other; ", a.name, " is of the type ",
+                  a.model_type, ")");
+    return a;
+  }
+  std::string all;
+  for (const Architecture& a : architectures) all += std::string(all.empty() ? "" : ", ") + a.name;
+  if (names.empty()) config.fail("the model type ", type, " is not supported (", all, " are)");
+  config.fail("the architecture ", names[0], " is not supported (", all, " are)");
+}
+
+/// A number that may be stated in several places. \throws FormatError  they differ
+class StatedOnce {
+ public:
+  explicit StatedOnce(const char* key) : key_(key) {}
+  void look(const ConfigReader& reader) {
+    if (!reader.has(key_)) return;
+    const double value = reader.positive(key_);
+    if (value_ && *value_ != value)
+      reader.fail("\"", key_, "\" = ", value, ", and ", place_, " says ", *value_);
+    if (!value_) value_ = value, place_ = reader.where();
+  }
+  const std::optional<double>& value() const { return value_; }
+
+ private:
+  const char* key_;
+  std::optional<double> value_;
+  std::string place_;
+};
+
+/// "rope_type", which older files call "type".
+inline std::string rope_type(const ConfigReader& rope) {
+  const auto type =
+      rope.get_or<std::string>("rope_type", rope.get_or<std::string>("type", "default"));
+  if (const auto old = rope.get_or<std::string>("type", type); old != type)
+    rope.fail("\"rope_type\" is \"", type, "\" and \"type\" is \"", old, "\"");
+  return type;
+}
+
+/// transformers 5 keeps everything in rope_parameters; earlier versions in rope_theta and
+/// rope_scaling, which transformers 5 prefers where it is not empty.
+inline Rope parse_rope(const nlohmann::json& json, const ConfigReader& config,
+                       std::vector<std::string>& notes) {
+  const auto part = [&](const char* key) {
+    const nlohmann::json value = config.has(key) ? json[key] : nlohmann::json::object();
+    if (!value.is_object())
+      config.fail("\"", key, "\" is ", ConfigReader::text(value), ", not an object");
+    for (const auto& [name, setting] : value.items())
+      if (setting.is_object())
+        config.fail("\"", key, "\" has settings of its own for \"", name,
+                    "\" layers, which is not supported");
+    return value;
+  };
+  const nlohmann::json scaling = part("rope_scaling"), parameters = part("rope_parameters");
+  const bool by_scaling = !scaling.empty();
+  const ConfigReader from_scaling(scaling, config.where() + ": rope_scaling"),
+      from_parameters(parameters, config.where() + ": rope_parameters");
+  const ConfigReader& rope_config = by_scaling ? from_scaling : from_parameters;
+  const ConfigReader* const places[] = {&config, &from_scaling, &from_parameters};
+
+  StatedOnce theta("rope_theta"), turning("partial_rotary_factor"),
+      original("original_max_position_embeddings");
+  for (const ConfigReader* place : places) {
+    theta.look(*place);
+    turning.look(*place);
+    original.look(*place);
+  }
+  if (turning.value().value_or(1) != 1)
+    config.fail("\"partial_rotary_factor\" = ", *turning.value(), " is not supported (1 is)");
+
+  const auto type = rope_type(rope_config);
+  if (by_scaling && !parameters.empty()) {
+    const auto other = rope_type(from_parameters);
+    bool contradicts = other != type && other != "default";
+    for (const auto& [key, value] : parameters.items()) {
+      if (other != type || key == "rope_theta" || key == "type" || key == "rope_type") continue;
+      contradicts = contradicts || !scaling.contains(key) || scaling[key] != value;
+      from_parameters.has(key.c_str());
+    }
+    if (contradicts)
+      config.fail("\"rope_scaling\" is ", ConfigReader::text(scaling),
+                  " and \"rope_parameters\" is ", ConfigReader::text(parameters),
+                  ", which contradict each other");
+    const bool stated = config.has("rope_theta") || from_scaling.has("rope_theta");
+    if (!stated && theta.value().value_or(10000) != 10000)
+      config.fail("\"rope_theta\" = ", *theta.value(),
+                  " stands in rope_parameters only, which "
+                  "transformers does not read beside rope_scaling (put it there, too)");
+    notes.push_back(gptq::detail::message(config.where(),
+                                          ": has rope_scaling and rope_parameters: rope_scaling (",
+                                          type, ") is used, as in transformers 5"));
+  }
+
   Rope rope;
-  if (config.has("rope_theta")) rope.theta = config.positive("rope_theta");
-  if (rope_config.has("rope_theta")) rope.theta = rope_config.positive("rope_theta");
-  for (const ConfigReader* reader : {&config, &rope_config})
-    if (reader->has("partial_rotary_factor") && reader->positive("partial_rotary_factor") != 1)
-      reader->fail("\"partial_rotary_factor\" = ", reader->positive("partial_rotary_factor"),
-                   " is not supported (1 is)");
-  const auto type = rope_config.get_or<std::string>(
-      "rope_type", rope_config.get_or<std::string>("type", "default"));
-  if (type == "default") return rope;
-  if (type != "linear" && type != "llama3")
-    rope_config.fail("the rope type \"", type,
-                     "\" is not supported (default, linear and llama3 are)");
-  rope.factor = rope_config.positive("factor");
+  rope.theta = theta.value().value_or(rope.theta);
   if (type == "linear") {
     rope.kind = Rope::Kind::linear;
-  } else {
+  } else if (type == "llama3") {
     rope.kind = Rope::Kind::llama3;
     rope.low_freq_factor = rope_config.positive("low_freq_factor");
     rope.high_freq_factor = rope_config.positive("high_freq_factor");
-    rope.original_positions = rope_config.positive("original_max_position_embeddings");
+    if (!original.value()) rope_config.fail("has no \"original_max_position_embeddings\"");
+    rope.original_positions = *original.value();
+    if (rope.low_freq_factor >= rope.high_freq_factor)
+      rope_config.fail("\"low_freq_factor\" = ", rope.low_freq_factor,
+                       " is not less than \"high_freq_factor\" = ", rope.high_freq_factor);
+  } else if (type != "default") {
+    rope_config.fail("the rope type \"", type,
+                     "\" is not supported (default, linear and llama3 are)");
   }
+  if (rope.kind != Rope::Kind::plain) rope.factor = rope_config.positive("factor");
+  for (const ConfigReader* place : {&from_scaling, &from_parameters})
+    place->finish_strictly("the rope type \"" + type + "\"", "[1, false]");
   return rope;
 }
 
 /// Mistral: every layer. Qwen: by layer_types, or from max_window_layers on where
-/// use_sliding_window is set.
-inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelConfig& model) {
+/// use_sliding_window is set. What is missing is what transformers takes.
+inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelConfig& model,
+                                        std::vector<std::string>& notes) {
   std::vector<Index> windows(std::size_t(model.layers), 0);
-  if (!config.has("sliding_window")) return windows;
-  const Index window = config.size("sliding_window");
-  const bool qwen = model.architecture != "MistralForCausalLM";
-  if (qwen && !config.get_or<bool>("use_sliding_window", false)) return windows;
-  if (config.has("layer_types")) {
-    const auto types = config.get<std::vector<std::string>>("layer_types");
-    if (types.size() != windows.size())
-      config.fail("\"layer_types\" has ", types.size(), " entries for ", windows.size(), " layers");
-    for (std::size_t i = 0; i < types.size(); ++i)
-      if (types[i] == "sliding_attention") windows[i] = window;
-      else if (types[i] != "full_attention")
-        config.fail("the layer type \"", types[i], "\" is not supported");
-  } else {
-    const bool partly = qwen && config.has("max_window_layers");
-    const Index first = partly ? config.size("max_window_layers", 0) : 0;
+  const bool mistral = model.architecture == "MistralForCausalLM",
+             llama = model.architecture == "LlamaForCausalLM";
+  const bool used = config.get_or<bool>("use_sliding_window", mistral);
+  if (mistral && !used && config.has("sliding_window"))
+    config.fail("\"use_sliding_window\" is false and \"sliding_window\" is ",
+                config.size("sliding_window"), ", which a ", model.architecture, " always uses");
+  Index window = config.size_or("sliding_window", 0);
+  if (used && !llama && !config.mentions("sliding_window")) {
+    window = 4096;
+    notes.push_back(config.where() +
+                    ": has no \"sliding_window\": 4096, as transformers takes it then");
+  }
+  const bool reaches = window > 0 && (model.context == 0 || window < model.context);
+  const bool stated_unused = config.has("use_sliding_window") && !used;
+  if (llama && reaches && !stated_unused)
+    config.fail("\"sliding_window\" = ", window, ": transformers does not look at it in a ",
+                model.architecture,
+                ", other readers do (set it to null, or make the model a "
+                "MistralForCausalLM)");
+  if (used && !llama && window > 0) {
+    const Index first = mistral                           ? 0
+                        : config.has("max_window_layers") ? config.size("max_window_layers", 0)
+                                                          : 28;
     for (Index i = first; i < model.layers; ++i) windows[std::size_t(i)] = window;
   }
+  if (!config.has("layer_types")) return windows;
+
+  const auto types = config.get<std::vector<std::string>>("layer_types");
+  if (types.size() != windows.size())
+    config.fail("\"layer_types\" has ", types.size(), " entries for ", windows.size(), " layers");
+  const bool decides = used && !llama && !mistral;
+  for (std::size_t i = 0; i < types.size(); ++i) {
+    const bool slides = types[i] == "sliding_attention";
+    if (!slides && types[i] != "full_attention")
+      config.fail("the layer type \"", types[i], "\" is not supported");
+    if (slides && window == 0)
+      config.fail("layer ", i, " is of the type \"", types[i],
+                  "\", and there is no \"sliding_window\"");
+    const Index expected = slides ? window : 0;
+    if (windows[i] == expected) continue;
+    // Files of transformers before layer_types have max_window_layers alone, later ones both.
+    if (!decides || config.has("max_window_layers"))
+      config.fail("\"layer_types\" says \"", types[i], "\" for layer ", i,
+                  ", which contradicts the other keys (use_sliding_window, sliding_window, "
+                  "max_window_layers)");
+    windows[i] = expected;
+  }
   return windows;
+}
+
+/// The activation, under all names that it has; the first one counts.
+inline void require_silu(const ConfigReader& config) {
+  for (const char* key : {"hidden_act", "hidden_activation", "activation_function", "activation"})
+    if (const auto act = config.get_or<std::string>(key, "silu"); act != "silu" && act != "swish")
+      config.fail("the activation \"", act, "\" (\"", key, "\") is not supported (silu is)");
+}
+
+/// rms_norm_eps; under another name it is not what transformers reads.
+inline double parse_epsilon(const ConfigReader& config) {
+  const double epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6;
+  for (const char* key : {"layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon"})
+    if (config.has(key) && config.positive(key) != epsilon)
+      config.fail("\"", key, "\" = ", config.positive(key), ", and \"rms_norm_eps\" is ", epsilon,
+                  config.has("rms_norm_eps") ? "" : ", which it is where the key is missing");
+  return epsilon;
 }
 
 }  // namespace detail
@@ -188,19 +299,9 @@ inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelC
 inline ModelConfig ModelConfig::parse(const nlohmann::json& json, const std::string& where) {
   const detail::ConfigReader config(json, where);
   ModelConfig model;
-  const auto names = config.get<std::vector<std::string>>("architectures");
-  if (names.size() != 1)
-    config.fail("\"architectures\" names ", names.size(), " architectures, one expected");
-  model.architecture = names[0];
-  const bool known =
-      model.architecture == "LlamaForCausalLM" || model.architecture == "MistralForCausalLM" ||
-      model.architecture == "Qwen2ForCausalLM" || model.architecture == "Qwen3ForCausalLM";
-  if (!known)
-    config.fail("the architecture ", model.architecture,
-                " is not supported (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM and "
-                "Qwen3ForCausalLM are)");
-  if (const auto act = config.get_or<std::string>("hidden_act", "silu"); act != "silu")
-    config.fail("the activation \"", act, "\" is not supported (silu is)");
+  const detail::Architecture& architecture = detail::parse_architecture(config);
+  model.architecture = architecture.name;
+  detail::require_silu(config);
 
   model.hidden = config.size("hidden_size");
   model.intermediate = config.size("intermediate_size");
@@ -208,26 +309,46 @@ inline ModelConfig ModelConfig::parse(const nlohmann::json& json, const std::str
   if (model.layers > 100'000)
     config.fail("\"num_hidden_layers\" = ", model.layers, " is not a number of layers");
   model.vocabulary = config.size("vocab_size");
-  model.context =
-      config.has("max_position_embeddings") ? config.size("max_position_embeddings") : 0;
+  model.context = config.size_or("max_position_embeddings", 0);
   model.heads = config.size("num_attention_heads");
-  model.kv_heads =
-      config.has("num_key_value_heads") ? config.size("num_key_value_heads") : model.heads;
-  model.head_dim = config.has("head_dim") ? config.size("head_dim") : model.hidden / model.heads;
+  model.kv_heads = config.size_or("num_key_value_heads", model.heads);
   if (model.heads % model.kv_heads != 0)
     config.fail("num_attention_heads = ", model.heads,
                 " is not a multiple of num_key_value_heads = ", model.kv_heads);
+  if (config.has("head_dim")) {
+    model.head_dim = config.size("head_dim");
+  } else if (architecture.head_dim > 0 && !config.mentions("head_dim")) {
+    model.head_dim = architecture.head_dim;
+  } else {
+    model.head_dim = model.hidden / model.heads;
+    if (model.hidden % model.heads != 0)
+      config.fail("has no \"head_dim\", and hidden_size = ", model.hidden,
+                  " is not a multiple of num_attention_heads = ", model.heads);
+  }
   if (model.head_dim % 2 != 0 || model.head_dim == 0)
     config.fail("head_dim = ", model.head_dim, " is not even");
-  model.norm_epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6;
-  model.rope = detail::parse_rope(json, where);
+  model.norm_epsilon = detail::parse_epsilon(config);
+  model.rope = detail::parse_rope(json, config, model.notes);
   model.tied_embeddings = config.get_or<bool>("tie_word_embeddings", false);
-  model.qk_norm = model.architecture == "Qwen3ForCausalLM";
-  const bool attention_bias = config.get_or<bool>("attention_bias", false);
-  model.qkv_bias = attention_bias || model.architecture == "Qwen2ForCausalLM";
-  model.o_bias = attention_bias && model.architecture != "Qwen2ForCausalLM";
-  model.mlp_bias = config.get_or<bool>("mlp_bias", false);
-  model.window = detail::parse_windows(config, model);
+  model.qk_norm = architecture.qk_norm;
+  for (const char* key : {"use_qk_norm", "qk_norm", "qk_layernorm"})
+    if (config.get_or<bool>(key, model.qk_norm) != model.qk_norm)
+      config.fail("\"", key, "\" is ", !model.qk_norm ? "true" : "false", ", and a ",
+                  model.architecture, " has ", model.qk_norm ? "" : "no ", "norms of q and k");
+  const bool attention_bias =
+      architecture.attention_bias && config.get_or<bool>("attention_bias", false);
+  model.qkv_bias = attention_bias || architecture.qkv_bias;
+  model.o_bias = attention_bias;
+  if (architecture.qkv_bias) config.skip({"attention_bias", "qkv_bias", "use_qkv_bias"});
+  model.mlp_bias = architecture.mlp_bias && config.get_or<bool>("mlp_bias", false);
+  model.window = detail::parse_windows(config, model, model.notes);
+  if (config.has("auto_map"))
+    model.notes.push_back(where +
+                          ": \"auto_map\" names code of the model's own, which is neither "
+                          "run nor copied: the model is taken for a plain " +
+                          model.architecture);
+  if (std::string note = config.finish(model.architecture); !note.empty())
+    model.notes.push_back(std::move(note));
   return model;
 }
 

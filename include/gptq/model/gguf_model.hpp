@@ -9,15 +9,203 @@
 #include <gptq/model/config.hpp>
 
 #include <algorithm>  // std::max_element
+#include <cmath>      // std::sqrt
+#include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
 
-/// \throws FormatError  an architecture that is not supported, or missing metadata
-inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf) {
+/// A token that the metadata names; none where the key is missing or holds -1 (in 32 bits also
+/// 4294967295), as writers say "none", or an id that is not one of `vocabulary` tokens, which
+/// llama.cpp does not use either.
+/// \throws FormatError  the value is not a whole number
+inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const std::string& key,
+                                                  std::uint64_t vocabulary) {
+  const auto found = gguf.metadata().find(key);
+  if (found == gguf.metadata().end()) return std::nullopt;
+  if (!found->second.as<std::int64_t>() && !found->second.as<std::uint64_t>())
+    gguf.get<std::uint64_t>(key);  // says what it is instead
+  const auto id = found->second.as<std::uint64_t>();
+  return id && *id < vocabulary ? id : std::nullopt;
+}
+
+namespace detail {
+
+/// A key of GGUF metadata, without its "llama.", and the values, besides 0, false, "" and arrays of
+/// zeros, with which it changes nothing (as JSON).
+struct GgufKey {
+  std::string_view name;
+  const char* neutral;
+};
+
+inline constexpr GgufKey gguf_neutral_keys[] = {{"attention.causal", "[true]"},
+                                                {"embedding_scale", "[1]"},
+                                                {"hidden_activation", R"(["silu", "swish"])"},
+                                                {"logit_scale", "[1]"},
+                                                {"pooling_type", "[-1, 4294967295]"},
+                                                {"residual_scale", "[1]"},
+                                                {"rope.scaling.attn_factor", "[1]"},
+                                                {"rope.scaling.yarn_attn_factor", "[1, -1]"},
+                                                {"rope.scaling.yarn_ext_factor", "[-1]"}};
+
+/// Keys that llama.cpp does not compute with in these architectures.
+inline constexpr std::string_view gguf_harmless_keys[] = {
+    "attention.layer_norm_epsilon", "rope.scaling.finetuned", "tensor_data_layout"};
+
+/// Reads the keys of one architecture, remembers which, and judges those that nobody read.
+class GgufReader {
+ public:
+  GgufReader(const io::Gguf& gguf, std::string prefix) : gguf_(gguf), prefix_(std::move(prefix)) {}
+
+  std::string key(const std::string& name) const { return prefix_ + name; }
+  bool has(const std::string& name) const {
+    read_.insert(name);
+    return gguf_.has(key(name));
+  }
+  template <class T>
+  T get(const std::string& name) const {
+    read_.insert(name);
+    return gguf_.get<T>(key(name));
+  }
+  template <class T>
+  T get_or(const std::string& name, T otherwise) const {
+    return has(name) ? get<T>(name) : otherwise;
+  }
+  /// A number that is positive and finite.
+  double positive(const std::string& name) const {
+    const auto value = get<double>(name);
+    if (!(std::isfinite(value) && value > 0))
+      fail(key(name), " = ", value, " is not positive and finite");
+    return value;
+  }
+
+  /// \throws FormatError  a key of this architecture that was not read changes what is computed
+  void finish() const {
+    for (auto entry = gguf_.metadata().lower_bound(prefix_);
+         entry != gguf_.metadata().end() && entry->first.rfind(prefix_, 0) == 0; ++entry) {
+      const std::string name = entry->first.substr(prefix_.size());
+      if (read_.count(name) == 0 && !is_neutral(name, entry->second))
+        fail("the metadata key ", entry->first, " = ", entry->second.text(),
+             " changes what the model computes, and that is not supported");
+    }
+  }
+
+  template <class... Parts>
+  [[noreturn]] void fail(const Parts&... parts) const {
+    throw FormatError(gptq::detail::message(gguf_.path().string(), ": ", parts...));
+  }
+
+ private:
+  static bool is_neutral(const std::string& name, const io::GgufValue& value) {
+    for (const std::string_view harmless : gguf_harmless_keys)
+      if (harmless == name) return true;
+    if (const io::GgufArray* array = value.array())
+      return io::GgufValue::for_each(*array, [](const io::GgufValue& element) {
+        return element.as<double>() == 0.0 || element.as<bool>() == false;
+      });
+    if (value.as<bool>() == false && name != "attention.causal") return true;
+    if (value.as<std::string>() == "") return true;
+    const auto number = value.as<double>();
+    if (number == 0.0) return true;
+    for (const GgufKey& known : gguf_neutral_keys)
+      if (known.name == name)
+        for (const auto& neutral : nlohmann::json::parse(known.neutral))
+          if (neutral.is_boolean()  ? value.as<bool>() == neutral.get<bool>()
+              : neutral.is_string() ? value.as<std::string>() == neutral.get<std::string>()
+                                    : number == neutral.get<double>())
+            return true;
+    return false;
+  }
+
+  const io::Gguf& gguf_;
+  std::string prefix_;
+  mutable std::set<std::string> read_;
+};
+
+/// \throws FormatError  the file is one part of a model, or holds something else than a model
+inline void require_whole_model(const io::Gguf& gguf) {
+  const auto where = gguf.path().string();
+  if (const auto parts = gguf.get_or<std::uint64_t>("split.count", 1); parts > 1)
+    throw FormatError(gptq::detail::message(
+        where, ": is part ", gguf.get_or<std::uint64_t>("split.no", 0) + 1, " of ", parts,
+        " of a model that was split (split.no, split.count); join the parts first: "
+        "llama-gguf-split --merge FIRST_PART WHOLE.gguf"));
+  const auto type = gguf.get_or<std::string>("general.type", "model");
+  if (type == "adapter" || gguf.has("adapter.type"))
+    throw FormatError(gptq::detail::message(
+        where, ": is a LoRA adapter, not a model: merge it into its model first"));
+  if (type != "model")
+    throw FormatError(
+        gptq::detail::message(where, ": holds a \"", type, "\" (general.type), not a model"));
+}
+
+/// The scaling of positions as llama.cpp reads it, as a rope_scaling of config.json; null: none.
+inline nlohmann::ordered_json gguf_rope_scaling(const GgufReader& reader) {
+  // Without a type the scaling is linear; without a factor there is none.
+  const auto type = reader.get_or<std::string>("rope.scaling.type", "linear");
+  if (type != "none" && type != "linear")
+    reader.fail("the rope scaling \"", type, "\" (", reader.key("rope.scaling.type"),
+                ") is not supported (none and linear are)");
+  double factor = 0;  // not stated
+  for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
+    if (!reader.has(name) || reader.get<double>(name) == 0) continue;
+    const double stated = reader.positive(name);
+    if (factor != 0 && stated != factor)
+      reader.fail(reader.key(name), " = ", stated, " and ", reader.key("rope.scaling.factor"),
+                  " = ", factor, " contradict each other");
+    factor = stated;
+  }
+  if (factor == 0 || factor == 1) return nullptr;
+  if (type == "none")
+    reader.fail(reader.key("rope.scaling.factor"), " = ", factor, ", and ",
+                reader.key("rope.scaling.type"), " is \"none\"");
+  return {{"rope_type", "linear"}, {"factor", factor}};
+}
+
+/// Llama 3: the file holds by how much each wave is stretched. The rule behind it is recovered and
+/// checked.
+inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double theta,
+                                                  Index head_dim) {
+  const auto where = gguf.path().string();
+  const auto& shape = gguf.at("rope_freqs.weight").shape;
+  gptq::detail::require<FormatError>(io::element_count(shape) == head_dim / 2, where,
+                                     ": tensor rope_freqs.weight has the shape ",
+                                     io::to_string(shape), ", [", head_dim / 2, "] expected");
+  std::vector<float> factors(static_cast<std::size_t>(head_dim / 2));
+  gguf.read("rope_freqs.weight", factors);
+  const Rope rope{.theta = theta,
+                  .kind = Rope::Kind::llama3,
+                  .factor = *std::max_element(factors.begin(), factors.end()),
+                  .original_positions = 8192};
+  const auto stretched = rope.frequencies(head_dim);
+  const auto plain = Rope{.theta = rope.theta}.frequencies(head_dim);
+  for (std::size_t i = 0; i < factors.size(); ++i)
+    gptq::detail::require<FormatError>(
+        std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
+            1e-3 * static_cast<double>(factors[i]),
+        where, ": rope_freqs.weight[", i, "] = ", factors[i], " does not follow the Llama 3 rule (",
+        plain[i] / stretched[i], " expected), which config.json could express");
+  return {{"rope_type", "llama3"},
+          {"factor", rope.factor},
+          {"low_freq_factor", 1.0},
+          {"high_freq_factor", 4.0},
+          {"original_max_position_embeddings", 8192}};
+}
+
+}  // namespace detail
+
+/// \param notes  gets what was decided without being asked for, a sentence each
+/// \throws FormatError  an architecture that is not supported, missing metadata, or a key that
+/// changes what the model computes and is not used
+inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
+                                          std::vector<std::string>* notes = nullptr) {
+  detail::require_whole_model(gguf);
   const auto arch = gguf.get<std::string>("general.architecture");
   const auto where = gguf.path().string();
   std::string architecture, model_type;
@@ -27,29 +215,30 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf) {
   else
     throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
                                             "\" is not supported (llama, qwen2 and qwen3 are)"));
-  const auto key = [&](const char* name) { return arch + "." + name; };
-  if (gguf.get_or<std::uint64_t>(key("expert_count"), 0) > 0)
-    throw FormatError(gptq::detail::message(where, ": mixtures of experts are not supported (",
-                                            key("expert_count"), " = ",
-                                            gguf.get<std::uint64_t>(key("expert_count")), ")"));
+  const detail::GgufReader reader(gguf, arch + ".");
+  const auto size = [&](const char* name) {
+    const auto value = reader.get<std::uint64_t>(name);
+    if (value == 0 || value > 1'000'000'000)
+      reader.fail(reader.key(name), " = ", value, " is not a size");
+    return value;
+  };
+  if (const auto experts = reader.get_or<std::uint64_t>("expert_count", 0); experts > 0)
+    reader.fail("mixtures of experts are not supported (", reader.key("expert_count"), " = ",
+                experts, ")");
 
-  const auto heads = gguf.get<std::uint64_t>(key("attention.head_count"));
-  const auto hidden = gguf.get<std::uint64_t>(key("embedding_length"));
-  gptq::detail::require<FormatError>(heads > 0, where, ": ", key("attention.head_count"), " = 0");
-  const auto head_dim = gguf.get_or<std::uint64_t>(key("attention.key_length"), hidden / heads);
-  gptq::detail::require<FormatError>(head_dim >= 2 && head_dim <= 65536, where, ": ",
-                                     key("attention.key_length"), " = ", head_dim,
-                                     " is not the size of a head");
-  if (const auto turned = gguf.get_or<std::uint64_t>(key("rope.dimension_count"), head_dim);
-      turned != head_dim)
-    throw FormatError(gptq::detail::message(where, ": ", key("rope.dimension_count"), " = ", turned,
-                                            ", which is not supported (the size of a head, ",
-                                            head_dim, ", is)"));
-  if (const auto parts = gguf.get_or<std::uint64_t>("split.count", 1); parts > 1)
-    throw FormatError(gptq::detail::message(
-        where, ": is one of ", parts,
-        " parts of a model (split.count); join them first, with llama-gguf-split --merge"));
-  std::uint64_t vocabulary = gguf.get_or<std::uint64_t>(key("vocab_size"), 0);
+  const auto heads = size("attention.head_count"), hidden = size("embedding_length");
+  const bool stated = reader.has("attention.key_length");
+  const auto head_dim = stated ? size("attention.key_length") : hidden / heads;
+  if (!stated && hidden % heads != 0)
+    reader.fail(reader.key("embedding_length"), " = ", hidden, " is not a multiple of ",
+                reader.key("attention.head_count"), " = ", heads);
+  if (head_dim < 2 || head_dim > 65536)
+    reader.fail(reader.key("attention.key_length"), " = ", head_dim, " is not the size of a head");
+  for (const char* name : {"attention.value_length", "rope.dimension_count"})
+    if (const auto other = reader.get_or<std::uint64_t>(name, head_dim); other != head_dim)
+      reader.fail(reader.key(name), " = ", other, ", which is not supported (the size of a head, ",
+                  head_dim, ", is)");
+  std::uint64_t vocabulary = reader.get_or<std::uint64_t>("vocab_size", 0);
   if (const auto found = gguf.tensors().find("token_embd.weight");
       found != gguf.tensors().end() && found->second.shape.size() == 2)
     vocabulary = static_cast<std::uint64_t>(found->second.shape[0]);
@@ -58,15 +247,15 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf) {
       {"architectures", {architecture}},
       {"model_type", model_type},
       {"hidden_size", hidden},
-      {"intermediate_size", gguf.get<std::uint64_t>(key("feed_forward_length"))},
-      {"num_hidden_layers", gguf.get<std::uint64_t>(key("block_count"))},
+      {"intermediate_size", size("feed_forward_length")},
+      {"num_hidden_layers", size("block_count")},
       {"num_attention_heads", heads},
-      {"num_key_value_heads", gguf.get_or<std::uint64_t>(key("attention.head_count_kv"), heads)},
+      {"num_key_value_heads", reader.get_or<std::uint64_t>("attention.head_count_kv", heads)},
       {"head_dim", head_dim},
-      {"max_position_embeddings", gguf.get_or<std::uint64_t>(key("context_length"), 2048)},
+      {"max_position_embeddings", reader.get_or<std::uint64_t>("context_length", 2048)},
       {"vocab_size", vocabulary},
-      {"rms_norm_eps", gguf.get<double>(key("attention.layer_norm_rms_epsilon"))},
-      {"rope_theta", gguf.get_or<double>(key("rope.freq_base"), 10000.0)},
+      {"rms_norm_eps", reader.positive("attention.layer_norm_rms_epsilon")},
+      {"rope_theta", reader.has("rope.freq_base") ? reader.positive("rope.freq_base") : 10000.0},
       {"hidden_act", "silu"},
       {"tie_word_embeddings", gguf.tensors().count("output.weight") == 0},
       {"torch_dtype", "float16"}};
@@ -75,48 +264,37 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf) {
   };
   if (arch != "qwen2") config["attention_bias"] = has_bias("attn_q") && has_bias("attn_output");
   if (arch == "llama") config["mlp_bias"] = has_bias("ffn_gate");
-  for (const char* id : {"bos", "eos"})
-    if (const auto token = "tokenizer.ggml." + std::string(id) + "_token_id"; gguf.has(token))
-      if (const auto number = gguf.get<std::int64_t>(token); number >= 0)  // -1: none
-        config[std::string(id) + "_token_id"] = number;
+  for (const char* id : {"bos", "eos"}) {
+    const auto key = "tokenizer.ggml." + std::string(id) + "_token_id";
+    if (const auto token = gguf_token_id(gguf, key, vocabulary))
+      config[std::string(id) + "_token_id"] = *token;
+    else if (const auto found = gguf.metadata().find(key);
+             notes && found != gguf.metadata().end() && found->second.as<std::int64_t>() != -1 &&
+             found->second.as<std::int64_t>() != 4294967295)
+      notes->push_back(gptq::detail::message(where, ": ", key, " = ", found->second.text(),
+                                             " is not one of ", vocabulary,
+                                             " tokens: taken as none"));
+  }
 
-  const auto scaling = gguf.get_or<std::string>(key("rope.scaling.type"), "none");
-  if (scaling == "linear") {
-    config["rope_scaling"] = {{"rope_type", "linear"},
-                              {"factor", gguf.get<double>(key("rope.scaling.factor"))}};
-  } else if (scaling != "none") {
-    throw FormatError(gptq::detail::message(where, ": the rope scaling \"", scaling,
-                                            "\" is not supported (none and linear are)"));
-  }
+  auto scaling = detail::gguf_rope_scaling(reader);
   if (gguf.tensors().count("rope_freqs.weight") > 0) {
-    // Llama 3: the file holds by how much each wave is stretched. The rule behind it is recovered
-    // and checked.
-    std::vector<float> factors(static_cast<std::size_t>(head_dim / 2));
-    const auto& shape = gguf.tensors().at("rope_freqs.weight").shape;
-    gptq::detail::require<FormatError>(
-        io::element_count(shape) == static_cast<Index>(factors.size()), where,
-        ": tensor rope_freqs.weight has the shape ", io::to_string(shape), ", [", factors.size(),
-        "] expected");
-    gguf.read("rope_freqs.weight", factors);
-    Rope rope{.theta = config["rope_theta"].get<double>(),
-              .kind = Rope::Kind::llama3,
-              .factor = *std::max_element(factors.begin(), factors.end()),
-              .original_positions = 8192};
-    const auto stretched = rope.frequencies(static_cast<Index>(head_dim));
-    const auto plain = Rope{.theta = rope.theta}.frequencies(static_cast<Index>(head_dim));
-    for (std::size_t i = 0; i < factors.size(); ++i)
-      gptq::detail::require<FormatError>(
-          std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
-              1e-3 * static_cast<double>(factors[i]),
-          where, ": rope_freqs.weight[", i, "] = ", factors[i],
-          " does not follow the Llama 3 rule (", plain[i] / stretched[i],
-          " expected), which config.json could express");
-    config["rope_scaling"] = {{"rope_type", "llama3"},
-                              {"factor", rope.factor},
-                              {"low_freq_factor", 1.0},
-                              {"high_freq_factor", 4.0},
-                              {"original_max_position_embeddings", 8192}};
+    if (!scaling.is_null())
+      reader.fail("has the tensor rope_freqs.weight and ", reader.key("rope.scaling.factor"), " = ",
+                  scaling["factor"].get<double>(), "; one of the two is supported, not both");
+    scaling = detail::llama3_rope_scaling(gguf, config["rope_theta"].get<double>(),
+                                          static_cast<Index>(head_dim));
   }
+  if (!scaling.is_null()) config["rope_scaling"] = scaling;
+  for (const char* name : {"rope.scaling.original_context_length", "attention.sliding_window"})
+    if (const auto positions = reader.get_or<std::uint64_t>(name, 0);
+        positions > 0 && positions < config["max_position_embeddings"].get<std::uint64_t>())
+      reader.fail(reader.key(name), " = ", positions,
+                  " is less than the context and not supported");
+  if (const auto scale = reader.get_or<double>("attention.scale", 0);
+      scale != 0 && std::abs(scale * std::sqrt(static_cast<double>(head_dim)) - 1) > 1e-4)
+    reader.fail(reader.key("attention.scale"), " = ", scale,
+                " is not supported (1/sqrt of the size of a head is)");
+  reader.finish();
   return config;
 }
 
@@ -146,10 +324,35 @@ class GgufSource : public io::TensorSource {
   std::uint64_t stored_bytes(const std::string& name) const override {
     return tensor(name).bytes.size();
   }
+  std::span<const std::byte> raw_bytes(const std::string& name) const override {
+    return tensor(name).bytes;
+  }
   io::DType output_type(const std::string& /*name*/) const override { return io::DType::F16; }
   std::string where(const std::string& /*name*/) const override { return gguf_->path().string(); }
 
+  void require_readable(const std::string& name) const override {
+    tensor(name);  // under the name that callers know
+    gguf_->require_readable(names_.at(name));
+  }
+  void require_unchanged() const override { gguf_->file().require_unchanged(); }
+
+  std::optional<io::UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
+                                            bool passed_on) const override {
+    require_readable(name);
+    const io::GgufTensor& t = tensor(name);
+    const pack::GgmlTypeInfo& type = *t.type;
+    const Index begin = first / type.elements, end = last / type.elements;  // in blocks
+    const auto bytes = t.bytes.subspan(static_cast<std::size_t>(begin * type.bytes),
+                                       static_cast<std::size_t>((end - begin) * type.bytes));
+    const auto found = passed_on && type.type != pack::GgmlType::F16 ? find_unfit_half(type, bytes)
+                                                                     : find_non_finite(type, bytes);
+    gguf_->file().release(bytes);
+    if (!found) return std::nullopt;
+    return io::UnfitNumber{begin * type.elements + found->element, found->value};
+  }
+
   void read(const std::string& name, std::span<float> out) const override {
+    require_readable(name);
     const io::GgufTensor& t = tensor(name);
     gptq::detail::require<FormatError>(static_cast<Index>(out.size()) == io::element_count(t.shape),
                                        where(name), ": tensor ", name, " has the shape ",
@@ -159,25 +362,66 @@ class GgufSource : public io::TensorSource {
     if (config_.architecture == "LlamaForCausalLM") {
       const bool q = name.find("self_attn.q_proj.") != std::string::npos,
                  k = name.find("self_attn.k_proj.") != std::string::npos;
-      if (q || k) unpermute(q ? config_.heads : config_.kv_heads, out);
+      if (q || k) unpermute(name, q ? config_.heads : config_.kv_heads, out);
     }
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {
+    require_readable(name);  // a type that is not read has no size, whatever the shape claims
     std::vector<float> numbers(static_cast<std::size_t>(io::element_count(shape(name))));
     read(name, numbers);
     std::vector<std::byte> bytes(numbers.size() * 2);
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       const float16 half = to_float16(numbers[i]);
-      gptq::detail::require<NumericalError>((half.bits & 0x7c00u) != 0x7c00u, where(name),
-                                            ": tensor ", name, ": element ", i, " = ", numbers[i],
-                                            " does not fit fp16");
+      if ((half.bits & 0x7c00u) == 0x7c00u)
+        throw NumericalError(gptq::detail::message(
+            where(name), ": tensor ", name, ": element ", i, " = ", numbers[i],
+            std::isfinite(numbers[i]) ? " does not fit fp16" : " is not finite"));
       std::memcpy(&bytes[2 * i], &half, 2);
     }
     return bytes;
   }
 
  private:
+  static std::optional<io::UnfitNumber> find_non_finite(const pack::GgmlTypeInfo& type,
+                                                        std::span<const std::byte> bytes) {
+    const Index block = pack::find_non_finite_block(type, bytes);
+    if (block < 0) return std::nullopt;
+    float numbers[256];
+    const std::span<float> out(numbers, static_cast<std::size_t>(type.elements));
+    pack::dequantize_ggml(type,
+                          bytes.subspan(static_cast<std::size_t>(block * type.bytes),
+                                        static_cast<std::size_t>(type.bytes)),
+                          out);
+    std::size_t at = 0;
+    while (at + 1 < out.size() && std::isfinite(out[at])) ++at;
+    return io::UnfitNumber{block * type.elements + static_cast<Index>(at), out[at]};
+  }
+
+  /// The first number beyond the range of half precision, or not finite.
+  static std::optional<io::UnfitNumber> find_unfit_half(const pack::GgmlTypeInfo& type,
+                                                        std::span<const std::byte> bytes) {
+    constexpr Index chunk = 4096;  // elements, whole blocks
+    std::vector<float> numbers(static_cast<std::size_t>(chunk));
+    const Index count = static_cast<Index>(bytes.size()) / type.bytes * type.elements;
+    for (Index begin = 0; begin < count; begin += chunk) {
+      const auto size = static_cast<std::size_t>((std::min)(chunk, count - begin));
+      const auto out = std::span(numbers).first(size);
+      pack::dequantize_ggml(
+          type,
+          bytes.subspan(static_cast<std::size_t>(begin / type.elements * type.bytes),
+                        size / static_cast<std::size_t>(type.elements) *
+                            static_cast<std::size_t>(type.bytes)),
+          out);
+      unsigned bad = 0;  // 65520 and more round to infinity; false for NaN, too
+      for (const float x : out) bad |= std::abs(x) < 65520.0f ? 0u : 1u;
+      for (std::size_t i = 0; bad && i < size; ++i)
+        if (!(std::abs(out[i]) < 65520.0f))
+          return io::UnfitNumber{begin + static_cast<Index>(i), out[i]};
+    }
+    return std::nullopt;
+  }
+
   const io::GgufTensor& tensor(const std::string& name) const {
     const auto found = names_.find(name);
     gptq::detail::require<FormatError>(found != names_.end(), where(name), ": has no tensor for ",
@@ -214,9 +458,15 @@ class GgufSource : public io::TensorSource {
 
   /// GGUF interleaves the two halves of each head of q and k: its row 2i + t is row t·D/2 + i of
   /// the head.
-  void unpermute(Index heads, std::span<float> rows) const {
+  /// \throws FormatError  the tensor does not have so many heads
+  void unpermute(const std::string& name, Index heads, std::span<float> rows) const {
     const Index head_dim = config_.head_dim, half = head_dim / 2;
-    const Index width = static_cast<Index>(rows.size()) / (heads * head_dim);
+    const io::Shape& shape = tensor(name).shape;
+    gptq::detail::require<FormatError>(
+        heads > 0 && head_dim > 0 && shape[0] % head_dim == 0 && shape[0] / head_dim == heads,
+        where(name), ": tensor ", name, " has the shape ", io::to_string(shape), ", ", heads,
+        " heads of ", head_dim, " expected");
+    const Index width = static_cast<Index>(rows.size()) / shape[0];
     std::vector<float> head(static_cast<std::size_t>(head_dim * width));
     for (Index h = 0; h < heads; ++h) {
       float* block = rows.data() + h * head_dim * width;

@@ -4,9 +4,14 @@
 // LayerWeights: one decoder layer in memory, as floats, whatever it was stored as.
 
 #include <gptq/backend/host_worker.hpp>
+#include <gptq/core/progress.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/model/model_files.hpp>
 
+#include <algorithm>  // std::min
+#include <cmath>      // std::isfinite
+#include <cstring>    // std::memcmp, std::memcpy
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -86,45 +91,70 @@ inline void require_finite(const io::TensorSource& source, const std::string& na
                                                at % cols));
 }
 
+/// \throws FormatError  the tensor does not consist of 32-bit words
+inline void require_words(const io::TensorSource& source, const std::string& name) {
+  const std::string type = source.type_name(name);
+  gptq::detail::require<FormatError>(type == "I32" || type == "U32", source.where(name),
+                                     ": tensor ", name, " has dtype ", type, ", I32 expected");
+}
+
+/// Bits and groups of a linear module in a GPTQ folder, from the shapes of its tensors.
+struct GptqLayout {
+  int bits;
+  Index groups;
+};
+
+/// \throws FormatError  a tensor is missing, has another type, or its shape does not fit the others
+inline GptqLayout require_gptq_tensors(const io::TensorSource& source, const std::string& name,
+                                       const ModuleShape& shape) {
+  const auto found = [&](const std::string& part) {
+    const std::string full = name + "." + part;
+    gptq::detail::require<FormatError>(source.contains(full), source.where(full),
+                                       ": has no tensor ", full);
+    return source.shape(full);
+  };
+  const io::Shape qweight = found("qweight");
+  const bool fits = qweight.size() == 2 && qweight[1] == shape.out && qweight[0] <= shape.in &&
+                    qweight[0] * 32 % shape.in == 0;
+  const int bits = fits ? static_cast<int>(qweight[0] * 32 / shape.in) : 0;
+  gptq::detail::require<FormatError>(
+      bits == 2 || bits == 3 || bits == 4 || bits == 8, source.where(name + ".qweight"),
+      ": tensor ", name, ".qweight has the shape ", io::to_string(qweight), ", which is not [",
+      shape.in, "*bits/32, ", shape.out, "] with 2, 3, 4 or 8 bits");
+  const io::Shape scales = found("scales");
+  gptq::detail::require<FormatError>(
+      scales.size() == 2 && scales[1] == shape.out && scales[0] >= 1 && scales[0] <= shape.in,
+      source.where(name + ".scales"), ": tensor ", name, ".scales has the shape ",
+      io::to_string(scales), ", [groups, ", shape.out, "] expected");
+  found("qzeros");
+  io::require_shape(source, name + ".qzeros", {scales[0], pack::word_count(shape.out, bits)});
+  if (source.contains(name + ".g_idx")) io::require_shape(source, name + ".g_idx", {shape.in});
+  for (const char* part : {".qweight", ".qzeros", ".g_idx"})
+    if (source.contains(name + part)) require_words(source, name + part);
+  source.require_readable(name + ".scales");
+  return {bits, scales[0]};
+}
+
 /// qweight, qzeros, scales and g_idx of a GPTQ folder, as floats.
 inline void read_gptq(const ModelFiles& model, const std::string& name, const ModuleShape& shape,
                       MatrixView<float> out) {
   const io::TensorSource& source = *model.tensors;
+  const auto [bits, groups] = require_gptq_tensors(source, name, shape);
   const auto words = [&](const char* part, auto& to) {
-    const auto full = name + "." + part;
-    const auto& folder = dynamic_cast<const io::FolderSource&>(source);
-    const io::SafeTensor& t = folder.tensor(full);
-    gptq::detail::require<FormatError>(t.dtype == io::DType::I32 || t.dtype == io::DType::U32,
-                                       source.where(full), ": tensor ", full, " has dtype ",
-                                       io::name(t.dtype), ", I32 expected");
-    to.resize(t.bytes.size() / 4);
-    std::memcpy(to.data(), t.bytes.data(), t.bytes.size());
-    return t.shape;
+    const auto bytes = source.raw_bytes(name + part);
+    to.resize(bytes.size() / 4);
+    std::memcpy(to.data(), bytes.data(), bytes.size());
   };
-  pack::GptqTensors t{.in = shape.in, .out = shape.out};
-  const io::Shape qweight = words("qweight", t.qweight);
-  gptq::detail::require<FormatError>(
-      qweight.size() == 2 && qweight[1] == shape.out && qweight[0] * 32 % shape.in == 0,
-      source.where(name + ".qweight"), ": tensor ", name, ".qweight has the shape ",
-      io::to_string(qweight), ", which is not [", shape.in, "*bits/32, ", shape.out, "]");
-  t.bits = static_cast<int>(qweight[0] * 32 / shape.in);
-  words("qzeros", t.qzeros);
-  const io::Shape scales = source.shape(name + ".scales");
-  gptq::detail::require<FormatError>(scales.size() == 2 && scales[1] == shape.out,
-                                     source.where(name + ".scales"), ": tensor ", name,
-                                     ".scales has the shape ", io::to_string(scales), ", [groups, ",
-                                     shape.out, "] expected");
-  t.groups = scales[0];
-  gptq::detail::require<FormatError>(t.groups >= 1 && t.groups <= shape.in,
-                                     source.where(name + ".scales"), ": tensor ", name,
-                                     ".scales has ", t.groups, " groups for ", shape.in, " inputs");
-  t.scales.resize(static_cast<std::size_t>(io::element_count(scales)));
+  pack::GptqTensors t{.in = shape.in, .out = shape.out, .groups = groups, .bits = bits};
+  words(".qweight", t.qweight);
+  words(".qzeros", t.qzeros);
+  t.scales.resize(static_cast<std::size_t>(groups * shape.out));
   source.read(name + ".scales", t.scales);
   require_finite(source, name + ".scales", t.scales, shape.out);
   if (source.contains(name + ".g_idx")) {
-    words("g_idx", t.g_idx);
+    words(".g_idx", t.g_idx);
   } else {
-    const Index group_size = (shape.in + t.groups - 1) / t.groups;
+    const Index group_size = (shape.in + groups - 1) / groups;
     for (Index i = 0; i < shape.in; ++i)
       t.g_idx.push_back(static_cast<std::int32_t>(i / group_size));
   }
@@ -140,6 +170,7 @@ inline void read_gptq(const ModelFiles& model, const std::string& name, const Mo
 inline std::vector<float> load_vector(const ModelFiles& model, const std::string& name,
                                       Index size) {
   io::require_shape(*model.tensors, name, {size});
+  model.tensors->require_readable(name);
   std::vector<float> out(static_cast<std::size_t>(size));
   model.tensors->read(name, out);
   detail::require_finite(*model.tensors, name, out, size);
@@ -150,6 +181,7 @@ inline std::vector<float> load_vector(const ModelFiles& model, const std::string
 inline backend::HostMatrix<float> load_matrix(const ModelFiles& model, const std::string& name,
                                               Index rows, Index cols) {
   io::require_shape(*model.tensors, name, {rows, cols});
+  model.tensors->require_readable(name);
   backend::HostMatrix<float> out(rows, cols);
   const std::span<float> numbers(out.data(), static_cast<std::size_t>(rows * cols));
   model.tensors->read(name, numbers);
@@ -208,19 +240,44 @@ inline bool has_tied_head(const ModelFiles& model) {
          !is_quantized(model, "lm_head");
 }
 
-/// Checks the shapes of all tensors of the decoder, and that there are no others in its layers,
-/// before anything is read.
-/// \throws FormatError  names the tensor, its shape and the one expected
+namespace detail {
+
+/// A tied model whose file has another head: some readers use it, others the embeddings.
+inline void require_tied_head(const ModelFiles& model) {
+  const io::TensorSource& source = *model.tensors;
+  const std::string head = "lm_head.weight", embeddings = "model.embed_tokens.weight";
+  if (!model.config.tied_embeddings || has_tied_head(model)) return;
+  if (source.contains(head) && source.type_name(head) == source.type_name(embeddings)) {
+    const auto a = source.raw_bytes(head), b = source.raw_bytes(embeddings);
+    if (a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0) return;
+  }
+  throw FormatError(gptq::detail::message(
+      source.where(head), ": has a head of its own, and tie_word_embeddings is true in ",
+      model.path.string(),
+      "; some readers use the one, some the other (set it to false, or remove ", head, ")"));
+}
+
+}  // namespace detail
+
+/// Checks the shapes and types of all tensors of the decoder and of those that are passed on, and
+/// that there are no others in its layers, before anything is read.
+/// \throws FormatError  names the tensor, its shape or type and what is expected
 inline void require_decoder_tensors(const ModelFiles& model) {
   const ModelConfig& config = model.config;
   const io::TensorSource& source = *model.tensors;
+  if (model.quantization && model.quantization->method != "gptq")
+    throw FormatError(gptq::detail::message(model.path.string(), ": is quantized with \"",
+                                            model.quantization->method,
+                                            "\", which is not read (gptq is)"));
   std::set<std::string> known;
   const auto expect = [&](const std::string& name, const io::Shape& shape) {
     io::require_shape(source, name, shape);
+    source.require_readable(name);
     known.insert(name);
   };
   const auto expect_linear = [&](const std::string& name, const ModuleShape& shape, bool bias) {
     if (is_quantized(model, name)) {
+      detail::require_gptq_tensors(source, name, shape);
       for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
         known.insert(name + part);
       if (source.contains(name + ".bias")) bias = true;  // some writers add zeros
@@ -232,6 +289,7 @@ inline void require_decoder_tensors(const ModelFiles& model) {
   expect("model.embed_tokens.weight", {config.vocabulary, config.hidden});
   expect("model.norm.weight", {config.hidden});
   if (!has_tied_head(model)) expect_linear("lm_head", {config.vocabulary, config.hidden}, false);
+  detail::require_tied_head(model);
   for (Index layer = 0; layer < config.layers; ++layer) {
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
     for (const char* norm : {"input_layernorm", "post_attention_layernorm"})
@@ -246,11 +304,57 @@ inline void require_decoder_tensors(const ModelFiles& model) {
     }
   }
   for (const std::string& name : source.names())
-    if (name.rfind("model.layers.", 0) == 0 && known.count(name) == 0 &&
-        name.find("rotary_emb.") == std::string::npos)
+    if (name.rfind("model.layers.", 0) == 0 && known.count(name) == 0)
       throw FormatError(gptq::detail::message(
           source.where(name), ": tensor ", name, " has no place in a ", config.architecture, " of ",
           config.layers, " layers as its config.json describes it"));
+}
+
+/// Reads all tensors once, so that a number that cannot be used is found before the work: one that
+/// is infinite or not a number, or one of a tensor that is passed on and does not fit the type in
+/// which it is (GGUF: fp16).
+/// \param passed_on  whether a tensor will be written as it is; none where it is empty
+/// \throws NumericalError  names file, tensor, row, column and value, as they are in the file
+/// \throws Cancelled       the callback returned false
+template <class Executor>
+void require_finite_tensors(const ModelFiles& model, const Executor& executor,
+                            const Progress& progress = {},
+                            const std::function<bool(const std::string&)>& passed_on = {}) {
+  struct Chunk {
+    std::string name;
+    Index first, last;
+    bool passed_on;
+  };
+  constexpr Index chunk = Index(1) << 22;  // elements
+  const io::TensorSource& source = *model.tensors;
+  std::vector<Chunk> chunks;
+  for (const std::string& name : source.names()) {
+    const Index count = io::element_count(source.shape(name));
+    if (source.stored_bytes(name) == 0) continue;
+    for (Index first = 0; first < count; first += chunk)
+      chunks.push_back(
+          {name, first, (std::min)(first + chunk, count), passed_on && passed_on(name)});
+  }
+  const Index batch = 16 * executor.concurrency(), total = static_cast<Index>(chunks.size());
+  for (Index begin = 0; begin < total; begin += batch) {
+    if (progress &&
+        !progress("checking the weights", static_cast<double>(begin), static_cast<double>(total)))
+      throw Cancelled();
+    executor.parallel_for((std::min)(batch, total - begin), [&](Index i) {
+      const Chunk& c = chunks[static_cast<std::size_t>(begin + i)];
+      const auto unfit = source.find_unfit(c.name, c.first, c.last, c.passed_on);
+      if (!unfit) return;
+      const io::Shape shape = source.shape(c.name);
+      const Index cols = shape.empty() ? 1 : shape.back();
+      throw NumericalError(gptq::detail::message(
+          source.where(c.name), ": tensor ", c.name, " has ", unfit->value, " at row ",
+          unfit->element / cols, ", column ", unfit->element % cols,
+          std::isfinite(unfit->value)
+              ? gptq::detail::message(", which does not fit the type that it is passed on in, ",
+                                      io::name(source.output_type(c.name)))
+              : std::string()));
+    });
+  }
 }
 
 }  // namespace gptq::model

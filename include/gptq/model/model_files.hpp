@@ -15,6 +15,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <system_error>
+#include <vector>
 
 namespace gptq::model {
 
@@ -28,11 +31,17 @@ struct QuantizationInfo {
 };
 
 /// Tokenizer and generation files that a model folder may have.
-inline constexpr const char* companion_names[] = {
-    "tokenizer.json",    "tokenizer_config.json",  "special_tokens_map.json",
-    "added_tokens.json", "tokenizer.model",        "vocab.json",
-    "merges.txt",        "generation_config.json", "chat_template.jinja",
-    "chat_template.json"};
+inline constexpr const char* companion_names[] = {"tokenizer.json",
+                                                  "tokenizer_config.json",
+                                                  "special_tokens_map.json",
+                                                  "added_tokens.json",
+                                                  "tokenizer.model",
+                                                  "vocab.json",
+                                                  "merges.txt",
+                                                  "generation_config.json",
+                                                  "chat_template.jinja",
+                                                  "chat_template.json",
+                                                  "tekken.json"};
 
 /// Where a model's tensors, configuration and tokenizer come from.
 struct ModelFiles {
@@ -46,6 +55,9 @@ struct ModelFiles {
   /// Tokenizer and generation files by name, with their contents.
   std::map<std::string, std::string> companions{};
   std::optional<QuantizationInfo> quantization{};
+  /// What was decided without being asked for: one file of two, tensors and files left out, keys
+  /// that nobody knows. A sentence each, for whoever is told.
+  std::vector<std::string> notes{};
 };
 
 namespace detail {
@@ -53,7 +65,19 @@ namespace detail {
 inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std::string& where) {
   const ConfigReader config(json, where);
   QuantizationInfo info;
-  info.method = config.get_or<std::string>("quant_method", "gptq");
+  if (config.has("quant_method")) {
+    info.method = config.get<std::string>("quant_method");
+  } else {
+    // Files of AutoGPTQ have no method; neither have old ones of bitsandbytes.
+    for (const auto& [key, value] : json.items())
+      if (key.rfind("bnb_", 0) == 0 || key == "load_in_4bit" || key == "load_in_8bit")
+        info.method = "bitsandbytes";
+    if (info.method.empty() && !config.has("bits"))
+      config.fail(
+          "has neither \"quant_method\" nor \"bits\": how the model is quantized is not "
+          "known");
+    if (info.method.empty()) info.method = "gptq";
+  }
   if (info.method != "gptq") return info;
   info.bits = static_cast<int>(config.size("bits"));
   info.group_size = config.get_or<Index>("group_size", -1);
@@ -68,6 +92,12 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
   if (first != "gptq" && first != "gptq_v2")
     config.fail("the format \"", first, "\" is not read (gptq and gptq_v2 are)");
   info.format = first == "gptq" ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
+  if (const auto words = config.get_or<std::string>("pack_dtype", "int32"); words != "int32")
+    config.fail("\"pack_dtype\" = \"", words, "\" is not read (int32 is)");
+  for (const char* key : {"is_marlin_format", "rotation", "adapter", "lora", "eora"})
+    if (config.has(key) && !is_one_of(json[key], off))
+      config.fail("\"", key, "\" = ", ConfigReader::text(json[key]),
+                  " changes what the model computes, and that is not supported");
   return info;
 }
 
@@ -81,11 +111,10 @@ inline std::map<std::string, std::string> gguf_companions(const io::Gguf& gguf,
       {"bos", "bos"}, {"eos", "eos"}, {"unknown", "unk"}, {"padding", "pad"}};
   for (const auto& [gguf_name, name] : specials) {
     const auto key = "tokenizer.ggml." + std::string(gguf_name) + "_token_id";
-    if (!gguf.has(key)) continue;
-    const auto id = gguf.get<std::uint64_t>(key);
-    if (id >= tokens.size()) continue;
-    config[std::string(name) + "_token"] = tokens[id];
-    if (std::string(name) != "unk") generation[std::string(name) + "_token_id"] = id;
+    const auto id = gguf_token_id(gguf, key, tokens.size());
+    if (!id) continue;
+    config[std::string(name) + "_token"] = tokens[*id];
+    if (std::string(name) != "unk") generation[std::string(name) + "_token_id"] = *id;
   }
   if (gguf.has("tokenizer.chat_template"))
     config["chat_template"] = gguf.get<std::string>("tokenizer.chat_template");
@@ -96,8 +125,10 @@ inline std::map<std::string, std::string> gguf_companions(const io::Gguf& gguf,
 
 inline ModelFiles open_gguf(const std::filesystem::path& path) {
   const auto gguf = std::make_shared<const io::Gguf>(path);
-  ModelFiles model{.path = path, .from_gguf = true, .config_json = gguf_config(*gguf)};
+  ModelFiles model{.path = path, .from_gguf = true};
+  model.config_json = gguf_config(*gguf, &model.notes);
   model.config = ModelConfig::parse(model.config_json, path.string());
+  model.notes.insert(model.notes.end(), model.config.notes.begin(), model.config.notes.end());
   model.tensors = std::make_shared<GgufSource>(gguf, model.config);
   if (gguf->has("tokenizer.ggml.model") &&
       gguf->get<std::string>("tokenizer.ggml.model") != "none" &&
@@ -115,37 +146,131 @@ inline ModelFiles open_gguf(const std::filesystem::path& path) {
   return model;
 }
 
-inline ModelFiles open_folder(const std::filesystem::path& path) {
-  const auto config = path / "config.json";
-  if (!std::filesystem::exists(config))
-    throw IoError(gptq::detail::message(
-        path.string(), ": has no config.json (a model is a Hugging Face folder or a .gguf file)"));
-  ModelFiles model{.path = path, .config_json = io::read_json<nlohmann::ordered_json>(config)};
-  model.config = ModelConfig::parse(model.config_json, config.string());
+/// Whether a file of a model folder, which may be a link, may be copied into another folder: one
+/// that leads to a file of another name outside the model is no part of it. The links of Hugging
+/// Face's cache lead to ../../blobs.
+inline bool belongs_to(const std::filesystem::path& folder, const std::string& name) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  if (!fs::is_symlink(folder / name, error)) return true;
+  const fs::path target = fs::canonical(folder / name, error), home = fs::canonical(folder, error);
+  if (error) return false;
+  return target.filename() == name || target.parent_path() == home ||
+         target.parent_path() == home.parent_path().parent_path() / "blobs";
+}
+
+/// The tokenizer and generation files of a folder, by name, and notes on those that are left out.
+inline std::map<std::string, std::string> read_companions(const std::filesystem::path& folder,
+                                                          std::vector<std::string>& notes) {
+  namespace fs = std::filesystem;
+  std::map<std::string, std::string> companions;
+  std::error_code error;
+  for (const char* name : companion_names) {
+    const fs::path file = folder / name;
+    const bool there = io::is_there(file);
+    if (!there && fs::is_symlink(file, error))
+      notes.push_back(gptq::detail::message(file.string(), ": is a link to ",
+                                            fs::read_symlink(file, error).string(),
+                                            ", which is not there; left out"));
+    if (!there) continue;
+    if (!belongs_to(folder, name)) {
+      notes.push_back(gptq::detail::message(file.string(), ": is a link to ",
+                                            fs::canonical(file, error).string(),
+                                            ", which is no part of the model; left out"));
+      continue;
+    }
+    companions[name] = io::read_file(file);
+  }
+  if (const auto templates = folder / "additional_chat_templates"; io::is_there(templates))
+    notes.push_back(templates.string() + ": is not copied to the quantized model");
+  return companions;
+}
+
+/// Masks and tables that writers store beside the weights and that readers make up themselves.
+inline bool is_buffer(const std::string& name, const io::Shape& shape) {
+  const auto ends = [&](std::string_view end) {
+    return name.size() >= end.size() &&
+           std::string_view(name).substr(name.size() - end.size()) == end;
+  };
+  const bool mask =
+      ends("attn.bias") || ends("attention.bias");  // of a linear module: one dimension
+  return name.find("rotary_emb.") != std::string::npos || ends("masked_bias") ||
+         ends("causal_mask") || ends("attention_mask") || ends("attn_mask") ||
+         ends("position_ids") || (mask && shape.size() > 1);
+}
+
+/// Leaves out buffers, and tensors outside the decoder that cannot be passed on; says so.
+inline void leave_out_unused(io::FolderSource& tensors, const std::string& where,
+                             std::vector<std::string>& notes) {
+  std::vector<std::string> buffers, not_finite, unknown;
+  for (const std::string& name : tensors.names()) {
+    if (is_buffer(name, tensors.shape(name))) {
+      buffers.push_back(name);
+    } else if (name.rfind("model.layers.", 0) != 0 && name.rfind("lm_head.", 0) != 0 &&
+               name != "model.embed_tokens.weight" && name != "model.norm.weight" &&
+               tensors.contains("model.embed_tokens.weight")) {
+      const Index count = io::element_count(tensors.shape(name));
+      (tensors.find_unfit(name, 0, count, true) ? not_finite : unknown).push_back(name);
+    }
+  }
+  for (const auto* names : {&buffers, &not_finite})
+    for (const std::string& name : *names) tensors.leave_out(name);
+  if (!buffers.empty())
+    notes.push_back(where + ": no layer uses " + io::some_of(buffers) + "; left out");
+  if (!not_finite.empty())
+    notes.push_back(where + ": no layer uses " + io::some_of(not_finite) +
+                    ", where not all numbers are finite; left out");
+  if (!unknown.empty())
+    notes.push_back(where + ": no layer uses " + io::some_of(unknown) + "; passed on as it is");
+}
+
+/// The quantization that config.json or an older file of its own states.
+inline std::optional<QuantizationInfo> find_quantization(const ModelFiles& model,
+                                                         const std::string& config) {
   if (model.config_json.contains("quantization_config") &&
       !model.config_json["quantization_config"].is_null())
-    model.quantization = parse_quantization(model.config_json["quantization_config"],
-                                            config.string() + ": quantization_config");
-  else
-    for (const char* name : {"quantize_config.json", "quant_config.json"})
-      if (const auto file = path / name; !model.quantization && std::filesystem::exists(file))
-        model.quantization = parse_quantization(io::read_json(file), file.string());
-  model.tensors = std::make_shared<io::FolderSource>(path);
+    return parse_quantization(model.config_json["quantization_config"],
+                              config + ": quantization_config");
+  for (const char* name : {"quantize_config.json", "quant_config.json"})
+    if (const auto file = model.path / name; io::is_there(file))
+      return parse_quantization(io::read_json(file), file.string());
+  return std::nullopt;
+}
+
+inline ModelFiles open_folder(const std::filesystem::path& path) {
+  const auto config = path / "config.json";
+  if (io::is_there(path / "adapter_config.json"))
+    throw FormatError(gptq::detail::message(
+        path.string(),
+        ": is a LoRA adapter (adapter_config.json), which changes the weights of its model: merge "
+        "it first (peft: model.merge_and_unload(), then save_pretrained); if that was done, remove "
+        "the files of the adapter"));
+  if (!io::is_there(config))
+    throw IoError(gptq::detail::message(
+        path.string(), ": has no config.json (a model is a Hugging Face folder or a .gguf file)"));
+  ModelFiles model{.path = path};
+  model.config_json = io::read_json<nlohmann::ordered_json>(config, true);
+  model.config = ModelConfig::parse(model.config_json, config.string());
+  model.notes = model.config.notes;
+  model.quantization = find_quantization(model, config.string());
+  const auto tensors = std::make_shared<io::FolderSource>(path);
+  model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
+  leave_out_unused(*tensors, path.string(), model.notes);
+  model.tensors = tensors;
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
       if (name.size() > 8 && name.substr(name.size() - 8) == ".qweight")
         throw FormatError(gptq::detail::message(
             path.string(), ": ", name,
             " is quantized, and no quantization_config in config.json says how"));
-  if (const auto file = path / "tokenizer.json"; std::filesystem::exists(file)) {
+  model.companions = read_companions(path, model.notes);
+  if (model.companions.count("tokenizer.json") > 0) {
     try {  // a model can be quantized without: --tokens
-      model.tokenizer = io::read_json(file);
+      model.tokenizer = io::read_json(path / "tokenizer.json");
     } catch (const FormatError& error) {
       model.tokenizer_problem = error.what();
     }
   }
-  for (const char* name : companion_names)
-    if (std::filesystem::exists(path / name)) model.companions[name] = io::read_file(path / name);
   return model;
 }
 

@@ -230,6 +230,9 @@ class QuantizedFolder {
     writer_->write(name + ".g_idx", std::as_bytes(std::span(t.g_idx)));
   }
 
+  /// Whether a tensor of the model is not quantized and written as it is.
+  bool passes_on(const std::string& name) const { return rest_.count(name) > 0; }
+
   /// Writes what is not quantized, as it is.
   void write_rest(const ModelFiles& model) {
     for (const std::string& name : rest_) writer_->write(name, model.tensors->output_bytes(name));
@@ -315,7 +318,7 @@ class QuantizedFolder {
       }
     for (const std::string& name : model.tensors->names()) {
       if (replaced.count(name)) continue;
-      rest_.push_back(name);
+      rest_.insert(name);
       io::TensorPlan rest{name, model.tensors->output_type(name), model.tensors->shape(name), {}};
       const auto module = name.substr(0, name.rfind('.'));
       if (replaced.count(module + ".weight") > 0) rest.keep_with = module;  // its bias
@@ -335,7 +338,7 @@ class QuantizedFolder {
   std::optional<io::SafetensorsWriter> writer_;
   std::set<std::string> names_;       // of all files that are written
   std::vector<std::string> removed_;  // of the old model, without a successor
-  std::vector<std::string> rest_;     // tensors that are not quantized
+  std::set<std::string> rest_;        // tensors that are not quantized
 };
 
 }  // namespace gptq::model

@@ -11,8 +11,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstring>  // std::memcpy
+#include <cstring>   // std::memcpy
+#include <iterator>  // std::size
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace gptq::pack {
@@ -57,6 +59,31 @@ constexpr const GgmlTypeInfo* find_ggml_type(std::uint32_t type) {
   for (const GgmlTypeInfo& info : ggml_types)
     if (static_cast<std::uint32_t>(info.type) == type) return &info;
   return nullptr;
+}
+
+/// Name of a type, whether it is read or not; "" for a number that is not known.
+constexpr std::string_view ggml_type_name(std::uint32_t type) {
+  constexpr std::string_view names[] = {
+      "F32",   "F16",        "Q4_0",       "Q4_1",       "Q4_2",     "Q4_3",     "Q5_0",
+      "Q5_1",  "Q8_0",       "Q8_1",       "Q2_K",       "Q3_K",     "Q4_K",     "Q5_K",
+      "Q6_K",  "Q8_K",       "IQ2_XXS",    "IQ2_XS",     "IQ3_XXS",  "IQ1_S",    "IQ4_NL",
+      "IQ3_S", "IQ2_S",      "IQ4_XS",     "I8",         "I16",      "I32",      "I64",
+      "F64",   "IQ1_M",      "BF16",       "Q4_0_4_4",   "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",
+      "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",    "NVFP4",    "Q1_0",
+      "Q2_0"};
+  return type < std::size(names) ? names[type] : std::string_view();
+}
+
+/// "F32, F16, ... Q5_K and Q6_K"
+inline std::string readable_ggml_types() {
+  std::string text;
+  constexpr std::size_t count = std::size(ggml_types);
+  for (std::size_t i = 0; i < count; ++i)
+    text += std::string(i == 0          ? ""
+                        : i + 1 < count ? ", "
+                                        : " and ") +
+            std::string(ggml_types[i].name);
+  return text;
 }
 
 namespace detail {
@@ -161,6 +188,38 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
 }
 
 }  // namespace detail
+
+/// The first block whose numbers are not all finite, or -1. Codes are whole numbers, so the
+/// half-precision numbers of a block decide.
+/// \param bytes  whole blocks
+inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std::byte> bytes) {
+  const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  const Index blocks = static_cast<Index>(bytes.size()) / type.bytes;
+  if (type.type == GgmlType::F32) {
+    for (Index i = 0; i < blocks; ++i) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, p + 4 * i, 4);
+      if ((word & 0x7f800000u) == 0x7f800000u) return i;
+    }
+    return -1;
+  }
+  const std::uint16_t exponent = type.type == GgmlType::BF16 ? 0x7f80u : 0x7c00u;
+  int first = 0, second = 0;  // where the half-precision numbers are; the same where there is one
+  switch (type.type) {
+    case GgmlType::Q4_1:
+    case GgmlType::Q5_1:
+    case GgmlType::Q4_K:
+    case GgmlType::Q5_K: second = 2; break;
+    case GgmlType::Q2_K: first = 80, second = 82; break;
+    case GgmlType::Q3_K: first = second = 108; break;
+    case GgmlType::Q6_K: first = second = 208; break;
+    default: break;
+  }
+  for (Index i = 0; i < blocks; ++i, p += type.bytes)
+    for (const int at : {first, second})
+      if ((static_cast<unsigned>(p[at] | p[at + 1] << 8) & exponent) == exponent) return i;
+  return -1;
+}
 
 /// Numbers of `out.size()` elements, whole blocks.
 /// \throws FormatError  the sizes do not fit

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// ConfigReader: reads keys of a config.json, remembers which, and judges those that nobody read.
+
+#include <gptq/core/error.hpp>
+#include <gptq/core/matrix_view.hpp>
+#include <gptq/io/number.hpp>
+#include <gptq/io/tensor.hpp>
+#include <gptq/model/config_keys.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <cmath>  // std::isfinite
+#include <set>
+#include <string>
+#include <type_traits>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::model::detail {
+
+/// Reads keys of one JSON object; errors name the file and the key. A key that is null is not
+/// there.
+class ConfigReader {
+ public:
+  /// \throws FormatError  `json` is not an object
+  ConfigReader(const nlohmann::json& json, std::string where)
+      : json_(json), where_(std::move(where)) {
+    if (!json_.is_object()) fail("is ", json_.dump().substr(0, 80), ", not an object");
+  }
+
+  /// Whether the key has a value; it counts as read.
+  bool has(const char* key) const {
+    read_.insert(key);
+    return json_.contains(key) && !json_[key].is_null();
+  }
+
+  /// Whether the key is there, if only with null.
+  bool mentions(const char* key) const { return json_.contains(key); }
+
+  /// \throws FormatError  the key is missing or its value is not a T; numbers are never cut
+  template <class T>
+  T get(const char* key) const {
+    if (!has(key)) fail("has no \"", key, "\"");
+    const nlohmann::json& value = json_[key];
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+      if (const auto number = io::json_number_as<T>(value)) return *number;
+    } else {
+      try {
+        return value.get<T>();
+      } catch (const nlohmann::json::exception&) {}
+    }
+    fail("\"", key, "\" has the value ", text(value), ", which is not of the expected kind");
+  }
+
+  template <class T>
+  T get_or(const char* key, T otherwise) const {
+    return has(key) ? get<T>(key) : otherwise;
+  }
+
+  /// A whole number from `least` to 10⁹.
+  Index size(const char* key, double least = 1) const {
+    const auto value = get<double>(key);
+    if (!(value >= least && value <= 1e9 && value == std::floor(value)))
+      fail("\"", key, "\" = ", value, " is not a size");
+    return static_cast<Index>(value);
+  }
+  Index size_or(const char* key, Index otherwise) const { return has(key) ? size(key) : otherwise; }
+
+  double positive(const char* key) const {
+    const auto value = get<double>(key);
+    if (!(std::isfinite(value) && value > 0))
+      fail("\"", key, "\" = ", value, " is not positive and finite");
+    return value;
+  }
+
+  /// Marks keys whose values need not be looked at.
+  void skip(std::initializer_list<const char*> keys) const {
+    read_.insert(keys.begin(), keys.end());
+  }
+
+  /// Judges all keys that were not read.
+  /// \param what  that they belong to, for messages
+  /// \returns     a note on keys that nobody knows, or ""
+  /// \throws FormatError  a key that changes what is computed
+  std::string finish(const std::string& what) const {
+    std::vector<std::string> unknown;
+    for (const auto& [key, value] : json_.items()) {
+      if (read_.count(key) > 0) continue;
+      switch (key_meaning(key, value)) {
+        case KeyMeaning::harmless: break;
+        case KeyMeaning::unknown: unknown.push_back(key); break;
+        case KeyMeaning::computing:
+          fail("\"", key, "\" = ", text(value), " changes what a ", what,
+               " computes, and that is not supported");
+        case KeyMeaning::suspicious:
+          fail("\"", key, "\" = ", text(value),
+               " is not known, and its name says that it changes "
+               "what the model computes (delete it from the file if it does not)");
+      }
+    }
+    if (unknown.empty()) return {};
+    return gptq::detail::message(where_, ": not known and not used: ", io::some_of(unknown));
+  }
+
+  /// For objects of which every key counts.
+  /// \throws FormatError  a key that was not read has a value that is not null, or not one of
+  /// `neutral` (a list as JSON)
+  void finish_strictly(const std::string& what, const char* neutral = never) const {
+    for (const auto& [key, value] : json_.items())
+      if (read_.count(key) == 0 && !is_one_of(value, neutral))
+        fail("\"", key, "\" = ", text(value), " is not used for ", what);
+  }
+
+  template <class... Parts>
+  [[noreturn]] void fail(const Parts&... parts) const {
+    throw FormatError(gptq::detail::message(where_, ": ", parts...));
+  }
+
+  const std::string& where() const { return where_; }
+
+  /// A value for messages.
+  static std::string text(const nlohmann::json& value) {
+    if (value.is_number_float() && !std::isfinite(value.get<double>()))
+      return gptq::detail::message(value.get<double>());
+    const std::string all = value.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+    return all.size() > 200 ? all.substr(0, 200) + "..." : all;
+  }
+
+ private:
+  const nlohmann::json& json_;
+  std::string where_;
+  mutable std::set<std::string> read_;
+};
+
+}  // namespace gptq::model::detail
