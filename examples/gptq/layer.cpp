@@ -99,21 +99,25 @@ struct Input {
 template <class B>
 Input<B> read_input(const LayerOptions& o, const B& backend) {
   const io::Safetensors file(o.input);
-  const auto matrix = [&](const char* name, Index rows, Index cols) {
+  struct Size {
+    const char* name;
+    Index value = -1;  // any
+    bool admits(Index n) const { return n > 0 && (value < 0 || n == value); }
+    std::string text() const { return value < 0 ? name : std::to_string(value); }
+  };
+  const auto matrix = [&](const char* name, const Size& rows, const Size& cols) {
     const io::SafeTensor& t = file.at(name);
-    const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 &&
-                      (rows < 0 || t.shape[0] == rows) && (cols < 0 || t.shape[1] == cols) &&
-                      t.shape[0] > 0 && t.shape[1] > 0;
+    const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 && rows.admits(t.shape[0]) &&
+                      cols.admits(t.shape[1]);
     detail::require<FormatError>(fits, o.input, ": tensor ", name, " is ", io::name(t.dtype), " ",
-                                 io::to_string(t.shape), ", F32 [",
-                                 rows < 0 ? "n" : std::to_string(rows), ", ",
-                                 cols < 0 ? "n" : std::to_string(cols), "] expected");
+                                 io::to_string(t.shape), ", F32 [", rows.text(), ", ", cols.text(),
+                                 "] expected");
     std::vector<float> numbers(static_cast<std::size_t>(io::element_count(t.shape)));
     io::to_floats(t.dtype, t.bytes, numbers);
     return numbers;
   };
   const auto shape_of = [&](const char* name) { return file.at(name).shape; };
-  auto weight = matrix("W", -1, -1);
+  auto weight = matrix("W", {"out"}, {"in"});
   const Index out = shape_of("W")[0], in = shape_of("W")[1];
   const bool has_activations = file.tensors().count("X") > 0;
   detail::require<FormatError>(has_activations || file.tensors().count("H") > 0, o.input,
@@ -121,20 +125,22 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
   detail::require(has_activations || o.sequences == 1, "--sequences ", o.sequences,
                   ": slices X, and ", o.input, " has H alone");
   if (!has_activations) {
-    const auto sum = matrix("H", in, in);
+    const auto sum = matrix("H", {"in", in}, {"in", in});
     const MatrixView<const float> h(sum.data(), in, in);
+    require_finite(backend, h, o.input + ": H");
     for (Index i = 0; i < in; ++i)
       for (Index j = 0; j < i; ++j)
         detail::require<FormatError>(
-            std::abs(h(i, j) - h(j, i)) <= 1e-3f * std::sqrt(std::abs(h(i, i) * h(j, j))), o.input,
-            ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
+            std::abs(double{h(i, j)} - double{h(j, i)}) <=
+                1e-3 * std::sqrt(std::abs(double{h(i, i)} * double{h(j, j)})),
+            o.input, ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
             ") = ", h(j, i));
     // Counts with which H stands as it is, whatever is counted.
     const bool twice = habits(o.parity).parity.samples == SampleCount::twice_tokens;
     return {std::move(weight), out, in,
             Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend, 0, o.input + ": H")};
   }
-  const auto x = matrix("X", -1, in);
+  const auto x = matrix("X", {"tokens"}, {"in", in});
   const Index tokens = shape_of("X")[0];
   detail::require(tokens % o.sequences == 0, "--sequences ", o.sequences, " does not divide the ",
                   tokens, " tokens of X");

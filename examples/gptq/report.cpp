@@ -72,7 +72,7 @@ void print_summary(const RunReport& run) {
   }
   if (dead > 0)
     fmt::print(
-        "note: {} inputs were always zero in calibration; their weights are stored as zero\n",
+        "note: {} inputs were always zero in calibration; their weights are rounded to nearest\n",
         dead);
   if (subnormal > 0)
     fmt::print(

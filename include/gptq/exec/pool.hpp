@@ -38,7 +38,7 @@ class Loop {
   }
 
  protected:
-  Loop(Index count, void (*work)(Loop&)) : count_(count), work_(work) {}
+  Loop(Index count, void (*calls)(Loop&)) : count_(count), work_(calls) {}
 
   template <class F>
   void call_all(F& f) {
