@@ -22,7 +22,7 @@ namespace gptq::program {
 namespace {
 
 struct LayerOptions {
-  std::string input, output, order, groups, range, solver, sparsity, parity;
+  std::string input, output, order, groups, range, scale_type, solver, sparsity, parity;
   int bits = 4;
   Index group_size = 128, block_size = 128, sequences = 1;
   bool asymmetric = false, overwrite = false;
@@ -60,6 +60,9 @@ Params layer_params(const LayerOptions& o) {
   choose(params.range, o.range,
          std::initializer_list<std::pair<const char*, Range>>{
              {"minmax", Range::minmax}, {"mse", Range::mse}, {"weighted", Range::weighted}});
+  choose(params.scale_type, o.scale_type,
+         std::initializer_list<std::pair<const char*, ScaleType>>{
+             {"fp16", ScaleType::fp16}, {"bf16", ScaleType::bf16}, {"fp32", ScaleType::fp32}});
   choose(params.solver, o.solver,
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
@@ -184,9 +187,16 @@ void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
 template <class S, class B>
 void quantize_layer(const LayerOptions& o, const Params& params, const B& backend) {
   const Input<B> input = read_input(o, backend);
-  const auto quantized = Quantizer<S, B>(params).quantize(
-      MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
-      progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
+  const auto quantized = [&] {
+    try {
+      return Quantizer<S, B>(params).quantize(
+          MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
+          progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
+    } catch (const ScaleError& error) {
+      throw ScaleError(detail::message(o.input, ": ", error.what(),
+                                       " (--scale-type bf16 and fp32 reach from 1e-38 to 1e38)"));
+    }
+  }();
   write_output(o, quantized);
   auto json = report_json(quantized.report());
   json["rows"] = input.out;
@@ -255,6 +265,10 @@ void add_layer(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--range", o->range, "How scales are chosen (default weighted)")
       ->check(CLI::IsMember({"minmax", "mse", "weighted"}));
+  command
+      ->add_option("--scale-type", o->scale_type,
+                   "Numbers that scales are rounded to (default fp16); the file holds F32 always")
+      ->check(CLI::IsMember({"fp16", "bf16", "fp32"}));
   command->add_option("--solver", o->solver, "Form of the solver (default left-looking)")
       ->check(CLI::IsMember({"lazy-batch", "left-looking"}));
   command->add_option("--sparsity", o->sparsity,

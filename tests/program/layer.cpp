@@ -308,7 +308,16 @@ TEST_CASE("a weight whose scales vanish is refused, and what dead inputs keep is
   CHECK(outcome.code == 2);
   CHECK_THAT(outcome.output,
              ContainsSubstring("row 0, group 0 of W, up to 6e-11, are too small for scales"));
+  CHECK_THAT(outcome.output, ContainsSubstring(in + ": the weights of") &&
+                                 ContainsSubstring("--scale-type bf16 and fp32"));
   CHECK_FALSE(std::filesystem::exists(out));
+  for (const char* type : {"bf16", "fp32"}) {
+    const auto other =
+        layer(in + " --group-size 32 --overwrite --scale-type " + type + " --out " + out);
+    REQUIRE(other.code == 0);
+    CHECK(numbers<float>(Safetensors(out), "Q")[6] == Approx(6e-11).epsilon(0.1));
+    CHECK(nlohmann::json::parse(other.output)["relative_error"].get<double>() < 0.05);
+  }
   for (float& value : w) value *= 1e10f;
   for (std::size_t t = 0; t < 8; ++t) x[32 * t + 3] = 0;
   write(in, {{"W", {2, 32}, w}, {"X", {8, 32}, x}});
