@@ -53,8 +53,10 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/grid.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/minifloat.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/range.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/scheme/scale_range.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/batch_solver.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/cuts.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/dead_columns.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/lazy_batch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/left_looking.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/memory_plan.hpp

@@ -22,7 +22,7 @@ namespace gptq::program {
 namespace {
 
 struct LayerOptions {
-  std::string input, output, order, groups, range, solver, sparsity, parity;
+  std::string input, output, order, groups, range, scale_type, solver, sparsity, parity;
   int bits = 4;
   Index group_size = 128, block_size = 128, sequences = 1;
   bool asymmetric = false, overwrite = false;
@@ -60,6 +60,9 @@ Params layer_params(const LayerOptions& o) {
   choose(params.range, o.range,
          std::initializer_list<std::pair<const char*, Range>>{
              {"minmax", Range::minmax}, {"mse", Range::mse}, {"weighted", Range::weighted}});
+  choose(params.scale_type, o.scale_type,
+         std::initializer_list<std::pair<const char*, ScaleType>>{
+             {"fp16", ScaleType::fp16}, {"bf16", ScaleType::bf16}, {"fp32", ScaleType::fp32}});
   choose(params.solver, o.solver,
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
@@ -99,21 +102,25 @@ struct Input {
 template <class B>
 Input<B> read_input(const LayerOptions& o, const B& backend) {
   const io::Safetensors file(o.input);
-  const auto matrix = [&](const char* name, Index rows, Index cols) {
+  struct Size {
+    const char* name;
+    Index value = -1;  // any
+    bool admits(Index n) const { return n > 0 && (value < 0 || n == value); }
+    std::string text() const { return value < 0 ? name : std::to_string(value); }
+  };
+  const auto matrix = [&](const char* name, const Size& rows, const Size& cols) {
     const io::SafeTensor& t = file.at(name);
-    const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 &&
-                      (rows < 0 || t.shape[0] == rows) && (cols < 0 || t.shape[1] == cols) &&
-                      t.shape[0] > 0 && t.shape[1] > 0;
+    const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 && rows.admits(t.shape[0]) &&
+                      cols.admits(t.shape[1]);
     detail::require<FormatError>(fits, o.input, ": tensor ", name, " is ", io::name(t.dtype), " ",
-                                 io::to_string(t.shape), ", F32 [",
-                                 rows < 0 ? "n" : std::to_string(rows), ", ",
-                                 cols < 0 ? "n" : std::to_string(cols), "] expected");
+                                 io::to_string(t.shape), ", F32 [", rows.text(), ", ", cols.text(),
+                                 "] expected");
     std::vector<float> numbers(static_cast<std::size_t>(io::element_count(t.shape)));
     io::to_floats(t.dtype, t.bytes, numbers);
     return numbers;
   };
   const auto shape_of = [&](const char* name) { return file.at(name).shape; };
-  auto weight = matrix("W", -1, -1);
+  auto weight = matrix("W", {"out"}, {"in"});
   const Index out = shape_of("W")[0], in = shape_of("W")[1];
   const bool has_activations = file.tensors().count("X") > 0;
   detail::require<FormatError>(has_activations || file.tensors().count("H") > 0, o.input,
@@ -121,20 +128,22 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
   detail::require(has_activations || o.sequences == 1, "--sequences ", o.sequences,
                   ": slices X, and ", o.input, " has H alone");
   if (!has_activations) {
-    const auto sum = matrix("H", in, in);
+    const auto sum = matrix("H", {"in", in}, {"in", in});
     const MatrixView<const float> h(sum.data(), in, in);
+    require_finite(backend, h, o.input + ": H");
     for (Index i = 0; i < in; ++i)
       for (Index j = 0; j < i; ++j)
         detail::require<FormatError>(
-            std::abs(h(i, j) - h(j, i)) <= 1e-3f * std::sqrt(std::abs(h(i, i) * h(j, j))), o.input,
-            ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
+            std::abs(double{h(i, j)} - double{h(j, i)}) <=
+                1e-3 * std::sqrt(std::abs(double{h(i, i)} * double{h(j, j)})),
+            o.input, ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
             ") = ", h(j, i));
     // Counts with which H stands as it is, whatever is counted.
     const bool twice = habits(o.parity).parity.samples == SampleCount::twice_tokens;
     return {std::move(weight), out, in,
             Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend, 0, o.input + ": H")};
   }
-  const auto x = matrix("X", -1, in);
+  const auto x = matrix("X", {"tokens"}, {"in", in});
   const Index tokens = shape_of("X")[0];
   detail::require(tokens % o.sequences == 0, "--sequences ", o.sequences, " does not divide the ",
                   tokens, " tokens of X");
@@ -178,9 +187,16 @@ void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
 template <class S, class B>
 void quantize_layer(const LayerOptions& o, const Params& params, const B& backend) {
   const Input<B> input = read_input(o, backend);
-  const auto quantized = Quantizer<S, B>(params).quantize(
-      MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
-      progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
+  const auto quantized = [&] {
+    try {
+      return Quantizer<S, B>(params).quantize(
+          MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
+          progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
+    } catch (const ScaleError& error) {
+      throw ScaleError(detail::message(o.input, ": ", error.what(),
+                                       " (--scale-type bf16 and fp32 reach from 1e-38 to 1e38)"));
+    }
+  }();
   write_output(o, quantized);
   auto json = report_json(quantized.report());
   json["rows"] = input.out;
@@ -249,6 +265,10 @@ void add_layer(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--range", o->range, "How scales are chosen (default weighted)")
       ->check(CLI::IsMember({"minmax", "mse", "weighted"}));
+  command
+      ->add_option("--scale-type", o->scale_type,
+                   "Numbers that scales are rounded to (default fp16); the file holds F32 always")
+      ->check(CLI::IsMember({"fp16", "bf16", "fp32"}));
   command->add_option("--solver", o->solver, "Form of the solver (default left-looking)")
       ->check(CLI::IsMember({"lazy-batch", "left-looking"}));
   command->add_option("--sparsity", o->sparsity,

@@ -82,7 +82,7 @@ void print_summary(const RunReport& run) {
           m.report.damping.fraction, m.report.damping.retries);
   }
   if (dead > 0)
-    say("note: {} inputs were always zero in calibration; their weights are stored as zero\n",
+    say("note: {} inputs were always zero in calibration; their weights are rounded to nearest\n",
         dead);
   if (subnormal > 0)
     say("note: {} groups of weights are so small that their scales lose digits in the file\n",

@@ -8,9 +8,10 @@
 #include <gptq/core/concepts.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/uninitialized.hpp>
+#include <gptq/scheme/scale_range.hpp>
 
-#include <algorithm>  // std::clamp
-#include <cmath>      // std::abs, std::exp2
+#include <algorithm>  // std::min
+#include <cmath>      // std::abs
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -100,38 +101,65 @@ class QuantizedMatrix {
   Report report_;
 };
 
-/// The number that makes the scales of a weight's largest element the largest that fp8 has.
-template <class S>
-float scale_unit(const S& scheme, ScaleType type, double largest_weight) {
-  if (type != ScaleType::fp8_e4m3 || !(largest_weight > 0)) return 1;
-  const auto reach = static_cast<float>(largest_weight);
-  return scheme.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
+/// Rows [first, first + rows) of a weight, wherever it lies, as a backend computes with them.
+template <class B, class W>
+std::vector<typename B::Scalar> rows_on_host(const B& backend, MatrixView<const W> weight,
+                                             Index first, Index rows) {
+  using Scalar = typename B::Scalar;
+  std::vector<Scalar> copy(static_cast<std::size_t>(rows * weight.cols()));
+  backend.download(backend.upload(weight.middle_rows(first, rows)),
+                   MatrixView<Scalar>(copy.data(), rows, weight.cols()));
+  return copy;
 }
 
-/// The unit that a weight is solved in: 1, but for weights so large or small that squares of what
-/// is left of them would leave the range of float.
-inline double weight_unit(double largest_weight) {
-  const bool usual = largest_weight == 0 || (largest_weight >= 0x1p-30 && largest_weight <= 0x1p30);
-  return usual ? 1 : std::exp2(std::clamp(std::floor(std::log2(largest_weight)), -126.0, 126.0));
-}
-
-/// Looks through the scales.
-/// \return  how many are below the normal numbers of their type, see Report::subnormal_scales
-/// \throws NumericalError  one left the range of the type
-template <class S>
-Index check_scales(const QuantizedMatrix<S>& quantized, ScaleType type, std::string_view name) {
+/// Looks through the scales, and through the weights where they are suspect; counts in the report
+/// which are too small.
+/// \param weight  that was quantized, on the host or the backend's device
+/// \param unit    of the weight, see weight_unit
+/// \throws ScaleError  a scale does not fit the type, see Report::vanished_groups
+template <class S, class B, class W>
+void check_scales(QuantizedMatrix<S>& quantized, MatrixView<const W> weight, const B& backend,
+                  ScaleType type, double unit, std::string_view name) {
+  const S& scheme = quantized.scheme();
+  const auto grid = [&](Index row, Index group) {
+    return scheme::Grid<float>{quantized.scales()(row, group), quantized.zeros()(row, group)};
+  };
   const float least = smallest_normal(type) * quantized.scale_unit();
-  Index subnormal = 0;
-  for (Index r = 0; r < quantized.rows(); ++r)
-    for (Index g = 0; g < quantized.groups(); ++g) {
-      const float scale = quantized.scales()(r, g);
-      if (!std::isfinite(scale))
-        throw NumericalError(detail::message(
-            "the scale of row ", r, ", group ", g, " of ", name.empty() ? "the weight" : name,
-            " does not fit its type (", scale, "): use another scale_type"));
-      subnormal += std::abs(scale) < least;
+  scheme::UnfitGroups unfit(type, quantized.scale_unit(), unit);
+  bool suspect = false;
+  for (Index g = 0; g < quantized.groups(); ++g)
+    for (Index r = 0; r < quantized.rows(); ++r) {
+      quantized.report().subnormal_scales += std::abs(grid(r, g).scale) < least;
+      suspect = suspect || unfit.suspect(scheme, grid(r, g));
     }
-  return subnormal;
+  if (!suspect) return;
+
+  std::vector<std::vector<Index>> columns(static_cast<std::size_t>(quantized.groups()));
+  for (Index c = 0; c < quantized.cols(); ++c)
+    columns[static_cast<std::size_t>(quantized.group_index()[std::size_t(c)])].push_back(c);
+  constexpr Index at_once = 256;
+  double squares = 0;
+  for (Index first = 0; first < quantized.rows(); first += at_once) {
+    const Index rows = (std::min)(at_once, quantized.rows() - first);
+    const auto weights = rows_on_host(backend, weight, first, rows);
+    for (const auto w : weights) {
+      const double in_units = static_cast<double>(w) / unit;
+      squares += in_units * in_units;
+    }
+    for (Index r = 0; r < rows; ++r)
+      for (Index g = 0; g < quantized.groups(); ++g) {
+        const Index row = first + r;
+        if (!unfit.suspect(scheme, grid(row, g))) continue;
+        const auto& members = columns[std::size_t(g)];
+        const auto column = [&](Index j) { return members[std::size_t(j)]; };
+        unfit.look(
+            row, g, scheme, grid(row, g), static_cast<Index>(members.size()),
+            [&](Index j) { return weights[std::size_t(r * weight.cols() + column(j))]; },
+            [&](Index j) { return quantized.codes()(row, column(j)); });
+      }
+  }
+  unfit.require_fit(squares, name);
+  quantized.report().vanished_groups = unfit.vanished();
 }
 
 }  // namespace gptq

@@ -10,6 +10,7 @@
 #include <gptq/core/progress.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/batch_solver.hpp>
+#include <gptq/solver/dead_columns.hpp>
 #include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/panel_solver.hpp>
 #include <gptq/solver/requirements.hpp>
@@ -65,8 +66,8 @@ class Quantizer {
   /// \param name     of the layer, for messages
   /// \param progress  called from any thread, one call at a time
   /// \throws InvalidArgument  shapes do not fit, or the group size does not divide in_features
-  /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored, a scale does
-  /// not fit its type
+  /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored
+  /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
   /// \throws OutOfMemory      the backend's memory does not do; says what the plan proposes
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian,
@@ -249,7 +250,7 @@ class Quantizer {
       step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()),
            &stopped);
     });
-    finish(panels, factor, unit, name, result);
+    finish(panels, factor, w, unit, name, result);
     result.report().seconds.total = factor.seconds + total.lap();
     return result;
   }
@@ -265,15 +266,25 @@ class Quantizer {
     return result;
   }
 
-  /// Fills the report in.
+  /// Rounds the weights of dead inputs, looks through the scales and fills the report in.
+  template <class W>
   void finish(const std::map<Index, solver::PanelReport>& panels, const DampedFactor<B>& factor,
-              double unit, std::string_view name, QuantizedMatrix<S>& result) const {
+              MatrixView<const W> weight, double unit, std::string_view name,
+              QuantizedMatrix<S>& result) const {
+    Index clipped = 0;
+    if (factor.layout.any_dead() && !solver::zeroes_dead_weights(params_))
+      clipped = solver::round_dead_weights(result, weight, factor.backend, factor.layout,
+                                           scheme::range_search(params_, result.scale_unit(), unit),
+                                           unit);
+    check_scales(result, weight, factor.backend, params_.scale_type, unit, name);
     Report& report = result.report();
-    report.subnormal_scales = check_scales(result, params_.scale_type, name);
     report.tokens = factor.tokens;
     report.damping = factor.damping;
     report.peak_bytes = memory_plan(result.rows(), result.cols(), params_, factor.backend).peak();
-    solver::summarize(panels, factor.layout, params_.measure_baseline, unit, result);
+    solver::summarize(panels, factor.layout, params_.measure_baseline, unit * unit * factor.unit,
+                      result);
+    report.clipped +=
+        static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
     report.paper_error = report.damped_loss * factor.paper_error_per_loss;
     report.seconds.factorize = factor.seconds;
   }
@@ -309,7 +320,7 @@ class Quantizer {
               panel, [&](std::size_t i) -> auto& { return results[i]; });
         });
     for (std::size_t i = 0; i < results.size(); ++i)
-      finish({{Index{0}, reports[i]}}, of(i), unit, names[i], results[i]);
+      finish({{Index{0}, reports[i]}}, of(i), weights[i], unit, names[i], results[i]);
     const double seconds = total.lap() / static_cast<double>(results.size());
     for (std::size_t i = 0; i < results.size(); ++i)
       results[i].report().seconds.total = of(i).seconds + seconds;

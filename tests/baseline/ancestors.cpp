@@ -182,3 +182,23 @@ TEST_CASE("nothing beats trying everything, and act order beats its opposite",
   CHECK(gptq_loss < backwards);
   CHECK(gptq_loss < 4 * best_of_all);
 }
+
+TEST_CASE("the ancestors name an element that is not finite", "[baseline][fault29]") {
+  std::vector<double> w(8, 1.0), h(16, 0.0);
+  for (std::size_t i = 0; i < 4; ++i) h[5 * i] = 2;
+  const auto check = [&](const std::string& says) {
+    const gptq::MatrixView<const double> weight(w.data(), 2, 4), hessian(h.data(), 4, 4);
+    using namespace gptq::baseline;
+    CHECK(error_of<gptq::NumericalError>([&] { prune_obd(weight, hessian, 2); }) == says);
+    CHECK(error_of<gptq::NumericalError>([&] { prune_obs(weight, hessian, 2); }) == says);
+    CHECK(error_of<gptq::NumericalError>([&] { prune_obc(weight, hessian, 2); }) == says);
+    CHECK(error_of<gptq::NumericalError>([&] {
+            optimal_brain_quantize(weight, hessian, [](Index, Index, double x) { return x; });
+          }) == says);
+  };
+  w[6] = INFINITY;
+  check("weight(1, 2) = inf is not finite");
+  w[6] = 1;
+  h[4] = -INFINITY;
+  check("Hessian(1, 0) = -inf is not finite");
+}

@@ -224,6 +224,12 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
   write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
   refused("", "H is not symmetric");
   refused(" --parity upstream", "upstream");
+  write(in, {{"W", {8}, w}});
+  refused("", "tensor W is F32 [8], F32 [out, in] expected");
+  write(in, {{"W", {2, 4}, w}, {"X", {16}, x}});
+  refused("", "tensor X is F32 [16], F32 [tokens, 4] expected");
+  write(in, {{"W", {2, 4}, w}, {"H", {2, 8}, x}});
+  refused("", "tensor H is F32 [2, 8], F32 [4, 4] expected");
   bad = x;
   bad[5] = -1;
   write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
@@ -235,4 +241,90 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
              ContainsSubstring("there is no folder"));
   CHECK_THAT(layer(in + " --overwrite --out " + (folder / "").string()).output,
              ContainsSubstring("is a folder"));
+}
+
+TEST_CASE("a Hessian with an element that is not finite is refused with its place",
+          "[program][fault29]") {
+  const TemporaryFolder folder;
+  const std::string in = (folder / "in").string();
+  const auto said = [&](std::size_t at, float value) {
+    std::vector<float> h(16);
+    for (std::size_t i = 0; i < 4; ++i) h[5 * i] = 1;
+    h[at] = value;
+    write(in, {{"W", {2, 4}, std::vector<float>(8, 1.0f)}, {"H", {4, 4}, h}});
+    const auto outcome = layer(in + " --out " + (folder / "out").string());
+    CHECK(outcome.code == 2);
+    return outcome.output;
+  };
+  CHECK_THAT(said(10, NAN), ContainsSubstring(in + ": H(2, 2) = nan is not finite"));
+  CHECK_THAT(said(0, -NAN), ContainsSubstring(in + ": H(0, 0) = nan is not finite"));
+  CHECK_THAT(said(6, NAN), ContainsSubstring(in + ": H(1, 2) = nan is not finite"));
+  CHECK_THAT(said(9, NAN), ContainsSubstring(in + ": H(2, 1) = nan is not finite"));
+  CHECK_THAT(said(5, INFINITY), ContainsSubstring(in + ": H(1, 1) = inf is not finite"));
+}
+
+TEST_CASE("errors in the report are those of the result, however large or small H is",
+          "[program][fault29]") {
+  const TemporaryFolder folder;
+  const std::string in = (folder / "in").string(), out = (folder / "out").string();
+  std::vector<float> w(32 * 64);
+  for (std::size_t i = 0; i < w.size(); ++i)
+    w[i] = static_cast<float>(std::sin(0.7 * static_cast<double>(i * i % 1013)));
+  for (const float size : {1e-44f, 1e-38f, 1e-20f, 1.0f, 1e20f, 1e38f})
+    for (const char* flags : {"", " --parity paper", " --parity msmodelslim",
+                              " --bits 2 --asym --order min-pivot", " --solver lazy-batch"}) {
+      INFO(size << flags);
+      std::vector<float> h(64 * 64);
+      for (std::size_t i = 0; i < 64; ++i) h[65 * i] = size * static_cast<float>(1 + i % 3);
+      write(in, {{"W", {32, 64}, w}, {"H", {64, 64}, h}});
+      const auto outcome = layer(in + " --overwrite --group-size 32 --out " + out + flags);
+      INFO(outcome.output);
+      REQUIRE(outcome.code == 0);
+      const auto q = numbers<float>(Safetensors(out), "Q");
+      double missed = 0, all = 0;
+      for (std::size_t i = 0; i < w.size(); ++i) {
+        const double cost = static_cast<double>(h[65 * (i % 64)]) / static_cast<double>(size);
+        const double d = static_cast<double>(w[i]) - static_cast<double>(q[i]);
+        missed += cost * d * d;
+        all += cost * static_cast<double>(w[i]) * static_cast<double>(w[i]);
+      }
+      const auto report = nlohmann::json::parse(outcome.output);
+      CHECK(report["relative_error"].get<double>() == Approx(missed / all).epsilon(1e-3));
+      CHECK(report["loss"].get<double>() ==
+            Approx(missed * static_cast<double>(size)).epsilon(1e-3));
+      CHECK(report["relative_error"].get<double>() <=
+            1.0001 * report["rtn_relative_error"].get<double>());
+    }
+}
+
+TEST_CASE("a weight whose scales vanish is refused, and what dead inputs keep is written",
+          "[program][fault18]") {
+  const TemporaryFolder folder;
+  const std::string in = (folder / "in").string(), out = (folder / "out").string();
+  std::vector<float> w(2 * 32), x(8 * 32, 1.0f);
+  for (std::size_t i = 0; i < w.size(); ++i) w[i] = 1e-11f * static_cast<float>(i % 7);
+  write(in, {{"W", {2, 32}, w}, {"X", {8, 32}, x}});
+  const auto outcome = layer(in + " --group-size 32 --out " + out);
+  CHECK(outcome.code == 2);
+  CHECK_THAT(outcome.output,
+             ContainsSubstring("row 0, group 0 of W, up to 6e-11, are too small for scales"));
+  CHECK_THAT(outcome.output, ContainsSubstring(in + ": the weights of") &&
+                                 ContainsSubstring("--scale-type bf16 and fp32"));
+  CHECK_FALSE(std::filesystem::exists(out));
+  for (const char* type : {"bf16", "fp32"}) {
+    const auto other =
+        layer(in + " --group-size 32 --overwrite --scale-type " + type + " --out " + out);
+    REQUIRE(other.code == 0);
+    CHECK(numbers<float>(Safetensors(out), "Q")[6] == Approx(6e-11).epsilon(0.1));
+    CHECK(nlohmann::json::parse(other.output)["relative_error"].get<double>() < 0.05);
+  }
+  for (float& value : w) value *= 1e10f;
+  for (std::size_t t = 0; t < 8; ++t) x[32 * t + 3] = 0;
+  write(in, {{"W", {2, 32}, w}, {"X", {8, 32}, x}});
+  const auto third = [&](const std::string& flags) {
+    REQUIRE(layer(in + " --overwrite --group-size 32 --out " + out + flags).code == 0);
+    return numbers<float>(Safetensors(out), "Q")[3];
+  };
+  CHECK(third("") == Approx(0.3).epsilon(0.15));
+  CHECK(third(" --parity paper") == 0);
 }

@@ -102,6 +102,7 @@ Params any_params(Dice& dice, Index in_features) {
   p.parity.round_with_zero = dice.chance(2);
   p.parity.narrow_range = dice.chance(2);
   p.parity.dead_weights_in_range = dice.chance(2);
+  p.parity.zero_dead_weights = dice.chance(2);
   return p;
 }
 
@@ -164,12 +165,21 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
     }
     CHECK(q.report().damped_loss == Approx(columns));
 
-    // Inputs that were never used cost nothing and hold nothing.
+    // Inputs that were never used cost nothing; their weights are rounded, or zero where asked for.
     Index dead = 0;
     for (Index c = 0; c < q.cols(); ++c) {
       if (h(c, c) != 0) continue;
       ++dead;
-      for (Index r = 0; r < q.rows(); ++r) REQUIRE(q(r, c) == 0);
+      CHECK(q.column_loss()[static_cast<std::size_t>(c)] == 0);
+      const bool zero = params.parity.zero_dead_weights || !params.sparsity.dense();
+      const auto g = q.group_index()[static_cast<std::size_t>(c)];
+      for (Index r = 0; r < q.rows(); ++r) {
+        if (zero) REQUIRE(q(r, c) == 0);
+        else
+          REQUIRE(static_cast<float>(q.codes()(r, c)) ==
+                  q.scheme().encode(static_cast<float>(layer.weight(r, c)),
+                                    {q.scales()(r, g), q.zeros()(r, g)}));
+      }
     }
     CHECK(q.report().damping.dead_columns == dead);
 
@@ -293,6 +303,91 @@ TEST_CASE("a weight times a power of two has the same codes, from 1e-30 to 1e30"
             REQUIRE(q.scales()(r, g) == std::ldexp(plain.scales()(r, g), exponent));
     }
   });
+}
+
+TEST_CASE("a Hessian times a power of four has the same codes and relative errors",
+          "[solver][property][fault29]") {
+  for (int seed = 2500; seed < 2520; ++seed) {
+    Dice dice(seed);
+    const Layer layer = test::random_layer(
+        {.out = 24, .in = 48, .tokens = 200, .seed = static_cast<std::uint32_t>(seed)});
+    Params params = any_params(dice, 48);
+    params.parity = {};
+    params.scale_type = gptq::ScaleType::fp16;
+    params.estimate_condition = true;
+    const Matrix h = test::hessian_of(layer);
+    const auto with = [&](int exponent) {
+      std::vector<float> sum;
+      for (const double x : h.data) sum.push_back(std::ldexp(static_cast<float>(x), exponent));
+      const auto hessian =
+          gptq::Hessian<Cpu>::from_sum(MatrixView<const float>(sum.data(), 48, 48), 1);
+      return gptq::Quantizer<Int4, Cpu>(params).quantize(layer.w(), hessian);
+    };
+    const auto plain = with(0);
+    for (const int exponent : {-100, -32, 32, 114}) {
+      INFO("seed " << seed << ", 2^" << exponent);
+      const auto q = with(exponent);
+      CHECK(test::code_differences(plain, q) == 0);
+      const gptq::Report &a = plain.report(), &b = q.report();
+      CHECK(b.relative_error == Approx(a.relative_error).epsilon(1e-4));
+      CHECK(b.rtn_relative_error == Approx(a.rtn_relative_error).epsilon(1e-4));
+      CHECK(b.damped_loss == Approx(std::ldexp(a.damped_loss, exponent)).epsilon(1e-4));
+      CHECK(b.paper_error == Approx(std::ldexp(a.paper_error, exponent)).epsilon(1e-4));
+      CHECK(b.damping.lambda == Approx(std::ldexp(a.damping.lambda, exponent)));
+      CHECK(b.damping.condition == Approx(a.damping.condition).epsilon(1e-3));
+    }
+  }
+}
+
+TEST_CASE("the target of asymmetric calibration does not depend on the size of the activations",
+          "[solver][property][fault29]") {
+  const Layer layer = test::random_layer({.out = 8, .in = 32, .tokens = 100});
+  const auto aimed = [&](float factor) {
+    std::vector<float> x = layer.activations_f, shifted = x;
+    for (float& value : x) value *= factor;
+    for (std::size_t i = 0; i < x.size(); ++i) shifted[i] = 0.1f * x[(i * 7 + 3) % x.size()];
+    const MatrixView<const float> view(x.data(), 100, 32), difference(shifted.data(), 100, 32);
+    gptq::Hessian<Cpu> hessian(32);
+    hessian.add(view);
+    gptq::CrossMoment<Cpu> cross(32, 32);
+    cross.add(difference, view);
+    std::vector<float> weight = layer.weight_f;
+    gptq::aim_at_full_precision<Cpu>(MatrixView<float>(weight.data(), 8, 32),
+                                     gptq::damped_factor(hessian, {.group_size = 16}),
+                                     {.inputs = &cross});
+    return weight;
+  };
+  const auto plain = aimed(1);
+  for (const float factor : {0x1p-30f, 0x1p30f}) {
+    const auto other = aimed(factor);
+    double moved = 0, apart = 0;
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      moved = std::max(moved, static_cast<double>(std::abs(plain[i] - layer.weight_f[i])));
+      apart = std::max(apart, static_cast<double>(std::abs(plain[i] - other[i])));
+    }
+    CHECK(moved > 1e-4);
+    CHECK(apart < 1e-3 * moved);
+  }
+}
+
+TEST_CASE("counts that make no Hessian are refused, or their figures unknown",
+          "[solver][property][fault29]") {
+  const std::vector<float> sum{1, 0, 0, 1};
+  const MatrixView<const float> view(sum.data(), 2, 2);
+  const std::vector<float> w{0.5f, -0.3f};
+  const MatrixView<const float> weight(w.data(), 1, 2);
+  const auto quantized = [&](double tokens, double sequences, gptq::SampleCount samples) {
+    Params params{.group_size = -1};
+    params.parity.samples = samples;
+    return gptq::Quantizer<Int4, Cpu>(params).quantize(
+        weight, gptq::Hessian<Cpu>::from_sum(view, tokens, sequences));
+  };
+  CHECK_THROWS_WITH(quantized(4, 0, gptq::SampleCount::twice_sequences),
+                    ContainsSubstring("needs a Hessian of sequences"));
+  CHECK_THROWS_AS(quantized(1e-310, 1, gptq::SampleCount::tokens), gptq::NumericalError);
+  const auto report = quantized(4, 0, gptq::SampleCount::tokens).report();
+  CHECK(std::isnan(report.paper_error));
+  CHECK(std::isfinite(report.relative_error));
 }
 
 TEST_CASE("activations whose squares leave the range of the numbers are refused",

@@ -49,7 +49,7 @@ TEST_CASE("what cannot be quantized is refused with the reason", "[quantizer]") 
     for (float& w : layer.weight_f) w *= 1e8f;
     CHECK_THAT(
         error_of<gptq::NumericalError>([&] { quantizer.quantize(layer.w(), hessian, "q_proj"); }),
-        ContainsSubstring("scale of row 0, group 0 of q_proj") && ContainsSubstring("scale_type"));
+        ContainsSubstring("row 0, group 0 of q_proj, up to") && ContainsSubstring("scale_type"));
     CHECK_NOTHROW((Quantizer<Int4, Cpu>({.group_size = 32, .scale_type = gptq::ScaleType::fp32})
                        .quantize(layer.w(), hessian)));
   }
@@ -307,6 +307,7 @@ TEST_CASE("every field of Params changes something, or is refused", "[quantizer]
   changes("parity.narrow_range", base, [](P& p) { p.parity.narrow_range = true; });
   changes("parity.dead_weights_in_range", rows,
           [](P& p) { p.parity.dead_weights_in_range = true; });
+  changes("parity.zero_dead_weights", base, [](P& p) { p.parity.zero_dead_weights = true; });
   P stale = lazy;
   stale.groups = gptq::Groups::dynamic;
   changes("parity.stale_group_scales", stale, [](P& p) { p.parity.stale_group_scales = true; });

@@ -224,14 +224,93 @@ TEST_CASE("codes have the same bits for any number of threads", "[solver][determ
   }
 }
 
-TEST_CASE("dead inputs have weights of exactly zero and cost nothing", "[solver]") {
-  Layer layer = random_layer({.out = 10, .in = 64, .tokens = 100});
-  for (Index t = 0; t < 100; ++t) layer.activations(t, 9) = 0;
+namespace {
+
+/// Dead: input 9, input 70 with weights a thousand times as large as the others', and all inputs of
+/// the last group. In row 3 the first group has no other weight.
+Layer layer_with_dead_inputs() {
+  Layer layer = random_layer({.out = 40, .in = 96, .tokens = 150});
+  const auto kill = [&](Index c) {
+    for (Index t = 0; t < 150; ++t) layer.activations(t, c) = 0;
+  };
+  kill(9);
+  kill(50);
+  for (Index c = 64; c < 96; ++c) kill(c);
+  for (Index r = 0; r < 40; ++r) layer.weight(r, 50) *= 1000;
+  for (Index c = 0; c < 32; ++c)
+    if (c != 9) layer.weight(3, c) = 0;
   test::round_to_float(layer);
-  const auto q = quantize<Int4, Cpu>(layer, {.group_size = 32});
-  CHECK(q.report().damping.dead_columns == 1);
-  for (Index r = 0; r < 10; ++r) CHECK(q(r, 9) == 0.0f);
-  CHECK(q.column_loss()[9] == 0);
+  return layer;
+}
+
+template <class S, class B>
+void require_dead_weights_rounded(const Layer& layer, const Params& params) {
+  const auto kept = quantize<S, B>(layer, params);
+  Params zeroing = params;
+  zeroing.parity.zero_dead_weights = true;
+  const auto zeroed = quantize<S, B>(layer, zeroing);
+  CHECK(kept.report().damping.dead_columns == 34);
+  CHECK(kept.report().loss == zeroed.report().loss);
+  CHECK(kept.report().damped_loss == zeroed.report().damped_loss);
+  CHECK(kept.report().relative_error == zeroed.report().relative_error);
+  CHECK(kept.report().rtn_relative_error == zeroed.report().rtn_relative_error);
+  const auto is_dead = [](Index c) { return c == 9 || c == 50 || c >= 64; };
+  double missed = 0, all = 0;
+  for (Index c = 0; c < kept.cols(); ++c)
+    for (Index r = 0; r < kept.rows(); ++r) {
+      const auto g = kept.group_index()[static_cast<std::size_t>(c)];
+      const bool own_grid = g != zeroed.group_index()[63] && c >= 64;
+      if (!is_dead(c)) {  // what is in use is as it was
+        REQUIRE(kept(r, c) == zeroed(r, c));
+        if (r != 3) REQUIRE(kept.codes()(r, c) == zeroed.codes()(r, c));
+        continue;
+      }
+      REQUIRE(kept.column_loss()[static_cast<std::size_t>(c)] == 0);
+      const auto w = static_cast<float>(layer.weight(r, c));
+      const gptq::scheme::Grid<float> grid{kept.scales()(r, g), kept.zeros()(r, g)};
+      REQUIRE(static_cast<float>(kept.codes()(r, c)) == kept.scheme().encode(w, grid));
+      if (!own_grid && !(r == 3 && c == 9)) continue;
+      missed += std::pow(layer.weight(r, c) - static_cast<double>(kept(r, c)), 2);
+      all += layer.weight(r, c) * layer.weight(r, c);
+    }
+  CHECK(missed < 0.03 * all);
+}
+
+}  // namespace
+
+TEST_CASE("weights of dead inputs are rounded to nearest, and what is in use stays as it is",
+          "[solver][dead]") {
+  const Layer layer = layer_with_dead_inputs();
+  for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
+    for (const Groups groups : {Groups::fixed, Groups::dynamic})
+      for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
+        for (const Range range : {Range::minmax, Range::mse, Range::weighted}) {
+          INFO(int(order) << int(groups) << int(solver) << int(range));
+          const Params params{
+              .group_size = 32, .order = order, .groups = groups, .range = range, .solver = solver};
+          if (groups == Groups::dynamic && gptq::needs_group_index(params)) continue;
+          require_dead_weights_rounded<Int4, Cpu>(layer, params);
+          require_dead_weights_rounded<Asymmetric<4>, Cpu>(layer, params);
+        }
+  const Params params{.group_size = 32};
+  require_dead_weights_rounded<gptq::scheme::Float4, Cpu>(layer, params);
+  require_dead_weights_rounded<gptq::scheme::Int8, Reference>(layer, params);
+  require_dead_weights_rounded<gptq::scheme::NF4, Cpu>(layer, params);
+}
+
+TEST_CASE("with a pattern of zeros dead inputs are the first ones, and habits make them zero",
+          "[solver][dead]") {
+  const Layer layer = layer_with_dead_inputs();
+  Params sparse{.group_size = 32, .order = Order::natural, .sparsity = {2, 4}};
+  const auto q = quantize<Int4, Cpu>(layer, sparse);
+  for (const Params& habit : {Params::paper(), Params::msmodelslim(), Params::llm_compressor()})
+    CHECK(habit.parity.zero_dead_weights);
+  const auto paper = quantize<Int4, Cpu>(layer, Params::paper());
+  for (Index r = 0; r < 40; ++r)
+    for (const Index c : {9, 50, 64, 95}) {
+      CHECK(q(r, c) == 0);
+      CHECK(paper(r, c) == 0);
+    }
 }
 
 TEST_CASE("shapes at the edges work: one row, one column, tails, one group per row",

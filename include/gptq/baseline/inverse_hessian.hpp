@@ -6,6 +6,7 @@
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
 
+#include <cmath>  // std::isfinite
 #include <vector>
 
 namespace gptq::baseline {
@@ -38,12 +39,21 @@ inline Dense copy_of(MatrixView<const double> from) {
 }
 
 /// \throws InvalidArgument  the weight is empty, or the Hessian not square or not of its inputs
+/// \throws NumericalError   an element of either is not finite
 inline void require_fits(MatrixView<const double> weight, MatrixView<const double> hessian) {
   detail::require(weight.rows() > 0 && weight.cols() > 0, "a weight of ", weight.rows(), " x ",
                   weight.cols());
   detail::require(hessian.rows() == weight.cols() && hessian.cols() == weight.cols(),
                   "a Hessian of ", hessian.rows(), " x ", hessian.cols(), " for ", weight.cols(),
                   " inputs");
+  const auto require_finite = [](MatrixView<const double> matrix, const char* name) {
+    for (Index r = 0; r < matrix.rows(); ++r)
+      for (Index c = 0; c < matrix.cols(); ++c)
+        detail::require<NumericalError>(std::isfinite(matrix(r, c)), name, "(", r, ", ", c,
+                                        ") = ", matrix(r, c), " is not finite");
+  };
+  require_finite(weight, "weight");
+  require_finite(hessian, "Hessian");
 }
 
 /// H⁻¹, and what is left of it as inputs are fixed one by one.

@@ -20,9 +20,10 @@ namespace gptq::baseline {
 ///                are used
 /// \throws InvalidArgument  the weight is empty; the group size does not divide in_features
 /// \throws NumericalError   a weight is not finite
+/// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
 template <Scheme S, Backend B, class W>
 QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
-                                    const B& backend = {}, S scheme = {},
+                                    const B& backend = B{}, S scheme = {},
                                     std::string_view name = "the weight") {
   params.validate();
   scheme = scheme::with_parity(scheme, params.parity);
@@ -45,7 +46,7 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
     worker.round(scheme, params.sparsity, layout, panel);
     worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
   });
-  result.report().subnormal_scales = check_scales(result, params.scale_type, name);
+  check_scales(result, w, backend, params.scale_type, unit, name);
   return result;
 }
 

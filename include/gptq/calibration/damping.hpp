@@ -8,8 +8,9 @@
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
 
-#include <cmath>    // std::sqrt
-#include <numeric>  // std::accumulate
+#include <algorithm>  // std::clamp
+#include <cmath>      // std::exp2, std::sqrt
+#include <numeric>    // std::accumulate
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -19,17 +20,29 @@ namespace gptq {
 /// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
 template <Backend B>
 struct DampedFactor {
-  B backend;                        ///< where the matrices live
-  typename B::Matrix r{};           ///< R, upper triangular
-  typename B::Matrix inverse{};     ///< R⁻¹, for Solver::lazy_batch only
-  ColumnLayout layout{};            ///< the order, the groups, dead columns and the pivots R_jj²
-  Params params{};                  ///< it was made with
-  std::vector<double> added{};      ///< λ by position
-  Damping damping{};                ///< for the report
-  double tokens = 0;                ///< behind the Hessian
-  double paper_error_per_loss = 0;  ///< the paper's "error" in units of the damped loss
-  double seconds = 0;               ///< it took
+  B backend;                     ///< where the matrices live
+  double unit = 1;               ///< in which R·Rᵀ, pivots and λ count H: a power of four
+  typename B::Matrix r{};        ///< R, upper triangular
+  typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
+  ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
+  Params params{};               ///< it was made with
+  std::vector<double> added{};   ///< λ by position
+  Damping damping{};             ///< for the report
+  double tokens = 0;             ///< behind the Hessian
+  /// The paper's "error" in units of the damped loss; unknown where sequences are.
+  double paper_error_per_loss = Report::unknown;
+  double seconds = 0;  ///< it took
 };
+
+/// The unit that H is factored in: 1, but for activations so large or small that squares of outputs
+/// would leave the range of float. A power of four, whose root is exact, so that codes do not
+/// depend on it. \param mean  of the diagonal of H
+inline double hessian_unit(double mean) {
+  constexpr double usual = 30;  // powers of two
+  const double size = std::log2(mean);
+  const double beyond = size - std::clamp(size, -usual, usual);
+  return std::exp2(2 * std::trunc(beyond / 2));
+}
 
 namespace detail {
 
@@ -40,6 +53,7 @@ struct DiagonalPlan {
   std::vector<bool> dead;        ///< inputs that were always zero
   Index dead_count = 0;
   double mean = 1;           ///< of the diagonal, which damping is a fraction of
+  double unit = 1;           ///< see hessian_unit
   double dead_diagonal = 1;  ///< what a dead input gets in place of zero
 
   DiagonalPlan(std::vector<double> sums, double tokens, double sequences, const Parity& parity)
@@ -54,13 +68,17 @@ struct DiagonalPlan {
       diagonal[i] *= scale;
       if (dead[i] && parity.dead_inputs == DeadInputs::unit) diagonal[i] = 1;
     }
-    const bool unit = parity.dead_inputs != DeadInputs::mean_last;
+    const bool ones = parity.dead_inputs != DeadInputs::mean_last;
     double total = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
     if (parity.dead_inputs == DeadInputs::unit_last) total += static_cast<double>(dead_count);
     const auto counted =
-        static_cast<double>(static_cast<Index>(diagonal.size()) - (unit ? 0 : dead_count));
+        static_cast<double>(static_cast<Index>(diagonal.size()) - (ones ? 0 : dead_count));
     mean = counted > 0 ? total / counted : 1;
-    dead_diagonal = unit ? 1 : mean;
+    dead_diagonal = ones ? 1 : mean;
+    require<NumericalError>(std::isfinite(mean), "the mean of the Hessian's diagonal is ", mean,
+                            ": ", tokens, " tokens in ", sequences,
+                            " sequences are too few for its sums");
+    unit = hessian_unit(mean);
   }
 
   /// λ of each input.
@@ -72,12 +90,15 @@ struct DiagonalPlan {
     return added;
   }
 
-  /// What the diagonal of Σ xxᵀ·scale lacks: the damping, and a dead input's own.
+  /// What the diagonal of Σ xxᵀ·scale lacks, in the unit: the damping, and a dead input's own.
   std::vector<double> missing(std::vector<double> added) const {
-    for (std::size_t i = 0; i < added.size(); ++i)
+    for (std::size_t i = 0; i < added.size(); ++i) {
       if (dead[i]) added[i] += dead_diagonal;
+      added[i] /= unit;
+    }
     return added;
   }
+  double scale_in_unit() const { return scale / unit; }
 };
 
 /// values[order[p]] at p
@@ -95,8 +116,9 @@ std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& 
   if (params.order != Order::min_pivot)
     return column_order(params.order, plan.diagonal, group_size);
   const auto natural = column_order(Order::natural, plan.diagonal, group_size);
-  return hessian.backend().pivot_order(hessian.backend().arrange(
-      hessian.sum(), natural, plan.scale, plan.missing(plan.damping(params, params.damping))));
+  return hessian.backend().pivot_order(
+      hessian.backend().arrange(hessian.sum(), natural, plan.scale_in_unit(),
+                                plan.missing(plan.damping(params, params.damping))));
 }
 
 /// λmax/λmin of R·Rᵀ from a few steps of the power method with R and with R⁻¹: seldom more than a
@@ -135,7 +157,9 @@ struct Unfactored {
       : plan(std::move(sums), hessian.tokens(), hessian.sequences(), params.parity),
         factor{.backend = hessian.backend(), .tokens = hessian.tokens()} {
     const Index n = hessian.in_features();
-    factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
+    factor.unit = plan.unit;
+    if (hessian.sequences() > 0)
+      factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
     factor.layout =
         ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
                      needs_group_index(params) ? Grouping::positions : Grouping::columns);
@@ -155,6 +179,7 @@ struct Unfactored {
     factor.damping.lambda = fraction * plan.mean;
     const auto added = plan.damping(params, fraction);
     factor.added = by_position(added, factor.layout.order());
+    for (double& lambda : factor.added) lambda /= plan.unit;
     return by_position(plan.missing(added), factor.layout.order());
   }
 
@@ -167,9 +192,11 @@ struct Unfactored {
 };
 
 template <Backend B>
-void require_tokens(const Hessian<B>& hessian) {
+void require_tokens(const Hessian<B>& hessian, const Params& params) {
   require(hessian.tokens() > 0,
           "the Hessian has seen no tokens: add calibration activations first");
+  require(params.parity.samples != SampleCount::twice_sequences || hessian.sequences() > 0,
+          "SampleCount::twice_sequences needs a Hessian of sequences, not of none");
 }
 
 }  // namespace detail
@@ -185,7 +212,7 @@ template <Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   Stopwatch watch;
   const B& backend = hessian.backend();
-  detail::require_tokens(hessian);
+  detail::require_tokens(hessian, params);
   detail::Unfactored<B> made(hessian, backend.diagonal(hessian.sum()), params);
   DampedFactor<B>& result = made.factor;
   const std::span<const Index> order = result.layout.order();
@@ -194,11 +221,11 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   for (double fraction = params.damping;; fraction *= 4) {
     const auto missing = made.damp(params, fraction);
     if (params.factor_in_double) {
-      failed =
-          backend.factorize_in_double(hessian.sum(), order, made.plan.scale, missing, result.r);
+      failed = backend.factorize_in_double(hessian.sum(), order, made.plan.scale_in_unit(), missing,
+                                           result.r);
     } else {
       result.r = {};  // before the next one is there
-      result.r = backend.arrange(hessian.sum(), order, made.plan.scale, missing);
+      result.r = backend.arrange(hessian.sum(), order, made.plan.scale_in_unit(), missing);
       failed = backend.factorize(result.r);
     }
     if (failed < 0 || params.on_failure == OnFailure::error || fraction * 4 > 10) break;
@@ -213,7 +240,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
     // R = √mean·I: no column can make up for another, which is rounding to nearest.
     result.damping.round_to_nearest = true;
     result.damping.fraction = result.damping.lambda = 0;
-    result.added.assign(order.size(), made.plan.mean);
+    result.added.assign(order.size(), made.plan.mean / made.plan.unit);
     result.r = {};
     result.r = backend.arrange(hessian.sum(), order, 0, result.added);
     detail::require<NumericalError>(backend.factorize(result.r) < 0,

@@ -91,7 +91,7 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
     const auto push = [&](const auto& direction, double scale) {
       auto g = worker.gather(direction, factor.layout.order());
       worker.solve_factor(factor.r, g);
-      worker.add_rows(g, scale, factor.layout.order(), first, rows, weight);
+      worker.add_rows(g, scale / factor.unit, factor.layout.order(), first, rows, weight);
     };
     if (mismatch.inputs && mismatch.input_strength > 0) {
       worker.propagate(panel.residual, 0, n, mismatch.inputs->sum(), panel.weight, 0, n);

@@ -12,7 +12,7 @@
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/range.hpp>
 
-#include <cmath>  // std::isfinite
+#include <cmath>  // std::isfinite, std::isnan
 #include <concepts>
 #include <cstdint>
 #include <span>
@@ -193,8 +193,9 @@ double require_finite(const B& backend, MatrixView<const T> matrix, std::string_
       return backend.element(matrix, row, col);
     else return to_float(matrix(row, col));
   };
-  throw NumericalError(
-      detail::message(name, "(", first_row + row, ", ", col, ") = ", value(), " is not finite"));
+  const auto bad = value();  // printed without the sign of a NaN, which says nothing
+  throw NumericalError(detail::message(name, "(", first_row + row, ", ", col, ") = ",
+                                       std::isnan(bad) ? std::abs(bad) : bad, " is not finite"));
 }
 
 }  // namespace gptq

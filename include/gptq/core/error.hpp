@@ -27,6 +27,12 @@ class NumericalError : public Error {
   using Error::Error;
 };
 
+/// A scale that the type it is stored in has no number for: the weights under it are too large or
+/// too small.
+class ScaleError : public NumericalError {
+  using NumericalError::NumericalError;
+};
+
 /// A file is not what it claims to be.
 class FormatError : public Error {
   using Error::Error;

@@ -74,6 +74,24 @@ constexpr float smallest_normal(ScaleType type) {
   return type == ScaleType::fp16 ? 0x1p-14f : type == ScaleType::fp8_e4m3 ? 0x1p-6f : 0x1p-126f;
 }
 
+/// The smallest positive number of a type that is used as a scale; of fp8_e4m3 in units of
+/// QuantizedMatrix::scale_unit().
+constexpr float smallest_scale(ScaleType type) {
+  return type == ScaleType::fp16 ? 0x1p-24f : type == ScaleType::fp8_e4m3 ? 0x1p-9f : 0x1p-126f;
+}
+
+/// For messages.
+constexpr std::string_view name(ScaleType type) {
+  switch (type) {
+    case ScaleType::fp16: return "fp16";
+    case ScaleType::bf16: return "bf16";
+    case ScaleType::fp32: return "fp32";
+    case ScaleType::fp8_e4m3: return "fp8_e4m3";
+    case ScaleType::power_of_two: break;
+  }
+  return "power_of_two";
+}
+
 /// What happens where the damped Hessian cannot be factored.
 enum class OnFailure {
   error,  ///< throw NumericalError at once
@@ -125,8 +143,11 @@ struct Parity {
   /// either sign on a level, instead of 2·max|w| / (2^bits − 1): steps are wider, at 4 bits by 7 %
   /// (msModelSlim, AutoAWQ).
   bool narrow_range = false;
-  /// With one group per row, the weights of dead inputs count for the range of their row, although
-  /// they become zero (GPTQ, GPTQ-for-LLaMa, AutoGPTQ).
+  /// The weights of dead inputs become zero, where another text may need them (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, llm-compressor, msModelSlim).
+  bool zero_dead_weights = false;
+  /// With one group per row, the weights of dead inputs count for the range of their row (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, where they become zero nevertheless).
   bool dead_weights_in_range = false;
 };
 
@@ -195,6 +216,7 @@ struct Params {
     p.parity.samples = SampleCount::twice_sequences;
     p.parity.dead_inputs = DeadInputs::unit_last;
     p.parity.round_with_zero = true;
+    p.parity.zero_dead_weights = true;
     return p;
   }
 
@@ -237,6 +259,7 @@ struct Params {
     p.solver = Solver::lazy_batch;
     p.on_failure = OnFailure::error;
     p.parity.stale_group_scales = true;
+    p.parity.zero_dead_weights = true;
     return p;
   }
 };

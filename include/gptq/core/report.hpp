@@ -19,7 +19,8 @@ struct Damping {
   double fraction = 0;
   /// Factorizations that failed before.
   int retries = 0;
-  /// Inputs that were always zero; their weights are stored as zero.
+  /// Inputs that were always zero; their weights are rounded to nearest (Parity::zero_dead_weights,
+  /// and patterns of sparsity: zero). They count in no loss.
   Index dead_columns = 0;
   /// λmax/λmin of the damped Hessian, estimated; unknown unless Params::estimate_condition.
   double condition = std::numeric_limits<double>::quiet_NaN();
@@ -62,6 +63,11 @@ struct Report {
   /// Scales below the normal numbers of their type (2⁻¹⁴ for fp16), where it has fewer digits: the
   /// weights under them are rounded more coarsely than their bits allow.
   Index subnormal_scales = 0;
+  /// Groups of a row that even the smallest scale of the type is too large for: of their weights,
+  /// those that are nearest to zero hold more than half of the squares. All such groups together
+  /// hold at most a millionth of the weight's squares, a tenth of what rounding to 8 bits costs;
+  /// more is an error.
+  Index vanished_groups = 0;
   Timings seconds;
   /// Bytes that the call takes beyond its inputs, by its memory_plan.
   Index peak_bytes = 0;

@@ -38,7 +38,7 @@ class Loop {
   }
 
  protected:
-  Loop(Index count, void (*work)(Loop&)) : count_(count), work_(work) {}
+  Loop(Index count, void (*calls)(Loop&)) : count_(count), work_(calls) {}
 
   template <class F>
   void call_all(F& f) {
@@ -61,13 +61,17 @@ class Loop {
   const Index count_;
   void (*const work_)(Loop&);
   std::atomic<Index> next_{0};
+
+  std::mutex mutex_;                                              // to write these two
   std::atomic<Index> failed_{std::numeric_limits<Index>::max()};  // the smallest i that threw
-  std::mutex mutex_;                                              // of the two around it
   std::exception_ptr error_;
-  Loop* newer_ = nullptr;  // the pool's list, and helpers inside: under the pool's mutex
+
+  // The pool's, under its mutex: the loop that was opened next, and helpers that are inside.
+  Loop* newer_ = nullptr;
   int inside_ = 0;
 };
 
+/// The loop over one function.
 template <class F>
 class LoopOf : public Loop {
  public:
@@ -80,7 +84,8 @@ class LoopOf : public Loop {
   F& f_;
 };
 
-/// Helpers for loops of any number of callers.
+/// Helpers for the loops of any number of callers. A loop lives on its caller's stack: helpers
+/// enter and leave it under the pool's mutex, and the caller returns when none is inside.
 class Pool {
  public:
   /// Starts as many of `helpers` threads as the system grants.

@@ -62,7 +62,7 @@ class ColumnLayout {
                                        std::size_t((std::min)(group_size_, columns() - begin)));
   }
 
-  /// Columns that were always zero in calibration: their weights are stored as zero.
+  /// Columns that were always zero in calibration: the solver takes their weights for zeros.
   bool dead(Index position) const { return !dead_.empty() && dead_[std::size_t(position)]; }
   bool any_dead() const { return std::find(dead_.begin(), dead_.end(), true) != dead_.end(); }
   void set_dead(std::vector<bool> by_position) { dead_ = std::move(by_position); }

@@ -48,7 +48,7 @@ FactorBatch<B> damped_factors(std::span<const Hessian<B>* const> hessians, const
   const auto batches = hessians.front()->backend().batches();
   std::vector<const typename B::Matrix*> sums;
   for (const Hessian<B>* hessian : hessians) {
-    gptq::detail::require_tokens(*hessian);
+    gptq::detail::require_tokens(*hessian, params);
     sums.push_back(&hessian->sum());
   }
   const auto diagonals = batches.diagonals(sums);
@@ -59,7 +59,7 @@ FactorBatch<B> damped_factors(std::span<const Hessian<B>* const> hessians, const
     made.emplace_back(*hessians[i], diagonals[i], params);
     const auto order = made.back().factor.layout.order();
     orders.insert(orders.end(), order.begin(), order.end());
-    scales.push_back(made.back().plan.scale);
+    scales.push_back(made.back().plan.scale_in_unit());
     const auto lacks = made.back().damp(params, params.damping);
     missing.insert(missing.end(), lacks.begin(), lacks.end());
   }

@@ -5,7 +5,7 @@
 
 #include <gptq/kernel/column_layout.hpp>
 
-#include <algorithm>  // std::set_union
+#include <algorithm>  // std::min, std::set_union
 #include <iterator>   // std::back_inserter
 #include <vector>
 
@@ -16,7 +16,7 @@ using Cuts = std::vector<Index>;
 /// Every `width` positions from `first` on.
 inline Cuts block_cuts(Index first, Index last, Index width) {
   Cuts cuts;
-  for (Index p = first; p < last; p += width) cuts.push_back(p);
+  for (Index p = first; p < last; p += (std::min)(width, last - p)) cuts.push_back(p);
   cuts.push_back(last);
   return cuts;
 }

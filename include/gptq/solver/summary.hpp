@@ -14,7 +14,7 @@ namespace gptq::solver {
 
 /// \param panels    by first row, so that sums do not depend on who finished first
 /// \param baseline  whether the panels have measured it
-/// \param unit      of the weight
+/// \param unit      of losses and energies
 template <class S>
 void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnLayout& layout,
                bool baseline, double unit, QuantizedMatrix<S>& result) {
@@ -24,7 +24,7 @@ void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnL
   for (const auto& [first, panel] : panels) {
     for (Index p = 0; p < layout.columns(); ++p)
       result.column_loss()[std::size_t(layout.column(p))] +=
-          panel.column_loss[std::size_t(p)] * unit * unit;
+          panel.column_loss[std::size_t(p)] * unit;
     penalty += panel.penalty;
     output_energy += panel.output_energy;
     rtn_loss += panel.rtn_loss;
@@ -33,9 +33,9 @@ void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnL
     report.seconds.solve += panel.seconds.solve;
     report.seconds.measure += panel.seconds.measure;
   }
-  penalty *= unit * unit;
-  output_energy *= unit * unit;
-  rtn_loss *= unit * unit;
+  penalty *= unit;
+  output_energy *= unit;
+  rtn_loss *= unit;
   for (const double loss : result.column_loss()) report.damped_loss += loss;
   report.loss = (std::max)(0.0, report.damped_loss - penalty);
   if (report.damping.round_to_nearest) {  // what was measured is not H
