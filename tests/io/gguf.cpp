@@ -6,6 +6,7 @@
 #include "../support/files.hpp"
 #include "../support/gguf_builder.hpp"
 
+#include <limits>
 #include <random>
 
 using gptq::FormatError;
@@ -82,11 +83,80 @@ TEST_CASE("all kinds of metadata are read, in version 2 too", "[gguf]") {
   }
 }
 
+TEST_CASE("numbers of another kind than asked for are refused, never cut", "[gguf][fault19]") {
+  const TemporaryFolder folder;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  GgufBuilder builder;
+  builder.number<double>("huge", 1e300)
+      .number<double>("fraction", 1.9)
+      .number<double>("whole", 12.0)
+      .number<std::int32_t>("negative", -1)
+      .number<std::uint64_t>("large", std::uint64_t(1) << 63)
+      .flag("flag", true)
+      .numbers<float>("types", {1.0f, 2.5f})
+      .numbers<float>("nan", {nan})
+      .numbers<double>("doubles", {1, 2, 1e300});
+  gptq::io::write_file(folder / "m.gguf", builder.bytes());
+  const Gguf file(folder / "m.gguf");
+  CHECK(file.get<std::uint64_t>("whole") == 12);
+  CHECK(file.get<double>("negative") == -1.0);
+  CHECK(file.get<std::vector<double>>("doubles") == std::vector<double>{1, 2, 1e300});
+  for (const char* key : {"huge", "fraction", "negative", "flag"})
+    CHECK_THAT(
+        error_of<FormatError>([&] { file.get<std::uint64_t>(key); }),
+        ContainsSubstring("m.gguf: the metadata key " + std::string(key) + " has the value"));
+  CHECK_THROWS_AS(file.get<std::int64_t>("large"), FormatError);
+  CHECK_THROWS_AS(file.get<float>("huge"), FormatError);
+  CHECK_THROWS_AS(file.get<std::vector<int>>("types"), FormatError);
+  CHECK_THROWS_AS(file.get<std::vector<int>>("nan"), FormatError);
+  CHECK_THROWS_AS(file.get<std::vector<int>>("doubles"), FormatError);
+  CHECK_THROWS_AS(file.get<bool>("whole"), FormatError);
+}
+
+TEST_CASE("arrays of a GGUF file stay in the file", "[gguf][fault15]") {
+  const TemporaryFolder folder;
+  GgufBuilder builder;
+  builder.numbers<float>("scores", std::vector<float>(100'000, 0.5f))
+      .texts("tokens", std::vector<std::string>(50'000, "ab"));
+  gptq::io::write_file(folder / "m.gguf", builder.bytes());
+  const Gguf file(folder / "m.gguf");
+  const auto inside = [&](const char* key) {
+    const auto* array = file.metadata().at(key).array();
+    return array != nullptr && array->bytes.data() >= file.file().bytes().data() &&
+           array->bytes.data() + array->bytes.size() <=
+               file.file().bytes().data() + file.file().bytes().size();
+  };
+  CHECK(inside("scores"));
+  CHECK(inside("tokens"));
+  CHECK(file.metadata().at("tokens").array()->count == 50'000);
+  CHECK(file.get<std::vector<std::string>>("tokens").back() == "ab");
+  const auto text = file.metadata().at("tokens").text();
+  CHECK_THAT(text, ContainsSubstring("[\"ab\", \"ab\"") && ContainsSubstring("... 50000 in all]"));
+  CHECK(text.size() < 200);
+}
+
+TEST_CASE("a tensor of a type that is not read claims any shape and costs nothing",
+          "[gguf][fault27]") {
+  const TemporaryFolder folder;
+  GgufBuilder builder;
+  builder.tensor("huge", {std::int64_t(1) << 50, 32}, 20, std::string(32, '\0'));
+  gptq::io::write_file(folder / "m.gguf", builder.bytes());
+  const Gguf file(folder / "m.gguf");
+  std::vector<float> out(4);
+  CHECK_THAT(error_of<FormatError>([&] { file.read("huge", out); }),
+             ContainsSubstring("tensor huge has the ggml type IQ4_NL, which is not read") &&
+                 ContainsSubstring("Q5_K and Q6_K are"));
+  CHECK_THAT(error_of<FormatError>([&] { file.read("nothing", out); }),
+             ContainsSubstring("has no tensor nothing"));
+}
+
 TEST_CASE("GGUF files that lie are refused with file, key or tensor, and value", "[gguf]") {
   const std::string good = test::from_hex(minimal);
   const std::uint64_t huge = std::uint64_t(1) << 60;
   CHECK_THAT(refused_gguf("GGUX" + good.substr(4)),
              ContainsSubstring("does not start with \"GGUF\""));
+  CHECK_THAT(refused_gguf("version https://git-lfs.github.com/spec/v1\n"),
+             ContainsSubstring("is a Git LFS pointer"));
   CHECK_THAT(refused_gguf(replaced(good, 4, bytes_of(1u))), ContainsSubstring("GGUF version 1"));
   CHECK_THAT(refused_gguf(replaced(good, 4, test::from_hex("00000003"))),
              ContainsSubstring("big-endian"));

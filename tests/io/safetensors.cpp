@@ -117,6 +117,30 @@ TEST_CASE("files that lie are refused with file, tensor and value", "[safetensor
       ContainsSubstring("F4 [3] needs 2 bytes"));
 }
 
+TEST_CASE("a tensor of very many dimensions is refused at once", "[safetensors][fault9]") {
+  std::string shape = "1";
+  for (int i = 1; i < 1'000'000; ++i) shape += ",1";
+  const auto refused = [&](const std::string& dimensions) {
+    return refused_file(file_of(
+        "{\"a\":{\"dtype\":\"U8\",\"shape\":[" + dimensions + "],\"data_offsets\":[0,1]}}", "x"));
+  };
+  CHECK_THAT(refused(shape), ContainsSubstring("tensor a has more than 64 dimensions"));
+  CHECK_THAT(refused(shape.substr(0, 2 * 100 - 1)),
+             ContainsSubstring("tensor a has 100 dimensions, at most 64 are read"));
+  CHECK(gptq::io::element_count(gptq::io::Shape(1'000'000, 1)) == 1);
+}
+
+TEST_CASE("files that are something else are called by their name", "[safetensors]") {
+  CHECK_THAT(refused_file("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"),
+             ContainsSubstring("is a Git LFS pointer") && ContainsSubstring("git lfs pull"));
+  CHECK_THAT(refused_file("<!DOCTYPE html><html><body>Not found"), ContainsSubstring("a web page"));
+  CHECK_THAT(refused_file("\x1f\x8b\x08 and so on"), ContainsSubstring("compressed with gzip"));
+  CHECK_THAT(refused_file("PK\x03\x04 archive/data.pkl"), ContainsSubstring("a zip archive"));
+  CHECK_THAT(refused_file("\x80\x02}q"), ContainsSubstring("a Python pickle"));
+  CHECK_THAT(refused_file("GGUF and so on"), ContainsSubstring("a GGUF file"));
+  CHECK_THAT(refused_file(""), ContainsSubstring("is empty"));
+}
+
 TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",
           "[safetensors][fuzz]") {
   const TemporaryFolder folder;

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 
 #include <gptq/model/config.hpp>
-#include <gptq/model/layer_weights.hpp>
-#include <gptq/model/model_files.hpp>
 
 #include "../support/catch.hpp"
-#include "../support/files.hpp"
+
+#include <limits>
 
 using gptq::FormatError;
 using gptq::model::ModelConfig;
@@ -23,15 +22,6 @@ nlohmann::json config_json(const std::string& changes = "{}") {
 std::string refused_config(const std::string& changes) {
   return error_of<FormatError>([&] { ModelConfig::parse(config_json(changes), "config.json"); });
 }
-
-/// A copy of a small model that a test may damage.
-struct Copy {
-  test::TemporaryFolder folder;
-  explicit Copy(const std::string& name) {
-    for (const char* file : {"config.json", "model.safetensors"})
-      std::filesystem::copy_file(test::data_folder() / "models" / name / file, folder / file);
-  }
-};
 
 }  // namespace
 
@@ -80,78 +70,151 @@ TEST_CASE("configurations that are not supported are refused with file, key and 
   CHECK_THAT(refused_config(R"({"rms_norm_eps": 0})"), ContainsSubstring("rms_norm_eps"));
 }
 
-TEST_CASE("folders that lack something say what", "[model_files]") {
-  const test::TemporaryFolder empty;
-  CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(empty / "none"); }),
-             ContainsSubstring("no such file or folder"));
-  CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(empty.path()); }),
-             ContainsSubstring("has no config.json"));
-  const Copy copy("llama");
-  std::filesystem::remove(copy.folder / "model.safetensors");
-  CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(copy.folder.path()); }),
-             ContainsSubstring("neither model.safetensors nor"));
-  gptq::io::write_file(copy.folder / "model.safetensors.index.json",
-                       R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})");
-  CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(copy.folder.path()); }),
-             ContainsSubstring("model-00001-of-00002.safetensors: the shard is missing"));
-  gptq::io::write_file(copy.folder / "model.safetensors.index.json",
-                       R"({"weight_map": {"a": "../x"}})");
-  CHECK_THAT(error_of<FormatError>([&] { gptq::model::open_model(copy.folder.path()); }),
-             ContainsSubstring("not a plain file name"));
-  gptq::io::write_file(copy.folder / "config.json", "{");
-  CHECK_THAT(error_of<FormatError>([&] { gptq::model::open_model(copy.folder.path()); }),
-             ContainsSubstring("config.json: not valid JSON"));
-}
-
-TEST_CASE("weights of the wrong shape or with NaN are refused with their place",
-          "[layer_weights]") {
-  const Copy copy("llama3_rope");
-  const auto name = std::string("model.layers.1.mlp.down_proj.weight");
-  std::string bytes = gptq::io::read_file(copy.folder / "model.safetensors");
-  SECTION("NaN") {
-    std::size_t offset = 0;
-    {
-      const gptq::io::Safetensors file(copy.folder / "model.safetensors");
-      offset = static_cast<std::size_t>(file.at(name).bytes.data() - file.file().bytes().data());
-    }
-    const float nan = std::numeric_limits<float>::quiet_NaN();
-    std::memcpy(bytes.data() + offset + 4 * (2 * 64 + 7), &nan, 4);
-    gptq::io::write_file(copy.folder / "model.safetensors", bytes);
-    const auto model = gptq::model::open_model(copy.folder.path());
-    CHECK_NOTHROW(gptq::model::load_layer(model, 0));
-    CHECK_THAT(
-        error_of<gptq::NumericalError>([&] { gptq::model::load_layer(model, 1); }),
-        ContainsSubstring("model.safetensors: tensor " + name + " has nan at row 2, column 7"));
-  }
-  SECTION("shape") {
-    const std::size_t at = bytes.find("[32,64]", bytes.find(name));
-    REQUIRE(at != std::string::npos);
-    bytes.replace(at, 7, "[64,32]");
-    gptq::io::write_file(copy.folder / "model.safetensors", bytes);
-    const auto model = gptq::model::open_model(copy.folder.path());
-    CHECK_THAT(error_of<FormatError>([&] { gptq::model::load_layer(model, 1); }),
-               ContainsSubstring(name + " has the shape [64, 32], [32, 64] expected"));
-  }
-}
-
-TEST_CASE("quantized folders say how they are quantized, and contradictions are refused",
-          "[model_files]") {
-  const Copy copy("llama");
-  const auto with = [&](const std::string& quantization) {
-    auto json = gptq::io::read_json(copy.folder / "config.json");
-    json["quantization_config"] = nlohmann::json::parse(quantization);
-    gptq::io::write_file(copy.folder / "config.json", json.dump());
-    return gptq::model::open_model(copy.folder.path()).quantization;
+TEST_CASE("keys that change the forward pass and are not used are refused with their value",
+          "[config]") {
+  const auto refused = [](const std::string& key, const std::string& value) {
+    const std::string text = refused_config("{\"" + key + "\": " + value + "}");
+    CHECK_THAT(text, ContainsSubstring("config.json: \"" + key + "\""));
+    return text;
   };
-  CHECK(with(R"({"quant_method": "awq"})")->method == "awq");
-  const auto v2 = with(
-      R"({"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": false, "checkpoint_format": "gptq_v2"})");
-  CHECK(v2->format == gptq::pack::GptqFormat::v2);
-  CHECK(v2->group_size == 64);
-  CHECK(with(R"({"bits": 4})")->format == gptq::pack::GptqFormat::v1);
-  CHECK_THAT(error_of<FormatError>(
-                 [&] { with(R"({"bits": 4, "format": "gptq", "checkpoint_format": "gptq_v2"})"); }),
-             ContainsSubstring("checkpoint_format is \"gptq_v2\" and format is \"gptq\""));
-  CHECK_THAT(error_of<FormatError>([&] { with(R"({"bits": 4, "format": "marlin"})"); }),
-             ContainsSubstring("the format \"marlin\" is not read"));
+  CHECK_THAT(
+      refused("num_local_experts", "8"),
+      ContainsSubstring("\"num_local_experts\" = 8 changes what a LlamaForCausalLM computes"));
+  for (const char* key :
+       {"final_logit_softcapping", "attn_logit_softcapping", "query_pre_attn_scalar", "clip_qkv",
+        "residual_multiplier", "embedding_multiplier", "attention_multiplier", "logits_scaling",
+        "logit_scale", "scale_emb", "scale_depth", "dim_model_base", "num_experts", "q_lora_rank",
+        "kv_lora_rank", "swiglu_limit", "rope_local_base_freq", "rotary_pct",
+        "attention_chunk_size"})
+    refused(key, "2.5");
+  for (const char* key : {"alibi", "use_parallel_residual", "rope_interleave", "use_qk_norm",
+                          "qk_layernorm", "attention_sinks", "use_bidirectional_attention"})
+    refused(key, "true");
+  refused("is_causal", "false");
+  refused("no_rope_layers", "[1, 0]");
+  refused("quantization", R"({"bits": 4, "group_size": 64})");
+  // Nobody knows these, and their names tell.
+  CHECK_THAT(refused("my_attention_scale", "3"), ContainsSubstring("= 3 is not known"));
+  refused("block_norm_type", "\"layernorm\"");
+}
+
+TEST_CASE("keys whose values change nothing pass, those that nobody knows are noted", "[config]") {
+  const auto notes = [](const std::string& changes) {
+    return ModelConfig::parse(config_json(changes), "config.json").notes;
+  };
+  CHECK(notes(R"({"residual_multiplier": 1.0, "num_experts": 0, "alibi": false, "clip_qkv": null,
+      "is_causal": true, "no_rope_layers": [], "final_logit_softcapping": null, "logit_scale": 1,
+      "attention_dropout": 0.1, "pretraining_tp": 2, "use_cache": true, "bos_token_id": 1,
+      "torch_dtype": "bfloat16", "_attn_implementation_autoset": true, "transformers_version": "4",
+      "rms_norm_eps": 1e-6, "layer_norm_eps": 1e-6, "qk_norm": false, "max_window_layers": 28})")
+            .empty());
+  const auto unknown = notes(R"({"my_note": "text", "other": 3})");
+  REQUIRE(unknown.size() == 1);
+  CHECK_THAT(unknown[0], ContainsSubstring("config.json: not known and not used: my_note, other"));
+  CHECK(notes(R"({"auto_map": {"AutoModel": "m.M"}})").size() == 1);
+}
+
+TEST_CASE("an architecture and a model type that differ are refused, one of the two is enough",
+          "[config]") {
+  const auto parsed = [](const std::string& changes) {
+    return ModelConfig::parse(config_json(changes), "config.json").architecture;
+  };
+  CHECK(parsed(R"({"architectures": null, "model_type": "qwen2"})") == "Qwen2ForCausalLM");
+  CHECK(parsed(R"({"architectures": [], "model_type": "llama"})") == "LlamaForCausalLM");
+  CHECK_THAT(refused_config(R"({"model_type": "mistral"})"),
+             ContainsSubstring("says LlamaForCausalLM and \"model_type\" says mistral"));
+  CHECK_THAT(refused_config(R"({"architectures": null})"),
+             ContainsSubstring("has no \"architectures\""));
+  CHECK_THAT(refused_config(R"({"architectures": null, "model_type": "gemma3"})"),
+             ContainsSubstring("the model type gemma3 is not supported"));
+}
+
+TEST_CASE("rope stated in several places is read as transformers does, contradictions are refused",
+          "[config]") {
+  using gptq::model::Rope;
+  const auto parsed = [](const std::string& changes) {
+    return ModelConfig::parse(config_json(changes), "config.json");
+  };
+  const auto both = parsed(R"({"rope_theta": 500.0,
+      "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+      "rope_scaling": {"type": "linear", "factor": 4.0}})");
+  CHECK(both.rope.kind == Rope::Kind::linear);
+  CHECK(both.rope.factor == 4);
+  CHECK(both.rope.theta == 500);
+  REQUIRE(both.notes.size() == 1);
+  CHECK_THAT(both.notes[0], ContainsSubstring("rope_scaling (linear) is used"));
+  CHECK(parsed(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0}, "rope_scaling": {}})")
+            .rope.factor == 2);
+  CHECK(parsed(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
+      "rope_scaling": {"rope_type": "linear", "factor": 2.0}})")
+            .rope.factor == 2);
+  CHECK(parsed(R"({"original_max_position_embeddings": 64, "rope_scaling": {"rope_type": "llama3",
+      "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}})")
+            .rope.original_positions == 64);
+
+  CHECK_THAT(refused_config(R"({"rope_parameters": {}, "rope_scaling": {"type": "yarn"}})"),
+             ContainsSubstring("the rope type \"yarn\""));
+  CHECK_THAT(refused_config(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
+      "rope_scaling": {"rope_type": "linear", "factor": 4.0}})"),
+             ContainsSubstring("contradict each other"));
+  CHECK_THAT(refused_config(R"({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 1e6}})"),
+             ContainsSubstring("\"rope_theta\" = 1e+06, and config.json says 10000"));
+  CHECK_THAT(refused_config(R"({"rope_parameters": {"rope_theta": 1e6},
+      "rope_scaling": {"type": "linear", "factor": 4.0}})"),
+             ContainsSubstring("\"rope_theta\" = 1e+06 stands in rope_parameters only"));
+  CHECK_THAT(refused_config(R"({"rope_scaling": {"type": "linear", "rope_type": "llama3"}})"),
+             ContainsSubstring("\"rope_type\" is \"llama3\" and \"type\" is \"linear\""));
+  CHECK_THAT(refused_config(R"({"rope_scaling": {"factor": 4.0}})"),
+             ContainsSubstring("\"factor\" = 4.0 is not used for the rope type \"default\""));
+  for (const char* key : {"attention_factor", "mscale", "beta_fast", "short_factor"})
+    CHECK_THAT(refused_config(R"({"rope_scaling": {"type": "linear", "factor": 4.0, ")" +
+                              std::string(key) + "\": [2.0]}}"),
+               ContainsSubstring("rope_scaling: \"" + std::string(key) + "\" = [2.0] is not used"));
+  for (const char* place : {"rope_scaling", "rope_parameters"})
+    CHECK_THAT(refused_config("{\"" + std::string(place) +
+                              R"(": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
+               ContainsSubstring("\"partial_rotary_factor\" = 0.5"));
+  CHECK_THAT(refused_config(R"({"rope_scaling": "linear"})"), ContainsSubstring("not an object"));
+}
+
+TEST_CASE("windows that are stated twice must agree", "[config]") {
+  CHECK_THAT(refused_config(R"({"sliding_window": 7})"),
+             ContainsSubstring("\"sliding_window\" = 7: transformers does not look at it"));
+  CHECK_NOTHROW(ModelConfig::parse(
+      config_json(R"({"sliding_window": 7, "use_sliding_window": false})"), "config.json"));
+  CHECK_NOTHROW(ModelConfig::parse(
+      config_json(R"({"sliding_window": 64, "max_position_embeddings": 64})"), "config.json"));
+  CHECK_THAT(refused_config(R"({"layer_types": ["full_attention", "sliding_attention"]})"),
+             ContainsSubstring("layer 1 is of the type \"sliding_attention\""));
+  CHECK_THAT(
+      refused_config(
+          R"({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 7, "layer_types": ["full_attention", "sliding_attention"]})"),
+      ContainsSubstring("contradicts the other keys"));
+  CHECK_THAT(
+      refused_config(
+          R"({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 7, "use_sliding_window": true, "max_window_layers": 1, "layer_types": ["sliding_attention", "full_attention"]})"),
+      ContainsSubstring("\"layer_types\" says \"sliding_attention\" for layer 0"));
+  CHECK_THAT(
+      refused_config(
+          R"({"architectures": ["MistralForCausalLM"], "sliding_window": 7, "use_sliding_window": false})"),
+      ContainsSubstring("\"use_sliding_window\" is false"));
+  const auto mistral =
+      ModelConfig::parse(config_json(R"({"architectures": ["MistralForCausalLM"]})"), "c");
+  CHECK(mistral.window == std::vector<gptq::Index>{4096, 4096});
+  CHECK(mistral.notes.size() == 1);
+}
+
+TEST_CASE("numbers of a config.json that are no sizes are refused, never cut",
+          "[config][fault19]") {
+  for (const char* value : {"1e300", "1.5", "true", "\"4\"", "-1", "0", "[4]"})
+    CHECK_THAT(refused_config(R"({"num_hidden_layers": )" + std::string(value) + "}"),
+               ContainsSubstring("\"num_hidden_layers\""));
+  CHECK_THAT(refused_config(R"({"tie_word_embeddings": 1})"),
+             ContainsSubstring("\"tie_word_embeddings\" has the value 1"));
+  CHECK_THAT(refused_config(R"({"num_attention_heads": 5})"),
+             ContainsSubstring("hidden_size = 32 is not a multiple of num_attention_heads = 5"));
+  auto nan = config_json();
+  nan["rope_theta"] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THAT(error_of<FormatError>([&] { ModelConfig::parse(nan, "config.json"); }),
+             ContainsSubstring("\"rope_theta\" = nan"));
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <string>
 #include <type_traits>
+#include <utility>  // std::move
 #include <vector>
 
 namespace test {
@@ -39,27 +40,63 @@ class GgufBuilder {
     return entry(key, 9, body);
   }
 
-  /// A tensor of floats; shape outermost first.
+  /// A tensor of floats; shape outermost first. One that is there already is replaced.
   GgufBuilder& tensor(const std::string& name, std::vector<std::int64_t> shape,
                       const std::vector<float>& values) {
-    tensors_ += string(name) + bytes_of(static_cast<std::uint32_t>(shape.size()));
-    for (std::size_t i = shape.size(); i-- > 0;)
-      tensors_ += bytes_of(static_cast<std::uint64_t>(shape[i]));
-    tensors_ += bytes_of(std::uint32_t(0)) + bytes_of(std::uint64_t(data_.size()));
-    for (const float v : values) data_ += bytes_of(v);
-    data_.resize((data_.size() + 31) / 32 * 32, '\0');
-    ++tensor_count_;
+    std::string bytes;
+    for (const float v : values) bytes += bytes_of(v);
+    return tensor(name, std::move(shape), 0, bytes);
+  }
+
+  /// A tensor of any ggml type.
+  GgufBuilder& tensor(const std::string& name, std::vector<std::int64_t> shape, std::uint32_t type,
+                      const std::string& bytes) {
+    const Tensor tensor{name, std::move(shape), type, bytes};
+    for (Tensor& old : tensors_)
+      if (old.name == name) {
+        old = tensor;
+        return *this;
+      }
+    tensors_.push_back(tensor);
+    return *this;
+  }
+
+  GgufBuilder& without(const std::string& key) {
+    std::erase_if(entries_, [&](const Entry& e) { return e.key == key; });
+    std::erase_if(tensors_, [&](const Tensor& t) { return t.name == key; });
     return *this;
   }
 
   std::string bytes(std::uint32_t version = 3) const {
-    std::string out = "GGUF" + bytes_of(version) + bytes_of(tensor_count_) + bytes_of(key_count_) +
-                      keys_ + tensors_;
+    std::string head, data;
+    for (const Entry& e : entries_) head += string(e.key) + bytes_of(e.type) + e.body;
+    for (const Tensor& t : tensors_) {
+      head += string(t.name) + bytes_of(static_cast<std::uint32_t>(t.shape.size()));
+      for (std::size_t i = t.shape.size(); i-- > 0;)
+        head += bytes_of(static_cast<std::uint64_t>(t.shape[i]));
+      head += bytes_of(t.type) + bytes_of(std::uint64_t(data.size()));
+      data += t.bytes;
+      data.resize((data.size() + 31) / 32 * 32, '\0');
+    }
+    std::string out = "GGUF" + bytes_of(version) + bytes_of(std::uint64_t(tensors_.size())) +
+                      bytes_of(std::uint64_t(entries_.size())) + head;
     out.resize((out.size() + 31) / 32 * 32, '\0');
-    return out + data_;
+    return out + data;
   }
 
  private:
+  struct Entry {
+    std::string key;
+    std::uint32_t type;
+    std::string body;
+  };
+  struct Tensor {
+    std::string name;
+    std::vector<std::int64_t> shape;
+    std::uint32_t type;
+    std::string bytes;
+  };
+
   template <class T>
   static constexpr std::uint32_t type() {
     if constexpr (std::is_same_v<T, float>) return 6;
@@ -70,13 +107,37 @@ class GgufBuilder {
   }
   static std::string string(const std::string& s) { return bytes_of(std::uint64_t(s.size())) + s; }
   GgufBuilder& entry(const std::string& key, std::uint32_t type, const std::string& body) {
-    keys_ += string(key) + bytes_of(type) + body;
-    ++key_count_;
+    entries_.push_back({key, type, body});
     return *this;
   }
 
-  std::string keys_, tensors_, data_;
-  std::uint64_t key_count_ = 0, tensor_count_ = 0;
+  std::vector<Entry> entries_;
+  std::vector<Tensor> tensors_;
 };
+
+/// A Llama of one layer: 32 wide, 2 heads of 16, 40 tokens, without a tokenizer.
+inline GgufBuilder small_llama() {
+  GgufBuilder b;
+  b.text("general.architecture", "llama")
+      .number<std::uint32_t>("llama.context_length", 64)
+      .number<std::uint32_t>("llama.embedding_length", 32)
+      .number<std::uint32_t>("llama.block_count", 1)
+      .number<std::uint32_t>("llama.feed_forward_length", 32)
+      .number<std::uint32_t>("llama.attention.head_count", 2)
+      .number<float>("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+  const auto add = [&](const std::string& name, std::vector<std::int64_t> shape) {
+    std::int64_t count = 1;
+    for (const auto d : shape) count *= d;
+    b.tensor(name, shape, std::vector<float>(static_cast<std::size_t>(count), 0.5f));
+  };
+  add("token_embd.weight", {40, 32});
+  add("output_norm.weight", {32});
+  for (const char* norm : {"attn_norm", "ffn_norm"})
+    add("blk.0." + std::string(norm) + ".weight", {32});
+  for (const char* m :
+       {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"})
+    add("blk.0." + std::string(m) + ".weight", {32, 32});
+  return b;
+}
 
 }  // namespace test

@@ -80,11 +80,11 @@ class Safetensors {
 
     const auto data = bytes.subspan(8 + static_cast<std::size_t>(length));
     std::vector<Range> ranges;
-    const nlohmann::json header = parse_header(text, text + length);
-    for (const auto& [name, entry] : header.items()) {
-      if (name == "__metadata__") read_metadata(entry);
-      else ranges.push_back(read_entry(name, entry, data));
-    }
+    parse_header(std::string_view(text, static_cast<std::size_t>(length)),
+                 [&](const std::string& name, const nlohmann::json& entry) {
+                   if (name == "__metadata__") read_metadata(entry);
+                   else ranges.push_back(read_entry(name, entry, data));
+                 });
     std::sort(ranges.begin(), ranges.end());
     std::uint64_t end = 0;
     for (const Range& range : ranges) {
@@ -148,15 +148,33 @@ class Safetensors {
     return range;
   }
 
-  nlohmann::json parse_header(const char* begin, const char* end) const {
-    TwiceWatch watch;
+  /// Gives `take` each entry of the header as soon as it is parsed, so that no more than one is in
+  /// memory.
+  template <class Take>
+  void parse_header(std::string_view text, const Take& take) {
+    using Event = nlohmann::json::parse_event_t;
+    TwiceWatch twice;
+    std::string name;  // of the entry
+    int depth = 0;     // objects and arrays that are open
+    std::size_t values = 0;
+    const auto watch = [&](Event event, const nlohmann::json& parsed) {
+      twice(event, parsed);
+      check(twice.twice().empty(), "the header has the key \"", twice.twice(), "\" twice");
+      if (event == Event::object_start || event == Event::array_start) ++depth;
+      if (event == Event::object_end || event == Event::array_end) --depth;
+      if (event == Event::key && depth == 1) {
+        name = parsed.get_ref<const std::string&>();
+        values = 0;
+      }
+      if (event == Event::value && depth > 1 && name != "__metadata__")
+        check(++values <= 2 * max_rank, "tensor ", name, " has more than ", max_rank,
+              " dimensions, or an entry that is none");
+      const bool closed = event == Event::object_end || event == Event::array_end;
+      if (depth == 1 && (closed || event == Event::value)) take(name, parsed);
+      return !(depth == 1 && closed);
+    };
     try {
-      const auto header =
-          parse_json(std::string_view(begin, static_cast<std::size_t>(end - begin)),
-                     [&](auto event, const nlohmann::json& json) { return watch(event, json); });
-      check(watch.twice().empty(), "the header has the key \"", watch.twice(), "\" twice");
-      check(header.is_object(), "the header is not an object");
-      return header;
+      parse_json(text, watch);
     } catch (const nlohmann::json::exception& error) {
       throw FormatError(gptq::detail::message(file_.path().string(),
                                               ": the header is not valid JSON: ", error.what()));

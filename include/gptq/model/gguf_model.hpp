@@ -385,6 +385,19 @@ class GgufSource : public io::TensorSource {
  private:
   static std::optional<io::UnfitNumber> find_non_finite(const pack::GgmlTypeInfo& type,
                                                         std::span<const std::byte> bytes) {
+    if (type.elements == 1) {
+      const io::DType same = type.type == pack::GgmlType::F32   ? io::DType::F32
+                             : type.type == pack::GgmlType::F16 ? io::DType::F16
+                                                                : io::DType::BF16;
+      const auto at = io::find_non_finite(same, bytes);
+      if (at < 0) return std::nullopt;
+      float value = 0;
+      io::to_floats(same,
+                    bytes.subspan(static_cast<std::size_t>(at * type.bytes),
+                                  static_cast<std::size_t>(type.bytes)),
+                    {&value, 1});
+      return io::UnfitNumber{at, value};
+    }
     const Index block = pack::find_non_finite_block(type, bytes);
     if (block < 0) return std::nullopt;
     float numbers[256];

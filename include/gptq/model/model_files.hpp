@@ -10,6 +10,7 @@
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/pack/gptq.hpp>
 
+#include <cmath>  // std::isfinite
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -252,6 +253,11 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   model.config_json = io::read_json<nlohmann::ordered_json>(config, true);
   model.config = ModelConfig::parse(model.config_json, config.string());
   model.notes = model.config.notes;
+  for (const auto& [key, value] : model.config_json.items())
+    if (value.is_number_float() && !std::isfinite(value.get<double>()))
+      model.notes.push_back(gptq::detail::message(config.string(), ": \"", key, "\" is ",
+                                                  value.get<double>(),
+                                                  ", which JSON does not have; copied as null"));
   model.quantization = find_quantization(model, config.string());
   const auto tensors = std::make_shared<io::FolderSource>(path);
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());

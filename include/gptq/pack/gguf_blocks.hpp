@@ -191,19 +191,9 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
 
 /// The first block whose numbers are not all finite, or -1. Codes are whole numbers, so the
 /// half-precision numbers of a block decide.
+/// \param type   one of blocks: neither F32 nor F16 nor BF16
 /// \param bytes  whole blocks
 inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std::byte> bytes) {
-  const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
-  const Index blocks = static_cast<Index>(bytes.size()) / type.bytes;
-  if (type.type == GgmlType::F32) {
-    for (Index i = 0; i < blocks; ++i) {
-      std::uint32_t word = 0;
-      std::memcpy(&word, p + 4 * i, 4);
-      if ((word & 0x7f800000u) == 0x7f800000u) return i;
-    }
-    return -1;
-  }
-  const std::uint16_t exponent = type.type == GgmlType::BF16 ? 0x7f80u : 0x7c00u;
   int first = 0, second = 0;  // where the half-precision numbers are; the same where there is one
   switch (type.type) {
     case GgmlType::Q4_1:
@@ -215,9 +205,11 @@ inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std
     case GgmlType::Q6_K: first = second = 208; break;
     default: break;
   }
+  const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  const Index blocks = static_cast<Index>(bytes.size()) / type.bytes;
   for (Index i = 0; i < blocks; ++i, p += type.bytes)
     for (const int at : {first, second})
-      if ((static_cast<unsigned>(p[at] | p[at + 1] << 8) & exponent) == exponent) return i;
+      if ((p[at + 1] & 0x7c) == 0x7c) return i;  // sign and exponent are in the second byte
   return -1;
 }
 

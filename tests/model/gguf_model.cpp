@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: MIT
+
+// What a GGUF file says about its model, and what of that cannot be used.
+
+#include <gptq/model/layer_weights.hpp>
+
+#include "../support/catch.hpp"
+#include "../support/files.hpp"
+#include "../support/gguf_builder.hpp"
+
+#include <functional>
+#include <limits>
+
+using gptq::FormatError;
+using gptq::Index;
+using test::GgufBuilder;
+
+namespace {
+
+gptq::model::ModelFiles opened(const GgufBuilder& builder) {
+  const test::TemporaryFolder folder;
+  gptq::io::write_file(folder / "m.gguf", builder.bytes());
+  return gptq::model::open_model(folder / "m.gguf");  // mapped: the file may go
+}
+
+gptq::model::ModelFiles opened(const std::function<void(GgufBuilder&)>& change) {
+  GgufBuilder builder = test::small_llama();
+  change(builder);
+  return opened(builder);
+}
+
+std::string refused(const std::function<void(GgufBuilder&)>& change) {
+  return error_of<FormatError>([&] { opened(change); });
+}
+
+/// A number under a key of the architecture.
+template <class T>
+std::function<void(GgufBuilder&)> with(const std::string& key, T value) {
+  return [=](GgufBuilder& b) { b.number<T>("llama." + key, value); };
+}
+
+}  // namespace
+
+TEST_CASE("a GGUF scale of positions without a type is linear, under its old name too",
+          "[gguf_model]") {
+  using gptq::model::Rope;
+  CHECK(opened(test::small_llama()).config.rope.kind == Rope::Kind::plain);
+  for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
+    const auto model = opened(with<float>(key, 4.0f));
+    CHECK(model.config.rope.kind == Rope::Kind::linear);
+    CHECK(model.config.rope.factor == 4);
+    CHECK(model.config_json["rope_scaling"]["factor"] == 4.0);
+    CHECK(opened(with<float>(key, 0.0f)).config.rope.kind == Rope::Kind::plain);
+    CHECK(opened(with<float>(key, 1.0f)).config.rope.kind == Rope::Kind::plain);
+  }
+  CHECK_THAT(
+      refused([](GgufBuilder& b) {
+        b.number<float>("llama.rope.scaling.factor", 4.0f).text("llama.rope.scaling.type", "none");
+      }),
+      ContainsSubstring("llama.rope.scaling.factor = 4") && ContainsSubstring("\"none\""));
+  CHECK_THAT(refused([](GgufBuilder& b) {
+               b.number<float>("llama.rope.scaling.factor", 4.0f)
+                   .number<float>("llama.rope.scale_linear", 2.0f);
+             }),
+             ContainsSubstring("contradict each other"));
+  CHECK_THAT(refused([](GgufBuilder& b) {
+               b.number<float>("llama.rope.scaling.factor", 4.0f)
+                   .tensor("rope_freqs.weight", {8}, std::vector<float>(8, 1.0f));
+             }),
+             ContainsSubstring("rope_freqs.weight and llama.rope.scaling.factor"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.text("llama.rope.scaling.type", "yarn"); }),
+             ContainsSubstring("\"yarn\" (llama.rope.scaling.type)"));
+}
+
+TEST_CASE("GGUF keys that change the model and are not used are refused, neutral ones pass",
+          "[gguf_model]") {
+  for (const char* key :
+       {"expert_used_count", "attention.max_alibi_bias", "attention.clamp_kqv", "logit_scale",
+        "residual_scale", "embedding_scale", "attn_logit_softcapping", "final_logit_softcapping",
+        "rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "some.new_key"}) {
+    CHECK_THAT(refused(with<float>(key, 2.5f)),
+               ContainsSubstring("the metadata key llama." + std::string(key) + " = 2.5 changes"));
+    CHECK_NOTHROW(opened(with<float>(key, 0.0f)));
+  }
+  CHECK_NOTHROW(opened(with<float>("logit_scale", 1.0f)));
+  CHECK_NOTHROW(opened(with<float>("rope.scaling.yarn_ext_factor", -1.0f)));
+  CHECK_NOTHROW(opened(with<float>("attention.scale", 0.25f)));
+  CHECK_THAT(refused(with<float>("attention.scale", 0.5f)), ContainsSubstring("attention.scale"));
+  CHECK_THAT(refused(with<std::uint32_t>("expert_count", 8)),
+             ContainsSubstring("mixtures of experts") && ContainsSubstring("= 8"));
+  CHECK_THAT(refused(with<std::uint32_t>("attention.value_length", 8)),
+             ContainsSubstring("attention.value_length = 8"));
+  CHECK_THAT(refused(with<std::uint32_t>("attention.sliding_window", 32)),
+             ContainsSubstring("attention.sliding_window = 32"));
+  CHECK_NOTHROW(opened(with<std::uint32_t>("attention.sliding_window", 64)));
+  CHECK_THAT(refused(with<std::uint32_t>("pooling_type", 1)),
+             ContainsSubstring("pooling_type = 1"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.flag("llama.attention.causal", false); }),
+             ContainsSubstring("llama.attention.causal = false"));
+  CHECK_NOTHROW(opened([](GgufBuilder& b) { b.flag("llama.attention.causal", true); }));
+  CHECK_THAT(refused([](GgufBuilder& b) {
+               b.numbers<std::int32_t>("llama.rope.dimension_sections", {4, 4, 0, 0});
+             }),
+             ContainsSubstring("llama.rope.dimension_sections = [4, 4, 0, 0]"));
+  CHECK_NOTHROW(opened([](GgufBuilder& b) {
+    b.numbers<std::int32_t>("llama.rope.dimension_sections", {0, 0, 0, 0});
+  }));
+}
+
+TEST_CASE("numbers of GGUF metadata that are no sizes are refused", "[gguf_model][fault19]") {
+  const auto block_count = [](auto value) {
+    return refused(
+        [=](GgufBuilder& b) { b.without("llama.block_count").number("llama.block_count", value); });
+  };
+  for (const double value : {1e300, 1.9, -1.0, std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THAT(block_count(value),
+               ContainsSubstring("the metadata key llama.block_count has the value"));
+  CHECK_THAT(block_count(std::uint64_t(1) << 63), ContainsSubstring("is not a size"));
+  CHECK_THAT(block_count(std::uint32_t(0)), ContainsSubstring("llama.block_count = 0"));
+  CHECK_THAT(refused([](GgufBuilder& b) {
+               b.without("llama.attention.head_count")
+                   .number<std::uint32_t>("llama.attention.head_count", 3);
+             }),
+             ContainsSubstring("llama.embedding_length = 32 is not a multiple"));
+}
+
+TEST_CASE("heads that the tensors do not have are refused, not looped over",
+          "[gguf_model][fault27]") {
+  const auto model = opened([](GgufBuilder& b) {
+    b.without("llama.attention.head_count")
+        .number<std::uint32_t>("llama.attention.head_count", 100'000'000)
+        .number<std::uint32_t>("llama.attention.key_length", 16);
+  });
+  const std::string q = "model.layers.0.self_attn.q_proj.weight";
+  CHECK_THAT(error_of<FormatError>([&] { model.tensors->output_bytes(q); }),
+             ContainsSubstring("[32, 32], 100000000 heads of 16 expected"));
+}
+
+TEST_CASE("a tensor of an unknown type is refused before memory is taken for its shape",
+          "[gguf_model][fault27]") {
+  const std::string name = "model.layers.0.mlp.down_proj.weight";
+  const auto model = opened([](GgufBuilder& b) {
+    b.tensor("blk.0.ffn_down.weight", {std::int64_t(1) << 50, 32}, 20, std::string(32, '\0'));
+  });
+  CHECK_THROWS_AS(model.tensors->output_bytes(name), FormatError);
+  std::vector<float> out(4);
+  CHECK_THROWS_AS(model.tensors->read(name, out), FormatError);
+}
+
+TEST_CASE("types that are not read are found from the headers, in any tensor",
+          "[gguf_model][fault7]") {
+  for (const auto& [name, rows] : std::vector<std::pair<std::string, int>>{
+           {"blk.0.ffn_down.weight", 32}, {"output.weight", 40}, {"token_embd.weight", 40}}) {
+    const auto model = opened([&, name = name, rows = rows](GgufBuilder& b) {
+      b.tensor(name, {rows, 32}, 20, std::string(static_cast<std::size_t>(rows) * 18, '\0'));
+    });
+    CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
+               ContainsSubstring("m.gguf: tensor " + name + " has the ggml type IQ4_NL"));
+  }
+}
+
+TEST_CASE("numbers that are not finite or do not fit fp16 are found before the work",
+          "[gguf_model][fault7]") {
+  const gptq::exec::Serial serial;
+  const auto all = [](const std::string&) { return true; };
+  std::vector<float> numbers(40 * 32, 0.5f);
+  numbers[3 * 32 + 5] = 1e5f;
+  const auto large = opened([&](GgufBuilder& b) {
+    b.tensor("token_embd.weight", {40, 32}, numbers);
+  });
+  CHECK_NOTHROW(gptq::model::require_finite_tensors(large, serial));
+  CHECK_THAT(error_of<gptq::NumericalError>(
+                 [&] { gptq::model::require_finite_tensors(large, serial, {}, all); }),
+             ContainsSubstring("tensor model.embed_tokens.weight has 100000 at row 3, column 5, "
+                               "which does not fit the type that it is passed on in, F16"));
+  numbers[3 * 32 + 5] = std::numeric_limits<float>::quiet_NaN();
+  const auto nan = opened([&](GgufBuilder& b) {
+    b.tensor("token_embd.weight", {40, 32}, numbers);
+  });
+  CHECK_THAT(
+      error_of<gptq::NumericalError>([&] { gptq::model::require_finite_tensors(nan, serial); }),
+      ContainsSubstring("tensor model.embed_tokens.weight has nan at row 3, column 5"));
+  CHECK_THAT(error_of<gptq::NumericalError>(
+                 [&] { nan.tensors->output_bytes("model.embed_tokens.weight"); }),
+             ContainsSubstring("element 101 = nan is not finite"));
+  // A scale of Q8_0 in the last block of a row: fp16 infinity.
+  std::string blocks(32 * 34, '\0');
+  blocks[7 * 34 + 1] = '\x7c';
+  const auto infinite = opened([&](GgufBuilder& b) {
+    b.tensor("blk.0.ffn_down.weight", {32, 32}, 8, blocks);
+  });
+  CHECK_THAT(error_of<gptq::NumericalError>(
+                 [&] { gptq::model::require_finite_tensors(infinite, serial); }),
+             ContainsSubstring("model.layers.0.mlp.down_proj.weight has") &&
+                 ContainsSubstring("at row 7, column 0"));
+}
+
+TEST_CASE("every block type finds the scales that are not finite", "[gguf_model][fault7]") {
+  using namespace gptq::pack;
+  for (const GgmlTypeInfo& type : ggml_types) {
+    if (type.elements == 1) continue;
+    // Each byte pair of a block that holds half-precision numbers makes it not finite, no other
+    // does.
+    for (Index at = 0; at + 1 < type.bytes; at += 2) {
+      std::vector<std::byte> bytes(static_cast<std::size_t>(3 * type.bytes));
+      std::fill_n(bytes.begin() + type.bytes, type.bytes, std::byte{0x11});
+      bytes[static_cast<std::size_t>(type.bytes + at)] = std::byte{0};
+      bytes[static_cast<std::size_t>(type.bytes + at + 1)] = std::byte{0x7c};
+      std::vector<float> out(static_cast<std::size_t>(3 * type.elements));
+      dequantize_ggml(type, bytes, out);
+      bool finite = true;
+      for (const float x : out) finite = finite && std::isfinite(x);
+      CHECK(find_non_finite_block(type, bytes) == (finite ? -1 : 1));
+    }
+  }
+}
+
+TEST_CASE("token ids that mean none are none", "[gguf_model]") {
+  const auto json = [](auto value) {
+    return opened([=](GgufBuilder& b) { b.number("tokenizer.ggml.bos_token_id", value); });
+  };
+  CHECK(json(std::uint32_t(7)).config_json["bos_token_id"] == 7);
+  for (const auto& none : {json(std::int32_t(-1)), json(std::uint32_t(4294967295))}) {
+    CHECK_FALSE(none.config_json.contains("bos_token_id"));
+    CHECK(none.notes.empty());
+  }
+  const auto outside = json(std::uint32_t(40));
+  CHECK_FALSE(outside.config_json.contains("bos_token_id"));
+  REQUIRE(outside.notes.size() == 1);
+  CHECK_THAT(outside.notes[0],
+             ContainsSubstring("tokenizer.ggml.bos_token_id = 40 is not one of 40 tokens"));
+}
+
+TEST_CASE("parts of a model and adapters are called so before anything else is missed",
+          "[gguf_model]") {
+  GgufBuilder part;
+  part.number<std::uint32_t>("split.no", 1).number<std::uint32_t>("split.count", 2);
+  CHECK_THAT(error_of<FormatError>([&] { opened(part); }),
+             ContainsSubstring("is part 2 of 2") && ContainsSubstring("llama-gguf-split --merge"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.text("general.type", "adapter"); }),
+             ContainsSubstring("is a LoRA adapter"));
+}
