@@ -8,8 +8,11 @@
 #include <gptq/model/tokenizer.hpp>
 
 #include <algorithm>  // std::stable_sort
+#include <cstdint>
+#include <optional>
 #include <string>
-#include <unordered_map>
+#include <string_view>
+#include <unordered_set>
 #include <vector>
 
 namespace gptq::model {
@@ -59,7 +62,7 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
                                     "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
                                     "\\s+(?!\\S)|\\s+"),
                      byte_level(false)});
-  if (pre == "qwen2")
+  if (pre == "qwen2" || pre == "deepseek-r1-qwen")
     return sequence({split_isolated("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
                                     "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
                                     "\\s+(?!\\S)|\\s+"),
@@ -76,21 +79,36 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
 inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
                                          const std::vector<float>& scores,
                                          const std::vector<int>& types) {
-  std::unordered_map<std::string, std::size_t> pieces;
-  for (std::size_t i = 0; i < tokens.size(); ++i)
-    if (types[i] == gguf_normal || types[i] == gguf_user_defined) pieces.emplace(tokens[i], i);
+  // Pieces are words or less, and every place in them may be a merge: without a limit the merges of
+  // a hostile file would be larger than the file squared.
+  constexpr std::size_t longest = 1024;
+  std::size_t bytes = 0, merge_bytes = 0;
+  std::unordered_set<std::string_view> pieces;
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    bytes += tokens[i].size();
+    if (types[i] != gguf_normal && types[i] != gguf_user_defined) continue;
+    if (tokens[i].size() > longest)
+      unsupported_component("a token of " + std::to_string(tokens[i].size()) + " bytes (number " +
+                            std::to_string(i) + ")");
+    pieces.insert(tokens[i]);
+  }
   struct Merge {
     float score;
     std::size_t piece, at;
   };
   std::vector<Merge> merges;
   for (std::size_t i = 0; i < tokens.size(); ++i) {
-    if (pieces.count(tokens[i]) == 0) continue;
-    for (std::size_t at = 1; at < tokens[i].size(); ++at) {
-      const bool boundary = (static_cast<unsigned char>(tokens[i][at]) & 0xc0) != 0x80;
-      if (boundary && pieces.count(tokens[i].substr(0, at)) && pieces.count(tokens[i].substr(at)))
-        merges.push_back({scores[i], i, at});
+    const std::string_view token = tokens[i];
+    if (pieces.count(token) == 0) continue;
+    for (std::size_t at = 1; at < token.size(); ++at) {
+      const bool boundary = (static_cast<unsigned char>(token[at]) & 0xc0) != 0x80;
+      if (!boundary || !pieces.count(token.substr(0, at)) || !pieces.count(token.substr(at)))
+        continue;
+      merges.push_back({scores[i], i, at});
+      merge_bytes += token.size();
     }
+    if (merge_bytes > 64 * bytes + (std::size_t{1} << 20))
+      unsupported_component("a vocabulary whose merges are more than 64 times as large");
   }
   std::stable_sort(merges.begin(), merges.end(),
                    [](const Merge& a, const Merge& b) { return a.score > b.score; });
@@ -102,6 +120,47 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
 
 }  // namespace detail
 
+/// The id under a key like "tokenizer.ggml.bos_token_id", if there is such a token: -1, 4294967295
+/// and all else outside the vocabulary mean none, as llama.cpp reads them.
+/// \param tokens  how many the vocabulary has
+/// \throws FormatError  not a whole number
+inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const std::string& key,
+                                                  std::size_t tokens) {
+  if (!gguf.has(key)) return std::nullopt;
+  const nlohmann::json& value = gguf.metadata().at(key);
+  gptq::detail::require<FormatError>(value.is_number_integer(), gguf.path().string(), ": ", key,
+                                     " is ", value.type_name(), ", not the id of a token");
+  if (value.is_number_unsigned() ? value.get<std::uint64_t>() >= tokens
+                                 : value.get<std::int64_t>() < 0)
+    return std::nullopt;
+  const auto id = value.get<std::uint64_t>();
+  return id < tokens ? std::optional(id) : std::nullopt;
+}
+
+/// token_type of every token.
+/// \throws FormatError  not whole numbers
+inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t tokens) {
+  const std::string key = "tokenizer.ggml.token_type";
+  std::vector<int> types;
+  if (!gguf.has(key)) {
+    types.assign(tokens, detail::gguf_normal);
+    return types;
+  }
+  const nlohmann::json& list = gguf.metadata().at(key);
+  gptq::detail::require<FormatError>(list.is_array(), gguf.path().string(), ": ", key, " is ",
+                                     list.type_name(), ", not a list");
+  gptq::detail::require<FormatError>(list.size() == tokens, gguf.path().string(), ": ", key,
+                                     " has ", list.size(), " entries, tokenizer.ggml.tokens ",
+                                     tokens);
+  for (const auto& type : list) {
+    gptq::detail::require<FormatError>(type.is_number_integer() && type >= 0 && type <= 255,
+                                       gguf.path().string(), ": ", key, " has the entry ",
+                                       type.dump(), ", which is no type of a token");
+    types.push_back(type.get<int>());
+  }
+  return types;
+}
+
 /// \throws FormatError  a vocabulary of a kind that is not supported, or one that contradicts
 /// itself
 inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
@@ -110,17 +169,10 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
     unsupported_component("a GGUF vocabulary of the kind \"" + kind + "\"");
   const bool byte_level = kind == "gpt2";
   const auto tokens = gguf.get<std::vector<std::string>>("tokenizer.ggml.tokens");
-  const auto types = gguf.get_or<std::vector<int>>(
-      "tokenizer.ggml.token_type", std::vector<int>(tokens.size(), detail::gguf_normal));
-  gptq::detail::require<FormatError>(types.size() == tokens.size(), gguf.path().string(),
-                                     ": tokenizer.ggml.token_type has ", types.size(),
-                                     " entries, tokenizer.ggml.tokens ", tokens.size());
+  const auto types = gguf_token_types(gguf, tokens.size());
   const auto token = [&](const std::string& key) -> nlohmann::json {
-    if (!gguf.has(key)) return nullptr;
-    const auto id = gguf.get<std::uint64_t>(key);
-    gptq::detail::require<FormatError>(id < tokens.size(), gguf.path().string(), ": ", key, " = ",
-                                       id, " is not one of ", tokens.size(), " tokens");
-    return tokens[id];
+    const auto id = gguf_token_id(gguf, key, tokens.size());
+    return id ? nlohmann::json(tokens[*id]) : nlohmann::json();
   };
 
   nlohmann::json model{{"type", "BPE"},
@@ -157,7 +209,7 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
     pre = gguf.get_or<std::string>("tokenizer.ggml.pre", "default");
     model["merges"] = gguf.get<std::vector<std::string>>("tokenizer.ggml.merges");
     model["ignore_merges"] = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
-    if (pre == "qwen2") out["normalizer"] = {{"type", "NFC"}};
+    if (pre == "qwen2" || pre == "deepseek-r1-qwen") out["normalizer"] = {{"type", "NFC"}};
     out["pre_tokenizer"] = detail::gguf_pre_tokenizer(pre);
     out["decoder"] = detail::byte_level(true);
   } else {
@@ -183,6 +235,7 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
   }
 
   const bool bos_by_default = !byte_level || model["ignore_merges"].get<bool>();
+  const auto bos_id = gguf_token_id(gguf, "tokenizer.ggml.bos_token_id", tokens.size());
   const nlohmann::json bos = token("tokenizer.ggml.bos_token_id");
   out["post_processor"] = nullptr;
   if (gguf.get_or<bool>("tokenizer.ggml.add_bos_token", bos_by_default) && bos.is_string()) {
@@ -191,10 +244,7 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
       return nlohmann::json{{"Sequence", {{"id", id}, {"type_id", type}}}};
     };
     auto special_tokens = nlohmann::json::object();
-    special_tokens[bos.get<std::string>()] = {
-        {"id", bos},
-        {"ids", {gguf.get<std::uint64_t>("tokenizer.ggml.bos_token_id")}},
-        {"tokens", {bos}}};
+    special_tokens[bos.get<std::string>()] = {{"id", bos}, {"ids", {*bos_id}}, {"tokens", {bos}}};
     out["post_processor"] = {{"type", "TemplateProcessing"},
                              {"single", {special, sequence("A", 0)}},
                              {"pair", {special, sequence("A", 0), special, sequence("B", 1)}},

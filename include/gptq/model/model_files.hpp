@@ -10,8 +10,10 @@
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/pack/gptq.hpp>
 
-#include <cmath>  // std::isfinite
+#include <algorithm>  // std::min
+#include <cmath>      // std::isfinite
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -294,14 +296,13 @@ inline Tokenizer load_tokenizer(const ModelFiles& model) {
   const std::string where =
       (model.from_gguf ? model.path : model.path / "tokenizer.json").string() + ": ";
   try {
-    Tokenizer tokenizer(*model.tokenizer);
-    gptq::detail::require<FormatError>(tokenizer.size() <= model.config.vocabulary,
-                                       "the largest token id is ", tokenizer.size() - 1,
-                                       ", the model has embeddings for ", model.config.vocabulary);
+    Tokenizer tokenizer(*model.tokenizer, listed_tokens(model.companions));
+    // Only ids that a text really has must be those of embeddings: many models have a pad token
+    // without one.
+    tokenizer.set_limit(static_cast<TokenId>(
+        (std::min<Index>)(model.config.vocabulary, std::numeric_limits<TokenId>::max())));
     return tokenizer;
   } catch (const FormatError& error) {
-    throw FormatError(where + error.what());
-  } catch (const InvalidArgument& error) {  // a regular expression
     throw FormatError(where + error.what());
   }
 }

@@ -7,6 +7,7 @@
 #include <gptq/model/tokenizer/bpe.hpp>
 #include <gptq/model/tokenizer/regex.hpp>
 
+#include <algorithm>  // std::max
 #include <optional>
 #include <string>
 #include <string_view>
@@ -66,19 +67,24 @@ class AddedTokens {
       std::size_t begin = at, end = at + token->content.size();
       at = end;
       if (token->single_word && (is_word_before(text, begin) || is_word_at(text, end))) continue;
-      if (token->lstrip)
-        // White space that the token before has taken is not taken again.
+      if (token->lstrip) {
         while (begin > done) {
           const auto last = unicode::last_character(text.substr(0, begin));
           if (!unicode::is_white_space(unicode::first_character(last).code_point)) break;
           begin -= last.size();
         }
+        begin = (std::max)(begin, done);  // what the token before has taken is not taken again
+      }
       if (token->rstrip)
         while (end < text.size()) {
           const auto next = unicode::first_character(text.substr(end));
           if (!unicode::is_white_space(next.code_point)) break;
           end += next.size;
         }
+      if (begin >= end) {  // a token inside white space that is taken already
+        done = (std::max)(done, end);
+        continue;
+      }
       if (begin > done && !f(Section{text.substr(done, begin - done), -1})) return false;
       if (!f(Section{text.substr(begin, end - begin), token->id})) return false;
       // A token inside white space that has been taken is found all the same, and what follows it

@@ -15,11 +15,26 @@
 
 namespace gptq::model {
 
+/// [:punct:] has symbols too since Oniguruma 6.9.9, with which the tokenizers library is built;
+/// here it is written so that every version reads it so.
+inline std::string with_symbols(std::string pattern) {
+  const std::pair<std::string, std::string> names[] = {{"[:punct:]", "\\p{P}\\p{S}"},
+                                                       {"[:^punct:]", "[^\\p{P}\\p{S}]"}};
+  for (const auto& [name, meaning] : names)
+    for (std::size_t at = pattern.find(name); at != std::string::npos;
+         at = pattern.find(name, at)) {
+      const bool escaped = at > 0 && pattern[at - 1] == '\\';
+      if (!escaped) pattern.replace(at, name.size(), meaning);
+      at += escaped ? name.size() : meaning.size();
+    }
+  return pattern;
+}
+
 /// An expression of a tokenizer.json.
 /// \throws FormatError  Oniguruma does not take it
 inline Regex tokenizer_regex(const std::string& pattern) {
   try {
-    return Regex(pattern);
+    return Regex(with_symbols(pattern));
   } catch (const InvalidArgument& error) {
     throw FormatError(gptq::detail::message(error.what(), "; ", tokenize_elsewhere));
   }

@@ -1,0 +1,461 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Compares the tokenizer with the tokenizers library, and rules with Python's re, on random input.
+
+compare.py ENCODE [--expressions N] [--tokens N] [--components N] [--rules N] [--seed S]
+compare.py ENCODE --characters            every code point under every property that tokenizers use
+compare.py ENCODE --speed FILE TOKENIZER.json...
+
+ENCODE is the program gptq_encode (ninja gptq_encode); pip install tokenizers. Ends with 1 if anything differs.
+What the library refuses or fails on, and what gptq refuses with a message, is counted and is no difference."""
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import unicodedata
+import warnings
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RUST_BACKTRACE"] = "0"
+import tokenizers  # noqa: E402
+
+warnings.simplefilter("ignore")
+
+
+class Ours:
+    def __init__(self, program):
+        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="ascii")
+
+    def ask(self, question):
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.process.args} died on {json.dumps(question)[:2000]}")
+        return json.loads(line)
+
+
+class Count:
+    def __init__(self, name):
+        self.name, self.same, self.different, self.ours_refused, self.theirs_refused = name, 0, 0, 0, 0
+        self.reasons = {}
+
+    def report(self):
+        print(f"{self.name}: {self.same} the same, {self.different} different; refused by gptq alone: {self.ours_refused}, "
+              f"refused or failed in the library: {self.theirs_refused}")
+        for reason, n in sorted(self.reasons.items(), key=lambda x: -x[1])[:12]:
+            print(f"    {n} x {reason}")
+
+
+def library(config):
+    try:
+        return tokenizers.Tokenizer.from_str(json.dumps(config))
+    except BaseException:
+        return None
+
+
+def encode(tokenizer, text):
+    try:
+        return tokenizer.encode(text).ids
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return None
+
+
+def compare(ours, config, texts, count):
+    theirs = library(config)
+    answer = ours.ask({"tokenizer": config})
+    for text in texts:
+        expected = encode(theirs, text) if theirs else None
+        got = ours.ask({"text": text}) if answer == "ready" else answer
+        if expected is None:
+            count.theirs_refused += 1
+        elif isinstance(got, dict):
+            count.ours_refused += 1
+            reason = re.sub(r'(regular expression ).*?( is wrong| fails| takes| finds| cuts)', r'\1...\2', got["error"], flags=re.S)
+            reason = re.sub(r'at ".*?"', "at ...", reason, flags=re.S)[:150]
+            count.reasons[reason] = count.reasons.get(reason, 0) + 1
+        elif got == expected:
+            count.same += 1
+        else:
+            count.different += 1
+            if count.different <= 5:
+                print("DIFFERENT", json.dumps({"tokenizer": config | {"model": "..."}, "text": text, "library": expected, "gptq": got}))
+
+
+# A vocabulary of bytes. With a space put before every piece, ids show all cuts; a space in the text joins what stands before it.
+def byte_alphabet():
+    printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
+    table, n = {}, 0
+    for b in range(256):
+        table[b] = chr(b) if b in printable else chr(256 + n)
+        n += b not in printable
+    return table
+
+
+def byte_model():
+    alphabet = byte_alphabet()
+    vocabulary = {c: i for i, c in enumerate(sorted(alphabet.values()))}
+    merges = []
+    for c in list(vocabulary):
+        if c != alphabet[32]:
+            merges.append([c, alphabet[32]])
+    for pair in merges + [["a", "b"], ["b", "c"], ["ab", "c"], ["1", "2"]]:
+        vocabulary.setdefault("".join(pair), len(vocabulary))
+    return {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
+            "fuse_unk": False, "byte_fallback": False, "vocab": vocabulary,
+            "merges": merges + [["a", "b"], ["b", "c"], ["ab", "c"], ["1", "2"]]}
+
+
+def tokenizer_json(model, **parts):
+    config = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None, "pre_tokenizer": None,
+              "post_processor": None, "decoder": None, "model": model}
+    config.update(parts)
+    return config
+
+
+SHOW_CUTS = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}
+ALPHABET = list("aabbcABC012 _-'.,!?[]{}()^$|\\/&~#<>\"\t") + ["\n", "\r\n", "\r", "\v", "\f", "é", "e\u0301", "ß", "ſ", "K", "İ", "ı", "Σσς",
+            "ﬀ", "ǆ", "\u00a0", "\u3000", "\u0085", "\u2028", "\u200b", "\u200d", "\u200c", "\u1680", "日本", "ひら", "カタ", "한국", "\u1112\u1161\u11ab",
+            "٣", "Ⅻ", "½", "²", "१", "👍", "👨\u200d👩", "🇩🇪", "\u0483", "\u093f", "क\u094d", "−", "€", "𝒳", "\U0001d7d9", "\ufb01", "aa", "ab", "  ",
+            "12", "\u00ad", "\ufeff", "\u0000", "\x1c", "\x1f", "'s", "'RE", "don't", "abc", "Å", "\u212b", "\u1e9b\u0323"]
+
+
+def random_text(rng, most=24):
+    return "".join(rng.choice(ALPHABET) for _ in range(rng.randint(0, most)))
+
+
+PROPERTIES = ["L", "Lu", "Ll", "Lt", "Lm", "Lo", "N", "Nd", "Nl", "No", "M", "Mn", "Mc", "P", "Pd", "Ps", "Po", "S", "Sm", "Sc", "So", "Z", "Zs",
+              "Zl", "C", "Cc", "Cf", "Han", "Hiragana", "Katakana", "Latin", "Greek", "Cyrillic", "Hangul", "Devanagari", "Alphabetic",
+              "Alpha", "Alnum", "Digit", "Space", "White_Space", "Upper", "Lower", "Punct", "Word", "XDigit", "Emoji", "Any", "ASCII",
+              "Letter", "Uppercase_Letter", "IDStart", "Extended_Pictographic"]
+POSIX = ["alpha", "alnum", "digit", "space", "upper", "lower", "punct", "word", "xdigit", "blank", "cntrl", "graph", "print"]
+ESCAPES = ["\\d", "\\D", "\\w", "\\W", "\\s", "\\S", "\\h", "\\H"]
+
+
+def literal(rng):
+    c = rng.choice(["a", "b", "c", "A", "B", "0", "1", "2", " ", " ", "é", "ß", "日", "\\n", "\\r", "\\t", "\\.", "\\-", "\\$", "'", "_", "-", "\\\\",
+                    "\\x{3042}", "\\u3042", "K", "ſ", "#", "<", "\\x41", "\\101", "\\f", "\\v", "\\e", "\\/", "\\~", ",", ":", "=", "!", "İ",
+                    "ﬀ", "\\p{^L}", "\\P{N}", "&", "~"])
+    return c
+
+
+def class_item(rng, depth):
+    k = rng.random()
+    if k < 0.3:
+        return rng.choice(["a", "b", "A", "0", "1", "é", "ß", "日", " ", "\\n", "\\r", "\\]", "\\[", "\\-", "\\\\", "_", "'", ".", "$", "^", "?", "\\&"])
+    if k < 0.45:
+        return rng.choice(["a-c", "A-Z", "0-9", "0-2", "à-ÿ", "一-龥", "\\x{300}-\\x{36f}", "!-/", "\\t-\\r", "ぁ-ん", "a-b"])
+    if k < 0.65:
+        return rng.choice(ESCAPES)
+    if k < 0.8:
+        return f"\\{rng.choice('pP')}{{{rng.choice(['', '', '^'])}{rng.choice(PROPERTIES)}}}"
+    if k < 0.88:
+        return f"[:{rng.choice(['', '', '^'])}{rng.choice(POSIX)}:]"
+    if depth > 0:
+        return char_class(rng, depth - 1)
+    return rng.choice(["-", "b"])
+
+
+def char_class(rng, depth=2):
+    items = "".join(class_item(rng, depth) for _ in range(rng.randint(1, 4)))
+    if rng.random() < 0.25:
+        items += "&&" + "".join(class_item(rng, depth) for _ in range(rng.randint(1, 3)))
+    return "[" + rng.choice(["", "", "^"]) + items + "]"
+
+
+def atom(rng, depth):
+    k = rng.random()
+    if k < 0.33:
+        return "".join(literal(rng) for _ in range(rng.choice([1, 1, 1, 2])))
+    if k < 0.5:
+        return char_class(rng)
+    if k < 0.6:
+        return rng.choice(ESCAPES + ["."])
+    if k < 0.68:
+        return f"\\{rng.choice('pP')}{{{rng.choice(['', '', '^'])}{rng.choice(PROPERTIES)}}}"
+    if k < 0.75:
+        return rng.choice(["\\b", "\\B", "^", "$", "\\A", "\\z", "\\Z", "\\G", "\\R", "\\X", "\\O", "\\N", "\\K", "\\y", "\\Y"])
+    if depth == 0:
+        return literal(rng)
+    inner = expression(rng, depth - 1)
+    return rng.choice(["({})", "(?:{})", "(?:{})", "(?i:{})", "(?i:{})", "(?={})", "(?!{})", "(?<={})", "(?<!{})", "(?>{})", "(?m:{})", "(?x:{})", "(?-i:{})",
+                       "(?<n>{})", "(?im:{})", "(?W:{})", "(?S:{})", "(?D:{})", "(?P:{})", "(?~{})"]).format(inner)
+
+
+def quantifier(rng):
+    return rng.choice(["", "", "", "", "*", "+", "?", "*?", "+?", "??", "++", "*+", "?+", "{2}", "{1,3}", "{2,}", "{,2}", "{1,2}?", "{2}?", "{1,3}+", "{0}",
+                       "{2,}?", "{3,1}", "{,}", "{2}{2}", "**"])
+
+
+def branch(rng, depth):
+    return "".join(atom(rng, depth) + quantifier(rng) for _ in range(rng.choice([1, 1, 2, 2, 3])))
+
+
+KNOWN = [r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?"
+         r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|"
+         r"\s*[\r\n]+|\s+(?!\S)|\s+",
+         r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}&&[^\p{Han}]]+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+", r"(?=(\d{3})+(?!\d))", r" ?[^(\s|[.,!?…。，、।۔،])]+",
+         r"[一-龥぀-ゟ゠-ヿ]+", r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|"
+         r"\s+(?!\S)|\s+", r"$", r"^", r"\b", r"(?<=[a-z])(?=[A-Z])", r"\d", r"[0-9][0-9][0-9]", ""]
+
+
+def expression(rng, depth=2):
+    if depth == 2 and rng.random() < 0.05:
+        return rng.choice(KNOWN)
+    return "|".join(branch(rng, depth) for _ in range(rng.choice([1, 1, 2, 3])))
+
+
+BEHAVIORS = ["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
+
+
+def split(rng, pattern=None):
+    if pattern is None:
+        pattern = {"String": random_text(rng, 2)} if rng.random() < 0.15 else {"Regex": expression(rng)}
+    return {"type": "Split", "pattern": pattern, "behavior": rng.choice(BEHAVIORS), "invert": rng.random() < 0.25}
+
+
+def fuzz_expressions(ours, n, seed):
+    rng, count, model = random.Random(seed), Count("expressions x behaviours x texts"), byte_model()
+    while count.same + count.different < n:
+        steps = [split(rng)]
+        if rng.random() < 0.2:
+            steps.append(split(rng))
+        config = tokenizer_json(model, pre_tokenizer={"type": "Sequence", "pretokenizers": steps + [SHOW_CUTS]})
+        compare(ours, config, [random_text(rng) for _ in range(4)], count)
+    count.report()
+    return count
+
+
+NORMALIZERS = [None, None, {"type": "NFC"}, {"type": "NFD"}, {"type": "NFKC"}, {"type": "NFKD"}, {"type": "Prepend", "prepend": "▁"},
+               {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+               {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "},
+               {"type": "Replace", "pattern": {"Regex": "(?=b)"}, "content": "x"},
+               {"type": "Replace", "pattern": {"String": "a"}, "content": ""},
+               {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
+               {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": "\\s"}, "content": "_"}]}]
+
+
+def added_tokens(rng):
+    contents = ["<a>", "<a>b", "<", " b", "ab", "a b", "é", "e\u0301", "日", "  ", "\n", "<s>", "</s>", "ß", "_", "12", "1", "'s", "▁", "▁a", "Å", "ﬀ", "\u00a0", " ", "b"]
+    tokens, used = [], []
+    for content in rng.sample(contents, rng.randint(1, 5)):
+        token = {"id": 0, "content": content, "single_word": rng.random() < 0.4, "lstrip": rng.random() < 0.4, "rstrip": rng.random() < 0.4,
+                 "normalized": rng.random() < 0.5, "special": rng.random() < 0.5}
+        tokens.append(token)
+        used.append(content)
+    return tokens, used
+
+
+def small_model(rng):
+    characters = sorted(set("".join(ALPHABET)) | set("▁x"))
+    known = [c for c in characters if rng.random() < 0.8]
+    vocabulary = {c: i for i, c in enumerate(known)}
+    def add(token):
+        vocabulary.setdefault(token, len(vocabulary))
+    if rng.random() < 0.5:
+        add("<unk>")
+    if rng.random() < 0.6:
+        for b in range(256):
+            if rng.random() < rng.choice([1, 1, 0.9]):
+                add(f"<0x{b:02X}>")
+    merges = []
+    for _ in range(rng.randint(0, 60)):
+        tokens = list(vocabulary)
+        pair = [rng.choice(tokens), rng.choice(tokens)] if rng.random() < 0.5 else rng.choice([["a", "b"], ["b", "c"], ["a", "a"], ["▁", "a"], ["ab", "c"],
+                                                                                                ["a", "bc"], ["▁", "▁"], ["1", "2"], ["日", "本"]])
+        if all(p in vocabulary for p in pair) and len("".join(pair)) < 8 and not any(p.startswith("<") for p in pair):
+            add("".join(pair))
+            merges.append(pair)
+    if rng.random() < 0.3:
+        merges += rng.sample(merges, min(2, len(merges)))
+    return {"type": "BPE", "dropout": None, "unk_token": "<unk>" if "<unk>" in vocabulary and rng.random() < 0.8 else None,
+            "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": rng.random() < 0.5, "byte_fallback": rng.random() < 0.6,
+            "ignore_merges": rng.random() < 0.3, "vocab": vocabulary, "merges": merges}
+
+
+def number_tokens(tokens, vocabulary):
+    """Gives the tokens the ids that the library gives them."""
+    following = len(vocabulary)
+    for token in tokens:
+        if token["content"] in vocabulary:
+            token["id"] = vocabulary[token["content"]]
+        else:
+            token["id"] = following
+            following += 1
+
+
+def pre_tokenizers(rng):
+    def one():
+        return rng.choice([
+            {"type": "ByteLevel", "add_prefix_space": rng.random() < 0.5, "trim_offsets": True, "use_regex": rng.random() < 0.7},
+            {"type": "Digits", "individual_digits": rng.random() < 0.5},
+            {"type": "Metaspace", "replacement": rng.choice("▁_"), "prepend_scheme": rng.choice(["always", "never", "first"]), "split": rng.random() < 0.6},
+            split(rng, {"Regex": rng.choice(KNOWN)}), split(rng, {"String": rng.choice([" ", "a", "\\E", "a.b", "日", "", "\n\n", "[", "#"])})])
+    k = rng.random()
+    if k < 0.25:
+        return None
+    if k < 0.6:
+        return one()
+    return {"type": "Sequence", "pretokenizers": [one() for _ in range(rng.randint(1, 3))]}
+
+
+def fuzz_tokens(ours, n, seed, name, parts):
+    rng, count = random.Random(seed), Count(name)
+    while count.same + count.different < n:
+        model = small_model(rng) if rng.random() < 0.6 else byte_model()
+        tokens, used = added_tokens(rng)
+        number_tokens(tokens, model["vocab"])
+        config = tokenizer_json(model, added_tokens=tokens, normalizer=rng.choice(NORMALIZERS),
+                                pre_tokenizer=pre_tokenizers(rng) if parts else rng.choice([None, SHOW_CUTS]))
+        texts = []
+        for _ in range(12):
+            text = ""
+            for _ in range(rng.randint(0, 12)):
+                text += rng.choice(used) if rng.random() < 0.35 else rng.choice(ALPHABET + [" ", " ", "a", "▁"])
+            texts.append(text)
+        if parts and rng.random() < 0.2:  # long words: parts of them, and the queue
+            texts.append("".join(rng.choice(["a", "b", "c", "▁", "1", "日", "é", " a"]) for _ in range(rng.randint(60, 400))))
+        compare(ours, config, texts, count)
+    count.report()
+    return count
+
+
+def rule(rng, depth=2):
+    def item():
+        k = rng.random()
+        if k < 0.35:
+            return rng.choice(["a", "b", "q", "_proj", "\\.", ".", "[qkv]", "[^a]", "\\d", "\\d+", "[0-9]", "1", "2", "layers", "\\w", "\\W", "\\S", "-", "[a-z]", "[\\d.]",
+                               "[_a-c-]", "\\-", "\\_", "A", "B"])
+        if k < 0.45:
+            return rng.choice(["\\b", "\\B", "^", "$", "\\A", "\\Z", "\\z", "\\h", "\\p{L}", "\\K", "\\R", "\\Q", "\\x41", "\\x{41}", "\\1", "\\0", "\\e", "\\a", "\\n", "é",
+                               "[[:alpha:]]", "[a&&b]", "[a[b]]", "[]a]", "[^]a]", "[a--b]", "[a-\\d]", "[\\w-]", "{", "}", "]", "a{1", "{2}", "\\G", "\\X", "[a||b]", "[-a]", "[--a]", "\\u0041",
+                               "[", "(", ")", "\\", "[b-a]", "(?i)", "(?s)", "(?x)", "(?m)", "\\N", "\\c", "\\C-a", "\\M-a", "#", "(?#c)"])
+        if depth == 0:
+            return "a"
+        return rng.choice(["({})", "(?:{})", "(?i:{})", "(?={})", "(?!{})", "(?<={})", "(?<!{})", "(?>{})", "(?P<n>{})", "(?<n>{})", "(?P=n)", "(?|{})", "(?~{})", "(?s:{})", "(?-i:{})",
+                           "(?P>n)", "(?a:{})", "(?m:{})", "(?x:{})", "(?(1)a|b)", "(*FAIL)"]).format(rule(rng, depth - 1))
+    text = "|".join("".join(item() + rng.choice([""] * 8 + ["*", "+", "?", "*?", "+?", "??", "{2}", "{1,2}", "{,2}", "{2,}", "{1,2}?", "{2}?", "++", "{1,2}+", "**", "{2}{2}", "*+"])
+                            for _ in range(rng.randint(1, 3))) for _ in range(rng.choice([1, 1, 1, 2])))
+    return text
+
+
+def fuzz_rules(ours, n, seed):
+    """Python 3.11 and later take possessive quantifiers and atomic groups; before, they are errors: never accepted by gptq."""
+    rng, count = random.Random(seed), Count("rules against Python's re")
+    pieces = ["a", "b", "q", "q_proj", "model", ".", "layers", "1", "12", "mlp", "_", "A", "B", "-", "model.layers.1.self_attn.q_proj", "é", "ab", "aa", "qkv", "é1"]
+    while count.same + count.different < n:
+        pattern = rule(rng)
+        try:
+            compiled = re.compile(pattern)
+        except Exception:
+            compiled = None
+        for _ in range(4):
+            text = "".join(rng.choice(pieces) for _ in range(rng.randint(0, 4)))
+            got = ours.ask({"pattern": pattern, "text": text})
+            if isinstance(got, dict):
+                if compiled is None:
+                    count.theirs_refused += 1
+                else:
+                    count.ours_refused += 1
+                    reason = re.sub(r"^the regular expression .*?: ", "", got["error"], flags=re.S)
+                    reason = re.sub(r" at position \d+", "", reason)[:110]
+                    count.reasons[reason] = count.reasons.get(reason, 0) + 1
+            elif compiled is not None and got == (compiled.match(text) is not None):
+                count.same += 1
+            else:
+                count.different += 1
+                if count.different <= 5:
+                    print("DIFFERENT", json.dumps({"pattern": pattern, "text": text, "gptq": got, "python": compiled and compiled.match(text) is not None}))
+    count.report()
+    return count
+
+
+def all_characters(ours):
+    """Every code point: properties in expressions, normal forms, digits, white space and words around added tokens."""
+    model = byte_model()
+    ranges = [c for c in range(1, 0x110000) if not 0xd800 <= c <= 0xdfff]
+    blocks = [ranges[i:i + 64] for i in range(0, len(ranges), 64)]
+    different = {}
+
+    def check(name, config, wrap):
+        theirs = library(config)
+        if ours.ask({"tokenizer": config}) != "ready":
+            sys.exit(f"{name} is refused")
+        bad = []
+        for block in blocks:
+            text = "".join(wrap(chr(c)) for c in block)
+            if theirs.encode(text).ids != ours.ask({"text": text}):
+                bad += [c for c in block if theirs.encode(wrap(chr(c))).ids != ours.ask({"text": wrap(chr(c))})]
+        different[name] = bad
+        old = [c for c in bad if unicodedata.category(chr(c)) != "Cn"]
+        print(f"{name}: {len(bad)} code points differ, {len(old)} of them in Unicode {unicodedata.unidata_version}: "
+              + " ".join(f"U+{c:04X}" for c in old[:20]), flush=True)
+
+    cuts = lambda step: tokenizer_json(model, pre_tokenizer={"type": "Sequence", "pretokenizers": [step, SHOW_CUTS]})
+    for pattern in ["\\p{L}", "\\p{N}", "\\p{M}", "\\p{P}", "\\p{S}", "\\p{Z}", "\\p{Lu}", "\\p{Ll}", "\\p{Lt}", "\\p{Lm}", "\\p{Lo}", "\\p{Han}", "\\s", "\\w", "\\d", "\\h"]:
+        check(pattern, cuts({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}), lambda c: "." + c)
+    check("Digits", cuts({"type": "Digits", "individual_digits": True}), lambda c: "." + c)
+    for form in ["NFC", "NFD", "NFKC", "NFKD"]:
+        check(form, tokenizer_json(model, normalizer={"type": form}, pre_tokenizer=SHOW_CUTS), lambda c: "\n" + c)
+    token = {"id": len(model["vocab"]), "content": "<a>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True}
+    check("lstrip", tokenizer_json(model, added_tokens=[token], pre_tokenizer=SHOW_CUTS), lambda c: "." + c + "<a>")
+    check("single_word", tokenizer_json(model, added_tokens=[token | {"lstrip": False, "single_word": True}], pre_tokenizer=SHOW_CUTS), lambda c: "." + c + "<a>.")
+    return different
+
+
+def speed(program, file, names):
+    text = open(file, encoding="utf-8", newline="").read()
+    for name in names:
+        theirs = tokenizers.Tokenizer.from_file(name)
+        ratios = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            ids = theirs.encode(text).ids
+            library_time = time.perf_counter() - begin
+            seconds, number = subprocess.run([program, name, file, "2"], check=True, capture_output=True, text=True).stdout.splitlines()[-1].split()
+            if int(number) != len(ids):
+                print(f"DIFFERENT: {number} and {len(ids)} ids")
+            ratios.append((library_time / float(seconds), library_time, float(seconds)))
+        ratio, library_time, ours = sorted(ratios)[2]
+        print(f"{os.path.basename(name)}: library {library_time:.3f} s, gptq {ours:.3f} s: {ratio:.1f} times as fast ({len(text.encode())} bytes)", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    for name in ["expressions", "tokens", "components", "rules"]:
+        parser.add_argument("--" + name, type=int, default=0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--characters", action="store_true")
+    parser.add_argument("--speed", nargs="+")
+    options = parser.parse_args()
+    print(f"tokenizers {tokenizers.__version__}, Python {sys.version.split()[0]}, Unicode {unicodedata.unidata_version}")
+    if options.speed:
+        return speed(options.program, options.speed[0], options.speed[1:])
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library's panics
+    ours, counts = Ours(options.program), []
+    if options.characters:
+        all_characters(ours)
+    if options.expressions:
+        counts.append(fuzz_expressions(ours, options.expressions, options.seed))
+    if options.tokens:
+        counts.append(fuzz_tokens(ours, options.tokens, options.seed, "added tokens x texts", False))
+    if options.components:
+        counts.append(fuzz_tokens(ours, options.components, options.seed, "components x texts", True))
+    if options.rules:
+        counts.append(fuzz_rules(ours, options.rules, options.seed))
+    return 1 if any(count.different for count in counts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
