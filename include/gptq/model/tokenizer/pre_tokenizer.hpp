@@ -158,6 +158,8 @@ class PreTokenizer {
     gptq::detail::require<FormatError>(
         prepend_scheme == "always" || prepend_scheme == "first" || prepend_scheme == "never",
         "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
+    if (prepend_scheme == "first" && !steps_.empty())
+      unsupported_component("Metaspace with the prepend_scheme \"first\" behind other steps");
     add_write([=](std::string& piece, bool first) {
       std::string text;
       for (const char c : piece) c == ' ' ? text += replacement : text += c;
