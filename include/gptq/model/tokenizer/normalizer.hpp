@@ -17,6 +17,15 @@
 
 namespace gptq::model {
 
+/// Whether {Word} or {^Word} follows, in one of the ways to write it.
+inline bool is_word_property(std::string_view text) {
+  std::string name;
+  for (const char c : text.substr(0, text.find('}')))
+    if (std::string_view("{^ _-").find(c) == std::string_view::npos)
+      name += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return name == "word";
+}
+
 /// An expression written so that all versions of Oniguruma read it as 6.9.10 does, with which the
 /// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then \R+ ends
 /// after one line end.
@@ -30,6 +39,8 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
     std::string_view written = pattern.substr(0, taken);
     if (brackets == 0 && pattern.substr(0, 3) == "(?~")
       unsupported_component("an expression with (?~...)");  // since 6.9.9 read differently
+    if ((written == "\\p" || written == "\\P") && is_word_property(pattern.substr(2)))
+      unsupported_component("an expression with \\p{Word} (\\w means the same)");
     if (brackets == 0 && written == "\\R")
       written = "(?>\\r\\n|[\\n-\\r\\x{85}\\x{2028}\\x{2029}])";
     for (const auto& [name, meaning] : names)
