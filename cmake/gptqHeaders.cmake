@@ -133,6 +133,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/bpe.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/effort.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/listed_tokens.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/new_characters.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/normalizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/pre_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/python_regex.hpp

@@ -234,8 +234,17 @@ void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
 std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
                                         const std::string& text_file,
                                         const std::string& token_file) {
-  if (!token_file.empty()) return model::read_token_ids(token_file);
-  return model::tokenize_file(model::load_tokenizer(model), text_file);
+  if (!token_file.empty()) {
+    auto ids = model::read_token_ids(token_file);
+    model::require_token_ids(ids, model.config.vocabulary, token_file);
+    return ids;
+  }
+  std::vector<std::string> notes;
+  auto ids = model::tokenize_file(
+      model::load_tokenizer(model), text_file, model::Tokenizer::all,
+      [] { return interrupt_seen != 0; }, &notes);
+  for (const std::string& note : notes) fmt::print("note: {}\n", note);
+  return ids;
 }
 
 std::string stored_types(const io::TensorSource& source) {

@@ -7,6 +7,7 @@
 #include <gptq/io/output_file.hpp>
 #include <gptq/model/text_file.hpp>
 #include <gptq/model/tokenizer.hpp>
+#include <gptq/model/tokenizer/new_characters.hpp>
 
 #include <charconv>  // std::from_chars
 #include <filesystem>
@@ -52,10 +53,11 @@ inline std::vector<TokenId> tokenize_file(const Tokenizer& tokenizer,
       const std::string place = line > 0 ? gptq::detail::message(": line ", line) : std::string();
       throw FormatError(gptq::detail::message(path.string(), place, ": ", error.what()));
     }
-    characters.look_at(text);
+    if (notes) characters.look_at(text);
     return ids.size() < enough;
   });
-  if (notes) characters.note(path, *notes);
+  if (notes && !characters.note().empty())
+    notes->push_back(gptq::detail::message(path.string(), ": ", characters.note()));
   return ids;
 }
 

@@ -8,6 +8,7 @@
 #include <gptq/model/tokenizer.hpp>
 
 #include <algorithm>  // std::stable_sort
+#include <cmath>      // std::isfinite
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -217,6 +218,10 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
     gptq::detail::require<FormatError>(scores.size() == tokens.size(), gguf.path().string(),
                                        ": tokenizer.ggml.scores has ", scores.size(),
                                        " entries, tokenizer.ggml.tokens ", tokens.size());
+    for (std::size_t i = 0; i < scores.size(); ++i)
+      gptq::detail::require<FormatError>(std::isfinite(scores[i]), gguf.path().string(),
+                                         ": tokenizer.ggml.scores has the entry ", scores[i],
+                                         " for token ", i);
     const std::string mark = "\u2581";
     model["merges"] = detail::merges_from_scores(tokens, scores, types);
     model["unk_token"] = token("tokenizer.ggml.unknown_token_id");

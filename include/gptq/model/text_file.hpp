@@ -6,7 +6,6 @@
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/io/output_file.hpp>
-#include <gptq/model/tokenizer/unicode.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -252,33 +251,6 @@ class TextFile {
   std::filesystem::path path_;
   std::string content_;
   bool named_json_ = false, json_lines_ = false;
-};
-
-/// Characters that are newer than the Unicode of this library, which may be cut in another way than
-/// by newer libraries.
-class NewCharacters {
- public:
-  /// \param text  valid UTF-8
-  void look_at(std::string_view text) {
-    for (std::size_t at = 0; at < text.size();) {
-      const auto [code_point, size] = unicode::first_character(text.substr(at));
-      at += size;
-      if (code_point < 0x370 || !unicode::is_unassigned(code_point)) continue;
-      if (count_++ == 0) first_ = code_point;
-    }
-  }
-
-  void note(const std::filesystem::path& path, std::vector<std::string>& notes) const {
-    if (count_ == 0) return;
-    notes.push_back(gptq::detail::message(
-        path.string(), ": ", count_, " characters (the first is U+", std::hex, std::uppercase,
-        first_, ") are not in Unicode ", utf8proc_unicode_version(),
-        "; newer libraries may cut the words around them differently"));
-  }
-
- private:
-  std::size_t count_ = 0;
-  std::uint32_t first_ = 0;
 };
 
 }  // namespace gptq::model

@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace gptq::model {
@@ -36,7 +37,7 @@ class AddedTokens {
     TokenId id = -1;
   };
 
-  /// Of tokens with the same content, the one that was added first is found.
+  /// Of tokens with the same content and id, the one that was added first is found.
   void add(AddedToken token) {
     if (token.content.empty()) return;
     starts_[static_cast<unsigned char>(token.content.front())] = true;
@@ -47,7 +48,9 @@ class AddedTokens {
     if (token.single_word && !word_)
       // A letter of a word as the regex crate, which the tokenizers library uses here, has it.
       word_ = Regex("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]");
-    if (ends_.try_emplace(node, tokens_.size()).second) tokens_.push_back(std::move(token));
+    const auto [end, fresh] = ends_.try_emplace(node, tokens_.size());
+    if (fresh) tokens_.push_back(std::move(token));
+    else if (tokens_[end->second].id != token.id) ambiguous_.insert(node);
   }
 
   bool empty() const { return tokens_.empty(); }
@@ -101,13 +104,20 @@ class AddedTokens {
 
   const AddedToken* longest(std::string_view text, std::size_t at) const {
     const AddedToken* best = nullptr;
+    bool ambiguous = false;
     std::uint32_t node = 0;
     for (; at < text.size(); ++at) {
       const auto next = edges_.find(edge(node, text[at]));
       if (next == edges_.end()) break;
       node = next->second;
-      if (const auto end = ends_.find(node); end != ends_.end()) best = &tokens_[end->second];
+      if (const auto end = ends_.find(node); end != ends_.end()) {
+        best = &tokens_[end->second];
+        ambiguous = ambiguous_.count(node) > 0;
+      }
     }
+    gptq::detail::require<FormatError>(!ambiguous, "the text has \"", best ? best->content : "",
+                                       "\", which two added tokens are when they are normalized; ",
+                                       tokenize_elsewhere);
     return best;
   }
 
@@ -123,6 +133,7 @@ class AddedTokens {
   std::vector<AddedToken> tokens_;
   std::unordered_map<std::uint64_t, std::uint32_t> edges_;  // of the tree of all contents
   std::unordered_map<std::uint32_t, std::size_t> ends_;     // tokens by node
+  std::unordered_set<std::uint32_t> ambiguous_;             // nodes of tokens with two ids
   std::optional<Regex> word_;
   bool starts_[256] = {};
 };

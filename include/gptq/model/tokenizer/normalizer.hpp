@@ -11,30 +11,62 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>  // std::pair
 #include <vector>
 
 namespace gptq::model {
 
-/// [:punct:] has symbols too since Oniguruma 6.9.9, with which the tokenizers library is built;
-/// here it is written so that every version reads it so.
-inline std::string with_symbols(std::string pattern) {
-  const std::pair<std::string, std::string> names[] = {{"[:punct:]", "\\p{P}\\p{S}"},
-                                                       {"[:^punct:]", "[^\\p{P}\\p{S}]"}};
-  for (const auto& [name, meaning] : names)
-    for (std::size_t at = pattern.find(name); at != std::string::npos;
-         at = pattern.find(name, at)) {
-      const bool escaped = at > 0 && pattern[at - 1] == '\\';
-      if (!escaped) pattern.replace(at, name.size(), meaning);
-      at += escaped ? name.size() : meaning.size();
+/// Whether {Word} or {^Word} follows, in one of the ways to write it.
+inline bool is_word_property(std::string_view text) {
+  std::string name;
+  for (const char c : text.substr(0, text.find('}')))
+    if (std::string_view("{^ _-").find(c) == std::string_view::npos)
+      name += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
+  return name == "word";
+}
+
+/// An expression written so that all versions of Oniguruma read it as 6.9.10 does, with which the
+/// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then \R+ ends
+/// after one line end.
+inline std::string for_every_oniguruma(std::string_view pattern) {
+  const std::pair<std::string_view, std::string_view> names[] = {{"[:punct:]", "\\p{P}\\p{S}"},
+                                                                 {"[:^punct:]", "[^\\p{P}\\p{S}]"}};
+  std::string out;
+  int brackets = 0;  // that are open
+  while (!pattern.empty()) {
+    std::size_t taken = pattern[0] == '\\' && pattern.size() > 1 ? 2 : 1;
+    std::string_view written = pattern.substr(0, taken);
+    if (brackets == 0 && pattern.substr(0, 3) == "(?~")
+      unsupported_component("an expression with (?~...)");  // since 6.9.9 read differently
+    if ((written == "\\p" || written == "\\P") && is_word_property(pattern.substr(2)))
+      unsupported_component("an expression with \\p{Word} (\\w means the same)");
+    if (brackets == 0 && written == "\\R")
+      written = "(?>\\r\\n|[\\n-\\r\\x{85}\\x{2028}\\x{2029}])";
+    for (const auto& [name, meaning] : names)
+      if (brackets > 0 && pattern.substr(0, name.size()) == name) {
+        taken = name.size();
+        written = meaning;
+      }
+    if (written == "[") {
+      ++brackets;
+      for (const char literal : {'^', ']'})  // a ] that comes first closes nothing
+        if (pattern.substr(taken, 1) == std::string_view(&literal, 1)) ++taken;
+      written = pattern.substr(0, taken);
+    } else if (written == "]" && brackets > 0) {
+      --brackets;
     }
-  return pattern;
+    out += written;
+    pattern.remove_prefix(taken);
+  }
+  return out;
 }
 
 /// An expression of a tokenizer.json.
 /// \throws FormatError  Oniguruma does not take it
 inline Regex tokenizer_regex(const std::string& pattern) {
   try {
-    return Regex(with_symbols(pattern));
+    return Regex(for_every_oniguruma(pattern));
   } catch (const InvalidArgument& error) {
     throw FormatError(gptq::detail::message(error.what(), "; ", tokenize_elsewhere));
   }

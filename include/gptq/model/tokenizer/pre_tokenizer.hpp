@@ -98,8 +98,7 @@ class PreTokenizer {
     } else if (type == "ByteLevel") {
       add_byte_level(config.value("add_prefix_space", true), config.value("use_regex", true));
     } else if (type == "Digits") {
-      add_split(Regex(config.value("individual_digits", false) ? "\\p{N}" : "\\p{N}+"), "",
-                Behavior::isolated, false);
+      add_digits(config.value("individual_digits", false));
     } else if (type == "Split") {
       const auto& pattern = config.at("pattern");
       std::optional<Regex> regex;
@@ -117,6 +116,27 @@ class PreTokenizer {
     } else {
       unsupported_component("the pre-tokenizer " + type);
     }
+  }
+
+  void add_digits(bool individual) {
+    const auto cut = [individual](std::string_view piece, bool first, Effort& effort,
+                                  const PieceSink& sink) {
+      std::size_t begin = 0;
+      bool in_number = false;
+      for (std::size_t at = 0; at < piece.size();) {
+        const auto [code_point, size] = unicode::first_character(piece.substr(at));
+        const bool number = Regex::is_number(code_point);
+        if (at > begin && (number != in_number || (number && individual))) {
+          effort.step();
+          if (!sink(piece.substr(begin, at - begin), first && begin == 0)) return false;
+          begin = at;
+        }
+        in_number = number;
+        at += size;
+      }
+      return sink(piece.substr(begin), first && begin == 0);
+    };
+    steps_.push_back({cut, nullptr});
   }
 
   static Behavior parse_behavior(const std::string& name) {
@@ -158,6 +178,8 @@ class PreTokenizer {
     gptq::detail::require<FormatError>(
         prepend_scheme == "always" || prepend_scheme == "first" || prepend_scheme == "never",
         "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
+    if (prepend_scheme == "first" && !steps_.empty())
+      unsupported_component("Metaspace with the prepend_scheme \"first\" behind other steps");
     add_write([=](std::string& piece, bool first) {
       std::string text;
       for (const char c : piece) c == ' ' ? text += replacement : text += c;

@@ -133,7 +133,7 @@ class PythonRegexReader {
       take(2);
       return true;
     }
-    if (!inside && std::string_view("bBA").find(c) != std::string_view::npos) {
+    if (!inside && std::string_view("bA").find(c) != std::string_view::npos) {
       take(2);
       return false;
     }

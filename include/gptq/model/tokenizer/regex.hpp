@@ -10,7 +10,7 @@
 
 #include <oniguruma.h>
 
-#include <algorithm>  // std::clamp
+#include <algorithm>  // std::min
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,6 +46,7 @@ class Regex {
     gptq::detail::require(result == ONIG_NORMAL, "the regular expression ", pattern,
                           " is wrong: ", error_text(result, &info));
     code_.reset(code, onig_free);
+    needs_start_ = pattern_.find("\\G") != std::string::npos;
   }
 
   using Span = std::pair<std::size_t, std::size_t>;  ///< begin and end, in bytes
@@ -97,21 +98,28 @@ class Regex {
   bool matches_start(std::string_view text) const {
     unicode::require_utf8(text);
     Effort effort(text.size());
-    for (unsigned long limit = free_retries;; limit = (std::min)(8 * limit, most_retries)) {
-      set_limits(effort, limit);
-      const int found =
-          onig_match_with_param(code_.get(), bytes(text), bytes(text) + text.size(), bytes(text),
-                                nullptr, ONIG_OPTION_NONE, &effort.parameters());
-      if (!is_over(found) || limit == most_retries) return check(found, text) >= 0;
-      effort.charge(limit, pattern_, text);
-    }
+    return match(text, 0, effort);
+  }
+
+  /// Whether the character is in Oniguruma's Unicode tables.
+  static bool knows(std::uint32_t code_point) {
+    static const int unassigned = property({'C', 'n'});
+    return !ONIGENC_IS_CODE_CTYPE(ONIG_ENCODING_UTF8, code_point,
+                                  static_cast<OnigCtype>(unassigned));
+  }
+
+  /// Whether the character is a number of any kind (\p{N}).
+  static bool is_number(std::uint32_t code_point) {
+    if (code_point < 0x80) return code_point >= '0' && code_point <= '9';
+    static const int number = property({'N'});
+    return ONIGENC_IS_CODE_CTYPE(ONIG_ENCODING_UTF8, code_point, static_cast<OnigCtype>(number));
   }
 
  private:
-  static constexpr unsigned long free_retries = 4096;        // of each search
-  static constexpr unsigned long many_retries = 1 << 18;     // before a search is done in parts
+  static constexpr unsigned long free_retries = 4096;        // of each call
   static constexpr unsigned long most_retries = 10'000'000;  // the tokenizers library's, per match
   static constexpr unsigned int most_entries = 1 << 22;  // of the stack of a match, 64 bytes each
+  static constexpr std::size_t short_text = 1 << 14;
 
   static const OnigUChar* bytes(std::string_view text) {
     return reinterpret_cast<const OnigUChar*>(text.data());
@@ -133,6 +141,13 @@ class Regex {
       return onig_initialize(encodings, 1);
     }();
     gptq::detail::require(result == ONIG_NORMAL, "Oniguruma cannot be used: ", error_text(result));
+  }
+
+  /// The number of a property in Oniguruma's tables.
+  static int property(std::vector<OnigUChar> name) {
+    initialize();
+    return ONIGENC_PROPERTY_NAME_TO_CTYPE(ONIG_ENCODING_UTF8, name.data(),
+                                          name.data() + name.size());
   }
 
   static std::string error_text(int code, OnigErrorInfo* info = nullptr) {
@@ -168,35 +183,39 @@ class Regex {
     return at;
   }
 
-  /// The first match from `at` on. It is looked for from a few places at a time: a place may cost
-  /// as many steps as there is text behind it that no limit counts, and the caller may want to
-  /// stop.
+  /// The first match from `at` on.
   std::optional<Span> search(std::string_view text, std::size_t at, Effort& effort) const {
-    const std::size_t left = text.size() - at;
-    const std::size_t usual =
-        std::clamp<std::size_t>((std::size_t{1} << 28) / (left + 1), 1, 1 << 16);
-    std::size_t places = usual;
-    unsigned long limit = free_retries;
-    for (;;) {
-      const std::size_t to =
-          text.size() - at <= places ? text.size() : next_character(text, at + places);
+    // A place where nothing matches may cost as many steps as there is text behind it, and no limit
+    // counts them. So only a short text is searched in one call; in a long one, and where retries
+    // run out, each place is tried in a call of its own, between which the caller can stop.
+    const bool whole = text.size() - at <= short_text || needs_start_;
+    for (unsigned long limit = free_retries; whole; limit = (std::min)(8 * limit, most_retries)) {
       set_limits(effort, limit);
-      const int found = onig_search_with_param(code_.get(), bytes(text), bytes(text) + text.size(),
-                                               bytes(text) + at, bytes(text) + to, &effort.region(),
-                                               ONIG_OPTION_NONE, &effort.parameters());
+      const int found = onig_search_with_param(
+          code_.get(), bytes(text), bytes(text) + text.size(), bytes(text) + at,
+          bytes(text) + text.size(), &effort.region(), ONIG_OPTION_NONE, &effort.parameters());
       if (found >= 0) return span(text, effort.region());
-      if (found == ONIG_MISMATCH) {
-        if (to == text.size()) return std::nullopt;
-        at = to;
-        places = (std::min)(2 * places, usual);
-        effort.step();
-        continue;
-      }
-      if (!is_over(found) || (places == 1 && limit == most_retries)) check(found, text.substr(at));
+      if (!is_over(found) || limit == most_retries) check(found, text.substr(at));
+      if (found == ONIG_MISMATCH) return std::nullopt;
       effort.charge(limit, pattern_, text.substr(at));
-      if (limit >= many_retries && places > 1)
-        places = (std::max<std::size_t>)((std::min)(places, to - at) / 8, 1);
-      else limit = (std::min)(8 * limit, most_retries);
+      if (!needs_start_) break;
+    }
+    for (;; at = next_character(text, at + 1)) {
+      if (match(text, at, effort)) return span(text, effort.region());
+      if (at == text.size()) return std::nullopt;
+      effort.pause();
+    }
+  }
+
+  /// Whether the text matches at this very place.
+  bool match(std::string_view text, std::size_t at, Effort& effort) const {
+    for (unsigned long limit = free_retries;; limit = (std::min)(8 * limit, most_retries)) {
+      set_limits(effort, limit);
+      const int found = onig_match_with_param(code_.get(), bytes(text), bytes(text) + text.size(),
+                                              bytes(text) + at, &effort.region(), ONIG_OPTION_NONE,
+                                              &effort.parameters());
+      if (!is_over(found) || limit == most_retries) return check(found, text.substr(at)) >= 0;
+      effort.charge(limit, pattern_, text.substr(at));
     }
   }
 
@@ -215,6 +234,7 @@ class Regex {
 
   std::string pattern_;
   std::shared_ptr<OnigRegexType> code_;  // read-only once compiled
+  bool needs_start_ = false;             // \G is where the search starts
 };
 
 }  // namespace gptq::model

@@ -74,11 +74,6 @@ inline std::string_view last_character(std::string_view text) {
   return text.substr(at);
 }
 
-/// Whether Unicode as this library knows it (utf8proc's version) has no such character yet.
-inline bool is_unassigned(std::uint32_t code_point) {
-  return utf8proc_category(static_cast<utf8proc_int32_t>(code_point)) == UTF8PROC_CATEGORY_CN;
-}
-
 enum class Form { nfc, nfd, nfkc, nfkd };
 
 namespace detail {
@@ -95,6 +90,28 @@ inline void append_normalized(std::string_view text, Form form, std::string& nor
                                      "cannot normalize the text: ", utf8proc_errmsg(length));
   const std::unique_ptr<utf8proc_uint8_t, void (*)(void*)> owner(out, std::free);
   normal.append(reinterpret_cast<const char*>(out), static_cast<std::size_t>(length));
+}
+
+/// What has a decomposition or takes part in a composition since a Unicode after 12.0, by which the
+/// tokenizers library normalizes: it stays as it is, so that ids are the library's.
+inline bool stays(std::uint32_t c) {
+  return c == 0x32ff || (c >= 0xa7f2 && c <= 0xa7f4) || c == 0xab69 ||
+         (c >= 0x10780 && c <= 0x107bf) || c == 0x11930 || c == 0x11938 ||
+         (c >= 0x1e030 && c <= 0x1e06d);
+}
+
+inline void append_normalized_parts(std::string_view text, Form form, std::string& normal) {
+  std::size_t begin = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto [code_point, size] = first_character(text.substr(at));
+    if (stays(code_point)) {
+      if (at > begin) append_normalized(text.substr(begin, at - begin), form, normal);
+      normal.append(text, at, size);
+      begin = at + size;
+    }
+    at += size;
+  }
+  if (begin < text.size()) append_normalized(text.substr(begin), form, normal);
 }
 
 }  // namespace detail
@@ -116,7 +133,7 @@ std::string normalize(std::string_view text, Form form, const Step& step) {
     const std::size_t run = at == begin ? at : at - 1;  // with the character before
     normal.append(text, begin, run - begin);
     while (at < text.size() && !is_ascii(at)) ++at;
-    detail::append_normalized(text.substr(run, at - run), form, normal);
+    detail::append_normalized_parts(text.substr(run, at - run), form, normal);
     begin = at;
     step();
   }
