@@ -116,6 +116,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp

@@ -96,6 +96,7 @@ TEST_CASE("keys that change the forward pass and are not used are refused with t
   // Nobody knows these, and their names tell.
   CHECK_THAT(refused("my_attention_scale", "3"), ContainsSubstring("= 3 is not known"));
   refused("block_norm_type", "\"layernorm\"");
+  refused("attn_output_multiplier", "0.5");
 }
 
 TEST_CASE("keys whose values change nothing pass, those that nobody knows are noted", "[config]") {
@@ -104,7 +105,7 @@ TEST_CASE("keys whose values change nothing pass, those that nobody knows are no
   };
   CHECK(notes(R"({"residual_multiplier": 1.0, "num_experts": 0, "alibi": false, "clip_qkv": null,
       "is_causal": true, "no_rope_layers": [], "final_logit_softcapping": null, "logit_scale": 1,
-      "attention_dropout": 0.1, "pretraining_tp": 2, "use_cache": true, "bos_token_id": 1,
+      "attention_dropout": 0.1, "attn_pdrop": 0.1, "pretraining_tp": 2, "use_cache": true, "bos_token_id": 1,
       "torch_dtype": "bfloat16", "_attn_implementation_autoset": true, "transformers_version": "4",
       "rms_norm_eps": 1e-6, "layer_norm_eps": 1e-6, "qk_norm": false, "max_window_layers": 28})")
             .empty());

@@ -2,6 +2,7 @@
 
 // Model folders: what is in them, what is missing, and what is decided without being asked for.
 
+#include <gptq/exec/threads.hpp>
 #include <gptq/model/layer_weights.hpp>
 
 #include "../support/catch.hpp"
@@ -219,8 +220,10 @@ TEST_CASE("an index that lists a head that was not written is used", "[model_fil
   const std::string shard = "model-00001-of-00001.safetensors";
   std::filesystem::rename(copy.folder / "model.safetensors", copy.folder / shard);
   nlohmann::json map{{"lm_head.weight", shard}};
-  for (const auto& [name, tensor] : gptq::io::Safetensors(copy.folder / shard).tensors())
-    map[name] = shard;
+  {
+    const gptq::io::Safetensors file(copy.folder / shard);
+    for (const auto& [name, tensor] : file.tensors()) map[name] = shard;
+  }
   gptq::io::write_file(copy.folder / "model.safetensors.index.json",
                        nlohmann::json{{"weight_map", map}}.dump());
   const auto model = copy.open();

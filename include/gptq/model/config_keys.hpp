@@ -262,8 +262,9 @@ KeyMeaning key_meaning(const std::string& key, const Json& value) {
     if (harmless == key) return KeyMeaning::harmless;
   const std::string_view name = key;
   if (name.size() > 9 && name.substr(name.size() - 9) == "_token_id") return KeyMeaning::harmless;
-  if (contains_any(name, {"dropout", "dropped", "implementation", "flash", "sdpa", "output_",
-                          "_loss", "loss_", "version", "noise", "layerdrop"}))
+  if (name.substr(0, 7) == "output_" ||
+      contains_any(name, {"dropout", "pdrop", "implementation", "flash", "sdpa", "_loss", "loss_",
+                          "version", "noise", "layerdrop"}))
     return KeyMeaning::harmless;
   const bool telling = contains_any(
       name, {"activation", "act_fn", "alibi",  "attention",   "attn",  "bias",     "causal",

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The hyperparameters of a GGUF file as a config.json. Keys that change what the model computes and
+// that a config.json cannot say are refused.
+
+#include <gptq/io/gguf.hpp>
+#include <gptq/model/config.hpp>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>  // std::max_element
+#include <cmath>      // std::sqrt
+#include <cstdint>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::model {
+
+/// A token that the metadata names; none where the key is missing or holds -1 (in 32 bits also
+/// 4294967295), as writers say "none", or an id that is not one of `vocabulary` tokens, which
+/// llama.cpp does not use either.
+/// \throws FormatError  the value is not a whole number
+inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const std::string& key,
+                                                  std::uint64_t vocabulary) {
+  const auto found = gguf.metadata().find(key);
+  if (found == gguf.metadata().end()) return std::nullopt;
+  if (!found->second.as<std::int64_t>() && !found->second.as<std::uint64_t>())
+    gguf.get<std::uint64_t>(key);  // says what it is instead
+  const auto id = found->second.as<std::uint64_t>();
+  return id && *id < vocabulary ? id : std::nullopt;
+}
+
+namespace detail {
+
+/// A key of GGUF metadata, without its "llama.", and the values, besides 0, false, "" and arrays of
+/// zeros, with which it changes nothing (as JSON).
+struct GgufKey {
+  std::string_view name;
+  const char* neutral;
+};
+
+inline constexpr GgufKey gguf_neutral_keys[] = {{"attention.causal", "[true]"},
+                                                {"embedding_scale", "[1]"},
+                                                {"hidden_activation", R"(["silu", "swish"])"},
+                                                {"logit_scale", "[1]"},
+                                                {"pooling_type", "[-1, 4294967295]"},
+                                                {"residual_scale", "[1]"},
+                                                {"rope.scaling.attn_factor", "[1]"},
+                                                {"rope.scaling.yarn_attn_factor", "[1, -1]"},
+                                                {"rope.scaling.yarn_ext_factor", "[-1]"}};
+
+/// Keys that llama.cpp does not compute with in these architectures.
+inline constexpr std::string_view gguf_harmless_keys[] = {
+    "attention.layer_norm_epsilon", "rope.scaling.finetuned", "tensor_data_layout"};
+
+/// Reads the keys of one architecture, remembers which, and judges those that nobody read.
+class GgufReader {
+ public:
+  GgufReader(const io::Gguf& gguf, std::string prefix) : gguf_(gguf), prefix_(std::move(prefix)) {}
+
+  std::string key(const std::string& name) const { return prefix_ + name; }
+  bool has(const std::string& name) const {
+    read_.insert(name);
+    return gguf_.has(key(name));
+  }
+  template <class T>
+  T get(const std::string& name) const {
+    read_.insert(name);
+    return gguf_.get<T>(key(name));
+  }
+  template <class T>
+  T get_or(const std::string& name, T otherwise) const {
+    return has(name) ? get<T>(name) : otherwise;
+  }
+  /// A number that is positive and finite.
+  double positive(const std::string& name) const {
+    const auto value = get<double>(name);
+    if (!(std::isfinite(value) && value > 0))
+      fail(key(name), " = ", value, " is not positive and finite");
+    return value;
+  }
+
+  /// \throws FormatError  a key of this architecture that was not read changes what is computed
+  void finish() const {
+    for (auto entry = gguf_.metadata().lower_bound(prefix_);
+         entry != gguf_.metadata().end() && entry->first.rfind(prefix_, 0) == 0; ++entry) {
+      const std::string name = entry->first.substr(prefix_.size());
+      if (read_.count(name) == 0 && !is_neutral(name, entry->second))
+        fail("the metadata key ", entry->first, " = ", entry->second.text(),
+             " changes what the model computes, and that is not supported");
+    }
+  }
+
+  template <class... Parts>
+  [[noreturn]] void fail(const Parts&... parts) const {
+    throw FormatError(gptq::detail::message(gguf_.path().string(), ": ", parts...));
+  }
+
+ private:
+  static bool is_neutral(const std::string& name, const io::GgufValue& value) {
+    for (const std::string_view harmless : gguf_harmless_keys)
+      if (harmless == name) return true;
+    if (const io::GgufArray* array = value.array())
+      return io::GgufValue::for_each(*array, [](const io::GgufValue& element) {
+        return element.as<double>() == 0.0 || element.as<bool>() == false;
+      });
+    if (value.as<bool>() == false && name != "attention.causal") return true;
+    if (value.as<std::string>() == "") return true;
+    const auto number = value.as<double>();
+    if (number == 0.0) return true;
+    for (const GgufKey& known : gguf_neutral_keys)
+      if (known.name == name)
+        for (const auto& neutral : nlohmann::json::parse(known.neutral))
+          if (neutral.is_boolean()  ? value.as<bool>() == neutral.get<bool>()
+              : neutral.is_string() ? value.as<std::string>() == neutral.get<std::string>()
+                                    : number == neutral.get<double>())
+            return true;
+    return false;
+  }
+
+  const io::Gguf& gguf_;
+  std::string prefix_;
+  mutable std::set<std::string> read_;
+};
+
+/// \throws FormatError  the file is one part of a model, or holds something else than a model
+inline void require_whole_model(const io::Gguf& gguf) {
+  const auto where = gguf.path().string();
+  if (const auto parts = gguf.get_or<std::uint64_t>("split.count", 1); parts > 1)
+    throw FormatError(gptq::detail::message(
+        where, ": is part ", gguf.get_or<std::uint64_t>("split.no", 0) + 1, " of ", parts,
+        " of a model that was split (split.no, split.count); join the parts first: "
+        "llama-gguf-split --merge FIRST_PART WHOLE.gguf"));
+  const auto type = gguf.get_or<std::string>("general.type", "model");
+  if (type == "adapter" || gguf.has("adapter.type"))
+    throw FormatError(gptq::detail::message(
+        where, ": is a LoRA adapter, not a model: merge it into its model first"));
+  if (type != "model")
+    throw FormatError(
+        gptq::detail::message(where, ": holds a \"", type, "\" (general.type), not a model"));
+}
+
+/// The scaling of positions as llama.cpp reads it, as a rope_scaling of config.json; null: none.
+inline nlohmann::ordered_json gguf_rope_scaling(const GgufReader& reader) {
+  // Without a type the scaling is linear; without a factor there is none.
+  const auto type = reader.get_or<std::string>("rope.scaling.type", "linear");
+  if (type != "none" && type != "linear")
+    reader.fail("the rope scaling \"", type, "\" (", reader.key("rope.scaling.type"),
+                ") is not supported (none and linear are)");
+  double factor = 0;  // not stated
+  for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
+    if (!reader.has(name) || reader.get<double>(name) == 0) continue;
+    const double stated = reader.positive(name);
+    if (factor != 0 && stated != factor)
+      reader.fail(reader.key(name), " = ", stated, " and ", reader.key("rope.scaling.factor"),
+                  " = ", factor, " contradict each other");
+    factor = stated;
+  }
+  if (factor == 0 || factor == 1) return nullptr;
+  if (type == "none")
+    reader.fail(reader.key("rope.scaling.factor"), " = ", factor, ", and ",
+                reader.key("rope.scaling.type"), " is \"none\"");
+  return {{"rope_type", "linear"}, {"factor", factor}};
+}
+
+/// Llama 3: the file holds by how much each wave is stretched. The rule behind it is recovered and
+/// checked.
+inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double theta,
+                                                  Index head_dim) {
+  const auto where = gguf.path().string();
+  const auto& shape = gguf.at("rope_freqs.weight").shape;
+  gptq::detail::require<FormatError>(io::element_count(shape) == head_dim / 2, where,
+                                     ": tensor rope_freqs.weight has the shape ",
+                                     io::to_string(shape), ", [", head_dim / 2, "] expected");
+  std::vector<float> factors(static_cast<std::size_t>(head_dim / 2));
+  gguf.read("rope_freqs.weight", factors);
+  const Rope rope{.theta = theta,
+                  .kind = Rope::Kind::llama3,
+                  .factor = *std::max_element(factors.begin(), factors.end()),
+                  .original_positions = 8192};
+  const auto stretched = rope.frequencies(head_dim);
+  const auto plain = Rope{.theta = rope.theta}.frequencies(head_dim);
+  for (std::size_t i = 0; i < factors.size(); ++i)
+    gptq::detail::require<FormatError>(
+        std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
+            1e-3 * static_cast<double>(factors[i]),
+        where, ": rope_freqs.weight[", i, "] = ", factors[i], " does not follow the Llama 3 rule (",
+        plain[i] / stretched[i], " expected), which config.json could express");
+  return {{"rope_type", "llama3"},
+          {"factor", rope.factor},
+          {"low_freq_factor", 1.0},
+          {"high_freq_factor", 4.0},
+          {"original_max_position_embeddings", 8192}};
+}
+
+}  // namespace detail
+
+/// \param notes  gets what was decided without being asked for, a sentence each
+/// \throws FormatError  an architecture that is not supported, missing metadata, or a key that
+/// changes what the model computes and is not used
+inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
+                                          std::vector<std::string>* notes = nullptr) {
+  detail::require_whole_model(gguf);
+  const auto arch = gguf.get<std::string>("general.architecture");
+  const auto where = gguf.path().string();
+  std::string architecture, model_type;
+  if (arch == "llama") architecture = "LlamaForCausalLM", model_type = "llama";
+  else if (arch == "qwen2") architecture = "Qwen2ForCausalLM", model_type = "qwen2";
+  else if (arch == "qwen3") architecture = "Qwen3ForCausalLM", model_type = "qwen3";
+  else
+    throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
+                                            "\" is not supported (llama, qwen2 and qwen3 are)"));
+  const detail::GgufReader reader(gguf, arch + ".");
+  const auto size = [&](const char* name) {
+    const auto value = reader.get<std::uint64_t>(name);
+    if (value == 0 || value > 1'000'000'000)
+      reader.fail(reader.key(name), " = ", value, " is not a size");
+    return value;
+  };
+  if (const auto experts = reader.get_or<std::uint64_t>("expert_count", 0); experts > 0)
+    reader.fail("mixtures of experts are not supported (", reader.key("expert_count"), " = ",
+                experts, ")");
+
+  const auto heads = size("attention.head_count"), hidden = size("embedding_length");
+  const bool stated = reader.has("attention.key_length");
+  const auto head_dim = stated ? size("attention.key_length") : hidden / heads;
+  if (!stated && hidden % heads != 0)
+    reader.fail(reader.key("embedding_length"), " = ", hidden, " is not a multiple of ",
+                reader.key("attention.head_count"), " = ", heads);
+  if (head_dim < 2 || head_dim > 65536)
+    reader.fail(reader.key("attention.key_length"), " = ", head_dim, " is not the size of a head");
+  for (const char* name : {"attention.value_length", "rope.dimension_count"})
+    if (const auto other = reader.get_or<std::uint64_t>(name, head_dim); other != head_dim)
+      reader.fail(reader.key(name), " = ", other, ", which is not supported (the size of a head, ",
+                  head_dim, ", is)");
+  std::uint64_t vocabulary = reader.get_or<std::uint64_t>("vocab_size", 0);
+  if (const auto found = gguf.tensors().find("token_embd.weight");
+      found != gguf.tensors().end() && found->second.shape.size() == 2)
+    vocabulary = static_cast<std::uint64_t>(found->second.shape[0]);
+
+  nlohmann::ordered_json config{
+      {"architectures", {architecture}},
+      {"model_type", model_type},
+      {"hidden_size", hidden},
+      {"intermediate_size", size("feed_forward_length")},
+      {"num_hidden_layers", size("block_count")},
+      {"num_attention_heads", heads},
+      {"num_key_value_heads", reader.get_or<std::uint64_t>("attention.head_count_kv", heads)},
+      {"head_dim", head_dim},
+      {"max_position_embeddings", reader.get_or<std::uint64_t>("context_length", 2048)},
+      {"vocab_size", vocabulary},
+      {"rms_norm_eps", reader.positive("attention.layer_norm_rms_epsilon")},
+      {"rope_theta", reader.has("rope.freq_base") ? reader.positive("rope.freq_base") : 10000.0},
+      {"hidden_act", "silu"},
+      {"tie_word_embeddings", gguf.tensors().count("output.weight") == 0},
+      {"torch_dtype", "float16"}};
+  const auto has_bias = [&](const char* tensor) {
+    return gguf.tensors().count(std::string("blk.0.") + tensor + ".bias") > 0;
+  };
+  if (arch != "qwen2") config["attention_bias"] = has_bias("attn_q") && has_bias("attn_output");
+  if (arch == "llama") config["mlp_bias"] = has_bias("ffn_gate");
+  for (const char* id : {"bos", "eos"}) {
+    const auto key = "tokenizer.ggml." + std::string(id) + "_token_id";
+    if (const auto token = gguf_token_id(gguf, key, vocabulary))
+      config[std::string(id) + "_token_id"] = *token;
+    else if (const auto found = gguf.metadata().find(key);
+             notes && found != gguf.metadata().end() && found->second.as<std::int64_t>() != -1 &&
+             found->second.as<std::int64_t>() != 4294967295)
+      notes->push_back(gptq::detail::message(where, ": ", key, " = ", found->second.text(),
+                                             " is not one of ", vocabulary,
+                                             " tokens: taken as none"));
+  }
+
+  auto scaling = detail::gguf_rope_scaling(reader);
+  if (gguf.tensors().count("rope_freqs.weight") > 0) {
+    if (!scaling.is_null())
+      reader.fail("has the tensor rope_freqs.weight and ", reader.key("rope.scaling.factor"), " = ",
+                  scaling["factor"].get<double>(), "; one of the two is supported, not both");
+    scaling = detail::llama3_rope_scaling(gguf, config["rope_theta"].get<double>(),
+                                          static_cast<Index>(head_dim));
+  }
+  if (!scaling.is_null()) config["rope_scaling"] = scaling;
+  for (const char* name : {"rope.scaling.original_context_length", "attention.sliding_window"})
+    if (const auto positions = reader.get_or<std::uint64_t>(name, 0);
+        positions > 0 && positions < config["max_position_embeddings"].get<std::uint64_t>())
+      reader.fail(reader.key(name), " = ", positions,
+                  " is less than the context and not supported");
+  if (const auto scale = reader.get_or<double>("attention.scale", 0);
+      scale != 0 && std::abs(scale * std::sqrt(static_cast<double>(head_dim)) - 1) > 1e-4)
+    reader.fail(reader.key("attention.scale"), " = ", scale,
+                " is not supported (1/sqrt of the size of a head is)");
+  reader.finish();
+  return config;
+}
+
+}  // namespace gptq::model
