@@ -8,10 +8,11 @@ random more often.
 
 The promises:
   * A run ends by itself, with one of EXIT_CODES.
-  * A run that fails says why in one line that begins with "gptq: ", leaves the output's place as it was, and leaves nothing.
+  * A run that fails says why in one line that begins with "gptq: ", leaves the output's place as it was, and leaves nothing. Where
+    memory stays exhausted, the staging folder may stay for the next run to remove.
   * A run that is killed leaves under the output's name the old model whole or the new one whole. Moves that it had not
     finished are finished or undone by the next run at that place, which also removes the staging folder.
-  * The same command then works.
+  * The same command then works; a new model that is whole already is not replaced without --overwrite.
   * Of two runs at one place one is refused.
 """
 import os
@@ -20,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 DONE, NOT_PRINTED, REFUSED, CANCELLED = 0, 1, 2, 130
@@ -61,6 +63,15 @@ def finish(process):
         process.communicate()
         output = b"it hung"
     return Outcome(process, output.decode(errors="replace"))
+
+
+def wait_for_lock(process):
+    """Until the run has opened its output, which it then holds a lock for, or has ended."""
+    end = time.time() + PATIENCE
+    while process.poll() is None and time.time() < end:
+        if any(line.split()[1] == "FLOCK" and line.split()[4] == str(process.pid) for line in open("/proc/locks") if "->" not in line):
+            return
+        time.sleep(0.002)
 
 
 def quantize(out, options, **process):
@@ -118,12 +129,13 @@ class Bench:
     def check_ended(self, outcome, what):
         return self.check(outcome.code in EXIT_CODES, what, "ended with", outcome.code, outcome.output[-300:])
 
-    def check_failed(self, outcome, out, over_old, what, code=REFUSED):
+    def check_failed(self, outcome, out, over_old, what, code=REFUSED, tidy=True):
         """A run that had to fail: the code, a message, the place as it was."""
         self.check(outcome.code == code, what, "ended with", outcome.code, "and not", code, outcome.output[-300:])
         self.check(code == CANCELLED or "gptq: " in outcome.output, what, "said nothing")
         self.check(self.state(out, over_old) == "as before", what, "left", self.state(out, over_old))
-        self.check(not leftovers(out) and (over_old or not out.exists()), what, "left", leftovers(out) or "an empty folder")
+        if tidy:
+            self.check(not leftovers(out) and (over_old or not out.exists()), what, "left", leftovers(out) or "an empty folder")
 
     def check_done(self, outcome, out, what, codes=(DONE,)):
         """A run that had to succeed."""
@@ -137,10 +149,13 @@ class Bench:
         self.note(state + " after the kill" + (", with leftovers" if leftovers(out) else ""))
         if WHOLE_AT_ONCE:
             self.check(state != "a mixture", what, "left a mixture of two models")
-        if state == "the new model" and not over_old and not leftovers(out):
-            return  # it had finished, and an output that exists is not replaced
+        codes = (DONE, REFUSED) if state == "the new model" and not over_old else (DONE,)
+        self.check_again(out, over_old, what, codes)
+
+    def check_again(self, out, over_old, what, codes=(DONE,)):
+        """The same command once more."""
         options = self.options + (["--overwrite"] if over_old else [])
-        self.check_done(quantize(out, options), out, "the same command after " + what)
+        self.check_done(quantize(out, options), out, "the same command after " + what, codes)
 
     def end(self):
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -3,7 +3,7 @@
 cancelled; and each rename that fails. Into a new folder and over an old model."""
 import signal
 
-from promises import CANCELLED, FULL, Bench, files, interceptor, leftovers, quantize, start
+from promises import CANCELLED, FULL, Bench, files, interceptor, leftovers, quantize, start, wait_for_lock
 
 bench = Bench()
 environment = interceptor(bench.folder)
@@ -42,10 +42,8 @@ for n in range(1, changes + 1):
     out, options = bench.place(True)
     quantize(out, options, env=environment(KILL_AT=n))
     process = start(out, [*FULL, "--overwrite"])
-    for line in process.stdout:
-        if line.startswith(b"layer 1/"):  # the output has been opened
-            process.send_signal(signal.SIGTERM)
-            break
+    wait_for_lock(process)
+    process.send_signal(signal.SIGTERM)
     rest = process.communicate()[0]
     what = f"a cancelled run after a kill at change {n} of {changes}"
     bench.check(process.returncode == CANCELLED, what, "ended with", process.returncode, rest[-200:])

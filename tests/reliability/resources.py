@@ -22,7 +22,9 @@ for smallest, places in (16384, 12), (64, 12):
                 if outcome.code == DONE:  # somebody could do without
                     bench.check_done(outcome, out, what)
                 else:
-                    bench.check_failed(outcome, out, True, what)
+                    bench.check_failed(outcome, out, True, what, tidy=not all_after)
+                    if all_after:
+                        bench.check_again(out, True, what)
 
 for n in 1, 2, 3, 8, 20, 40:
     out, options = bench.place(False)

@@ -3,10 +3,8 @@
 import itertools
 import os
 import signal
-import subprocess
-import time
 
-from promises import CANCELLED, DONE, FULL, NOT_PRINTED, Bench, finish, quantize, start
+from promises import CANCELLED, DONE, FULL, NOT_PRINTED, Bench, finish, quantize, start, wait_for_lock
 
 bench = Bench(FULL)
 
@@ -41,10 +39,8 @@ for stream in "stdout", "stderr":
 def signalled(number, ignored):
     out, options = bench.place(False)
     process = start(out, options, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL))
-    for line in process.stdout:
-        if line.startswith(b"layer 1/"):
-            process.send_signal(number)
-            break
+    wait_for_lock(process)
+    process.send_signal(number)
     return out, finish(process)
 
 
