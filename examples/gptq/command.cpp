@@ -85,6 +85,11 @@ class Display {
   }
 
   void show(std::string_view stage, double done, double total) {
+    if (total != total_) {  // another stage
+      total_ = total;
+      last_ = -1;
+      start_ = std::chrono::steady_clock::now();
+    }
     const double share = total > 0 ? done / total : 0;
     const double elapsed =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
@@ -112,6 +117,7 @@ class Display {
 
   bool terminal_, drawn_ = false;
   int last_ = -1;
+  double total_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
@@ -232,8 +238,8 @@ void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
 }
 
 std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
-                                        const std::string& text_file,
-                                        const std::string& token_file) {
+                                        const std::string& text_file, const std::string& token_file,
+                                        std::size_t enough) {
   if (!token_file.empty()) {
     auto ids = model::read_token_ids(token_file);
     model::require_token_ids(ids, model.config.vocabulary, token_file);
@@ -241,9 +247,8 @@ std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
   }
   std::vector<std::string> notes;
   auto ids = model::tokenize_file(
-      model::load_tokenizer(model), text_file, model::Tokenizer::all,
-      [] { return interrupt_seen != 0; }, &notes);
-  for (const std::string& note : notes) fmt::print("note: {}\n", note);
+      model::load_tokenizer(model), text_file, enough, [] { return interrupt_seen != 0; }, &notes);
+  print_notes(notes);
   return ids;
 }
 

@@ -98,9 +98,10 @@ struct ComputeOptions {
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config);
 
 /// Ids of a text file, or of a file of ids where that is given.
+/// \param enough  how many are wanted; there may be more
 std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
-                                        const std::string& text_file,
-                                        const std::string& token_file);
+                                        const std::string& text_file, const std::string& token_file,
+                                        std::size_t enough);
 
 /// "Q4_1 x 210, F32 x 61": how the tensors of a model are stored.
 std::string stored_types(const io::TensorSource& source);

@@ -26,6 +26,9 @@ void with_backend(const ComputeOptions& o, const F& f) {
   const bool cuda = o.backend == "cuda";
   detail::require(cuda || o.device == 0, "--device ", o.device, ": goes with --backend cuda");
   const exec::Threads threads(o.threads);
+  if (threads.start() < threads.asked())
+    say("note: {} of {} threads could be started; the others are refused by the system\n",
+        threads.concurrency(), threads.asked());
   const Precision precision = o.products(), exact = o.hessian_products();
 #ifdef GPTQ_PROGRAM_CUDA
   if (!cuda) run_beside("gptq", "--backend cpu is its work");

@@ -33,7 +33,10 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   print_notes(model.notes);
   model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));
   cut_to_context(o.sequence_length, model.config);
-  const auto ids = load_tokens(model, o.text, o.tokens);
+  const auto ids =
+      load_tokens(model, o.text, o.tokens,
+                  o.windows > 0 ? static_cast<std::size_t>(o.windows * o.sequence_length)
+                                : model::Tokenizer::all);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
                   o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
                   " tokens, less than one window of ", o.sequence_length,

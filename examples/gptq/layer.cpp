@@ -69,10 +69,10 @@ Params layer_params(const LayerOptions& o) {
   if (params.parity.stale_group_scales && params.solver != Solver::lazy_batch) {
     params.parity.stale_group_scales = false;
     if (params.groups == Groups::dynamic && o.group_size != -1 && o.group_size % o.block_size != 0)
-      fmt::print(stderr,
-                 "note: --parity {} takes scales from a partly corrected weight, of which --solver "
-                 "left-looking has none: they come from the corrected one\n",
-                 o.parity);
+      print_error(
+          "note: --parity {} takes scales from a partly corrected weight, of which --solver "
+          "left-looking has none: they come from the corrected one\n",
+          o.parity);
   }
   if (!o.sparsity.empty()) {
     char end = 0;
@@ -82,9 +82,8 @@ Params layer_params(const LayerOptions& o) {
                     ": two numbers such as 2:4 expected");
     if (o.order.empty()) {  // the only one that patterns go with
       if (!o.parity.empty() && params.order != Order::natural)
-        fmt::print(stderr,
-                   "note: --sparsity rounds inputs in natural order, not in --parity {}'s\n",
-                   o.parity);
+        print_error("note: --sparsity rounds inputs in natural order, not in --parity {}'s\n",
+                    o.parity);
       params.order = Order::natural;
     }
   }
@@ -193,8 +192,8 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
           MatrixView<const float>(input.weight.data(), input.out, input.in), input.hessian, "W",
           progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
     } catch (const ScaleError& error) {
-      throw ScaleError(detail::message(o.input, ": ", error.what(),
-                                       " (--scale-type bf16 and fp32 reach from 1e-38 to 1e38)"));
+      throw ScaleError(detail::message(o.input, ": ", error.problem()),
+                       "--scale-type bf16 and fp32 reach from 1e-38 to 1e38");
     }
   }();
   write_output(o, quantized);
@@ -202,7 +201,7 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
   json["rows"] = input.out;
   json["cols"] = input.in;
   json["groups"] = quantized.groups();
-  fmt::print("{}\n", json.dump());
+  say("{}\n", json.dump());
 }
 
 template <int Bits, class B>
@@ -217,6 +216,9 @@ void layer(const LayerOptions& o) {
   detail::require(o.overwrite || !std::filesystem::exists(o.output), o.output,
                   " exists (--overwrite replaces it)");
   detail::require(!std::filesystem::is_directory(o.output), o.output, " is a folder");
+  std::error_code error;
+  detail::require(!std::filesystem::equivalent(o.input, o.output, error), o.output,
+                  " is the input itself: it would be lost");
   const auto folder = std::filesystem::absolute(o.output).parent_path();
   detail::require<IoError>(std::filesystem::is_directory(folder), o.output, ": there is no folder ",
                            folder.string());

@@ -117,7 +117,8 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
 /// for.
 std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
   cut_to_context(o.sequence_length, model.config);
-  auto ids = load_tokens(model, o.calibration, o.tokens);
+  auto ids = load_tokens(model, o.calibration, o.tokens,
+                         static_cast<std::size_t>(o.samples * o.sequence_length));
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
   detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
                   ": the calibration text has ", ids.size(), " tokens, less than one window of ",
@@ -225,6 +226,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     const Progress progress = progress_display(o.compute.quiet);
     model::require_finite_tensors(model, operations.executor(), progress,
                                   [&](const std::string& name) { return folder.passes_on(name); });
+    model::require_scales_fit(model, options.settings, operations.executor(), progress);
     folder.write_rest(model);
     run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
                              : pipeline.run_without_calibration(sink, progress);

@@ -70,10 +70,11 @@ void print_summary(const RunReport& run) {
     say("input: {} holds {}; quantized blocks were dequantized first\n", run.input, run.stored_as);
   if (run.calibrated)
     say("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
-  Index dead = 0, worse = 0, subnormal = 0;
+  Index dead = 0, worse = 0, subnormal = 0, vanished = 0;
   for (const auto& m : run.modules) {
     dead += m.report.damping.dead_columns;
     subnormal += m.report.subnormal_scales;
+    vanished += m.report.vanished_groups;
     worse += m.report.relative_error > m.report.rtn_relative_error;
     if (m.report.damping.round_to_nearest)
       say("warning: {}: the Hessian could not be factored; rounded to nearest\n", m.name);
@@ -87,6 +88,10 @@ void print_summary(const RunReport& run) {
   if (subnormal > 0)
     say("note: {} groups of weights are so small that their scales lose digits in the file\n",
         subnormal);
+  if (vanished > 0)
+    say("note: {} groups of weights are so small that fp16 scales make them zero; together they "
+        "hold less than a millionth of their weights' squares\n",
+        vanished);
   if (worse > 0)
     say("warning: {} modules have a larger output error than round to nearest would have\n", worse);
   if (run.skipped > 0)
@@ -120,6 +125,7 @@ nlohmann::ordered_json report_json(const Report& r) {
           {"rtn_relative_error", json_number(r.rtn_relative_error)},
           {"clipped", r.clipped},
           {"subnormal_scales", r.subnormal_scales},
+          {"vanished_groups", r.vanished_groups},
           {"damping",
            {{"fraction", r.damping.fraction},
             {"lambda", r.damping.lambda},

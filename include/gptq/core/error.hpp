@@ -30,7 +30,15 @@ class NumericalError : public Error {
 /// A scale that the type it is stored in has no number for: the weights under it are too large or
 /// too small.
 class ScaleError : public NumericalError {
-  using NumericalError::NumericalError;
+ public:
+  /// \param advice  what the caller can do, which depends on who that is
+  ScaleError(const std::string& problem, const std::string& advice)
+      : NumericalError(problem + ": " + advice), problem_(problem) {}
+
+  const std::string& problem() const { return problem_; }
+
+ private:
+  std::string problem_;
 };
 
 /// A file is not what it claims to be.

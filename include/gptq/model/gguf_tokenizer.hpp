@@ -5,6 +5,7 @@
 // the folder that is written can be read by everybody.
 
 #include <gptq/io/gguf.hpp>
+#include <gptq/model/gguf_config.hpp>
 #include <gptq/model/tokenizer.hpp>
 
 #include <algorithm>  // std::stable_sort
@@ -121,23 +122,6 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
 
 }  // namespace detail
 
-/// The id under a key like "tokenizer.ggml.bos_token_id", if there is such a token: -1, 4294967295
-/// and all else outside the vocabulary mean none, as llama.cpp reads them.
-/// \param tokens  how many the vocabulary has
-/// \throws FormatError  not a whole number
-inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const std::string& key,
-                                                  std::size_t tokens) {
-  if (!gguf.has(key)) return std::nullopt;
-  const nlohmann::json& value = gguf.metadata().at(key);
-  gptq::detail::require<FormatError>(value.is_number_integer(), gguf.path().string(), ": ", key,
-                                     " is ", value.type_name(), ", not the id of a token");
-  if (value.is_number_unsigned() ? value.get<std::uint64_t>() >= tokens
-                                 : value.get<std::int64_t>() < 0)
-    return std::nullopt;
-  const auto id = value.get<std::uint64_t>();
-  return id < tokens ? std::optional(id) : std::nullopt;
-}
-
 /// token_type of every token.
 /// \throws FormatError  not whole numbers
 inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t tokens) {
@@ -147,17 +131,14 @@ inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t token
     types.assign(tokens, detail::gguf_normal);
     return types;
   }
-  const nlohmann::json& list = gguf.metadata().at(key);
-  gptq::detail::require<FormatError>(list.is_array(), gguf.path().string(), ": ", key, " is ",
-                                     list.type_name(), ", not a list");
+  const auto list = gguf.get<std::vector<std::int64_t>>(key);
   gptq::detail::require<FormatError>(list.size() == tokens, gguf.path().string(), ": ", key,
                                      " has ", list.size(), " entries, tokenizer.ggml.tokens ",
                                      tokens);
-  for (const auto& type : list) {
-    gptq::detail::require<FormatError>(type.is_number_integer() && type >= 0 && type <= 255,
-                                       gguf.path().string(), ": ", key, " has the entry ",
-                                       type.dump(), ", which is no type of a token");
-    types.push_back(type.get<int>());
+  for (const std::int64_t type : list) {
+    gptq::detail::require<FormatError>(type >= 0 && type <= 255, gguf.path().string(), ": ", key,
+                                       " has the entry ", type, ", which is no type of a token");
+    types.push_back(static_cast<int>(type));
   }
   return types;
 }

@@ -5,9 +5,11 @@
 // packed for the file, and its weight replaced by what the file will give back.
 
 #include <gptq/baseline/rtn.hpp>
+#include <gptq/core/progress.hpp>
 #include <gptq/model/module_settings.hpp>
 #include <gptq/pack/gptq.hpp>
 #include <gptq/quantizer.hpp>
+#include <gptq/scheme/scale_range.hpp>
 
 #include <map>
 #include <span>
@@ -29,6 +31,45 @@ struct QuantizedModule {
 /// zero.
 inline pack::GptqFormat gptq_format(bool symmetric) {
   return symmetric ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
+}
+
+namespace detail {
+
+/// f(), with the way out for a module of a model where its scales do not fit.
+template <class F>
+auto with_way_out(const F& f) {
+  try {
+    return f();
+  } catch (const ScaleError& error) {
+    throw ScaleError(error.problem(), "a module that is skipped stays as it is (--skip NAME)");
+  }
+}
+
+}  // namespace detail
+
+/// Looks through the weights of all modules for scales that would leave the range of fp16, before
+/// the work that would find them at its end.
+/// \throws ScaleError      names module, row and group
+/// \throws Cancelled       the callback asked to stop
+template <class Executor>
+void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
+                        const Executor& executor, const Progress& progress = {}) {
+  const ModelConfig& config = model.config;
+  const Index modules = config.layers * module_count;
+  for (Index i = 0; i < modules; ++i) {
+    if (progress &&
+        !progress("checking the scales", static_cast<double>(i), static_cast<double>(modules)))
+      throw Cancelled();
+    const auto module = static_cast<Module>(i % module_count);
+    const std::string name = full_name(i / module_count, module);
+    const auto settings = table.find(name);
+    if (!settings) continue;
+    const Linear linear = load_linear(model, name, module_shape(config, module));
+    detail::with_way_out([&] {
+      scheme::require_scales_fit(executor, linear.weight.view(), settings->bits,
+                                 settings->symmetric, settings->group_size, ScaleType::fp16, name);
+    });
+  }
 }
 
 /// Quantizes modules that read one input; the Hessian is factored once per group size.
@@ -58,15 +99,18 @@ class ModuleQuantizer {
   std::vector<QuantizedModule> quantize(std::span<const MatrixView<float>> weights,
                                         const ModuleSettings& settings,
                                         std::span<const std::string> names) {
-    switch (settings.bits) {
-      case 2: return with_bits<2>(weights, settings, names);
-      case 3: return with_bits<3>(weights, settings, names);
-      case 4: return with_bits<4>(weights, settings, names);
-      case 8: return with_bits<8>(weights, settings, names);
-      default:
-        throw InvalidArgument(gptq::detail::message("bits = ", settings.bits, " of ", names.front(),
-                                                    ": the GPTQ format has 2, 3, 4 and 8 bits"));
-    }
+    return detail::with_way_out([&] {
+      switch (settings.bits) {
+        case 2: return with_bits<2>(weights, settings, names);
+        case 3: return with_bits<3>(weights, settings, names);
+        case 4: return with_bits<4>(weights, settings, names);
+        case 8: return with_bits<8>(weights, settings, names);
+        default:
+          throw InvalidArgument(gptq::detail::message("bits = ", settings.bits, " of ",
+                                                      names.front(),
+                                                      ": the GPTQ format has 2, 3, 4 and 8 bits"));
+      }
+    });
   }
 
  private:

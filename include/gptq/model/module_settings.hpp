@@ -17,12 +17,14 @@
 namespace gptq::model {
 
 /// Which modules a rule is for: a full name, or "re:" and a regular expression that must match from
-/// the name's start.
+/// the name's start. It goes into the folder, where engines read it with Python's re.
 class NamePattern {
  public:
-  /// \throws InvalidArgument  the regular expression is wrong
+  /// \throws InvalidArgument  the regular expression is wrong, or Python reads it differently
   explicit NamePattern(const std::string& text)
-      : regex_(text.rfind("re:", 0) == 0 ? text.substr(3) : quote(text) + "$"), source_(text) {}
+      : regex_(text.rfind("re:", 0) == 0 ? text.substr(3) : quote(text) + "$",
+               Regex::Syntax::python),
+        source_(text) {}
 
   bool matches(const std::string& name) const { return regex_.matches_start(name); }
 

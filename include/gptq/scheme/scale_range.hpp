@@ -101,8 +101,8 @@ class UnfitGroups {
     const auto fail = [&](const GroupSize& at, const auto&... why) {
       throw ScaleError(
           gptq::detail::message("the weights of row ", at.row, ", group ", at.group, " of ", weight,
-                                ", up to ", at.largest, ", are too ", why...,
-                                ": use another scale_type, or leave the weight as it is"));
+                                ", up to ", at.largest, ", are too ", why...),
+          "use another scale_type, or leave the weight as it is");
     };
     if (any_infinite_)
       fail(infinite_, "large for scales of type ", gptq::name(type_), " and would be infinite");
