@@ -241,6 +241,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.samples = o.samples;
   run.sequence_length = o.sequence_length;
   run.calibrated = calibrated;
+  run.text = o.calibration;
   run.matches_model =
       options.match == model::Match::model && options.sequential != model::Sequential::none;
   run.timings = pipeline.timings();

@@ -69,7 +69,10 @@ void print_summary(const RunReport& run) {
   if (run.dequantized)
     say("input: {} holds {}; quantized blocks were dequantized first\n", run.input, run.stored_as);
   if (run.calibrated)
-    say("calibration: {} windows of {} tokens\n", run.samples, run.sequence_length);
+    say("calibration: {} windows of {} tokens, {}\n", run.samples, run.sequence_length,
+        run.text.empty()
+            ? "ids from --tokens"
+            : "cut from " + run.text + " by the model's tokenizer (--tokens takes other ids)");
   Index dead = 0, worse = 0, subnormal = 0, vanished = 0;
   for (const auto& m : run.modules) {
     dead += m.report.damping.dead_columns;

@@ -19,6 +19,7 @@ struct RunReport {
   std::string stored_as;     ///< types of the input's tensors
   bool dequantized = false;  ///< the input was a GGUF file
   bool calibrated = true;
+  std::string text;            ///< the file that calibration text came from; empty: ids were given
   bool matches_model = false;  ///< weights were aimed at the full-precision model's outputs
   Index samples = 0, sequence_length = 0;
   std::string backend, place;  ///< cpu or cuda; in words
