@@ -85,11 +85,12 @@ class Display {
   }
 
   void show(std::string_view stage, double done, double total) {
-    if (total != total_) {  // another stage
-      total_ = total;
+    if (total != total_ || done < done_) {  // another stage
       last_ = -1;
       start_ = std::chrono::steady_clock::now();
     }
+    total_ = total;
+    done_ = done;
     const double share = total > 0 ? done / total : 0;
     const double elapsed =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
@@ -117,7 +118,7 @@ class Display {
 
   bool terminal_, drawn_ = false;
   int last_ = -1;
-  double total_ = 0;
+  double total_ = 0, done_ = 0;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 

@@ -213,13 +213,13 @@ TEST_CASE("a configuration that is not what it should be is refused with the key
       {R"({"rope_scaling": "yarn"})", "rope_scaling"},
       {R"({"rope_scaling": {"rope_type": "mrope"}})", "mrope"},
       {R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor"},
-      {R"({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": true,
+      {R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": true,
            "sliding_window": 7, "max_window_layers": -1})",
        "max_window_layers"},
-      {R"({"architectures": ["Qwen2ForCausalLM"], "use_sliding_window": true,
+      {R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "use_sliding_window": true,
            "sliding_window": 7, "layer_types": 5})",
        "layer_types"},
-      {R"({"architectures": ["Qwen2ForCausalLM"]})", "q_proj.bias"},
+      {R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"})", "q_proj.bias"},
   };
   for (const auto& [patch, says] : cases) {
     const DemoCopy model;
@@ -240,7 +240,6 @@ TEST_CASE("a tokenizer that is not what it should be is refused with its file", 
       {R"({"model": {"vocab": {"a": -1}}})", "the token a has the id -1"},
       {R"({"model": {"vocab": {"a": 3.5}}})", "3.5"},
       {R"({"model": {"vocab": {"a": 4294967297}}})", "4294967297"},
-      {R"({"model": {"vocab": {"a": 99999}}})", "embeddings for 1536"},
       {R"({"model": {"vocab": [1, 2]}})", "not an object"},
       {R"({"added_tokens": [{"id": -3, "content": "<x>"}]})", "-3"},
       {R"({"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}})",
@@ -272,7 +271,7 @@ TEST_CASE("what is passed on is checked as well", "[program]") {
   gptq::io::write_file(model.folder / "model.safetensors", bytes);
   for (const std::string method : {"", " --method rtn"})
     check_refused(model.path() + (method.empty() ? calibration() : method),
-                  ContainsSubstring("tensor model.norm.weight: element 5"));
+                  ContainsSubstring("tensor model.norm.weight has nan at row 0, column 5"));
 }
 
 TEST_CASE("inspect lists what it cannot quantize", "[program]") {
@@ -376,7 +375,12 @@ TEST_CASE("activations that overflow are found where they appear", "[program]") 
   }
   gptq::io::write_file(model.folder / "model.safetensors", bytes);
   check_refused(model.path() + calibration(),
-                ContainsSubstring("layers.1.mlp.") && ContainsSubstring("not finite"));
+                ContainsSubstring("of model.layers.1.mlp.gate_proj") &&
+                    ContainsSubstring("too large for scales of type fp16") &&
+                    ContainsSubstring("--skip NAME"));
+  check_refused(model.path() + calibration() + " --skip 're:.*layers\\.1\\.mlp\\.(gate|up)_proj'",
+                ContainsSubstring("input of model.layers.1.mlp.down_proj") &&
+                    ContainsSubstring("not finite"));
 }
 
 TEST_CASE("a full disk is found before the work and leaves nothing", "[program]") {

@@ -22,6 +22,13 @@ std::string rtn(const std::string& out, const std::string& more = "") {
   return "quantize " + demo.string() + " --method rtn --out " + out + more;
 }
 
+/// A run of more than a second, for what happens in its course.
+std::string long_run(const std::string& model, const std::string& out) {
+  return gptq_program + " quantize " + model + " --quiet --threads 1 --out " + out +
+         " --calibration " + (demo / "calibration.txt").string() +
+         " --samples 60 --sequence-length 256";
+}
+
 /// The weights as a run makes them that nothing disturbs.
 const std::string& undisturbed() {
   static const std::string weights = [] {
@@ -79,10 +86,9 @@ TEST_CASE("signals that were ignored stay ignored", "[program][fault5]") {
   for (const char* signal : {"HUP", "INT"}) {
     const TemporaryFolder folder;
     const auto out = folder / "out";
-    const auto outcome =
-        test::run(std::string("bash -c 'trap \"\" ") + signal + "; " + gptq_program + " quantize " +
-                  demo.string() + " --quiet --threads 1 --out " + out.string() + calibration() +
-                  " & sleep 0.3; kill -" + signal + " $!; wait $!'");
+    const auto outcome = test::run(std::string("bash -c 'trap \"\" ") + signal + "; " +
+                                   long_run(demo.string(), out.string()) + " & sleep 0.3; kill -" +
+                                   signal + " $!; wait $!'");
     INFO(signal << ": " << outcome.output);
     CHECK(outcome.code == 0);
     CHECK(std::filesystem::exists(out / "config.json"));
@@ -109,8 +115,7 @@ TEST_CASE("two runs into one folder: one is refused", "[program][fault14]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   const auto outcome = test::run(
-      "bash -c '" + gptq_program + " quantize " + demo.string() + " --quiet --threads 1 --out " +
-      out.string() + calibration() + " & sleep 0.3; " + gptq_program + " " +
+      "bash -c '" + long_run(demo.string(), out.string()) + " & sleep 0.3; " + gptq_program + " " +
       rtn(out.string(), " --overwrite") + "; echo second: $?; wait $!; echo first: $?'");
   INFO(outcome.output);
   CHECK_THAT(outcome.output, ContainsSubstring("another run is writing here") &&
@@ -121,11 +126,9 @@ TEST_CASE("a file that is cut short while it is read is named", "[program][fault
   const DemoCopy model;
   const TemporaryFolder folder;
   const auto out = folder / "out";
-  const auto outcome = test::run(
-      "bash -c '" + gptq_program + " quantize " + model.path() + " --quiet --threads 1 --out " +
-      out.string() + " --calibration " + (demo / "calibration.txt").string() +
-      " --samples 40 --sequence-length 256 & sleep 0.5; truncate -s 20000 " + model.path() +
-      "/model.safetensors; wait $!'");
+  const auto outcome =
+      test::run("bash -c '" + long_run(model.path(), out.string()) +
+                " & sleep 0.5; truncate -s 20000 " + model.path() + "/model.safetensors; wait $!'");
   INFO(outcome.output);
   CHECK(outcome.code == 2);
   CHECK_THAT(outcome.output, ContainsSubstring("model.safetensors") &&
@@ -134,7 +137,7 @@ TEST_CASE("a file that is cut short while it is read is named", "[program][fault
   CHECK_FALSE(std::filesystem::exists(out / "config.json"));
 }
 
-TEST_CASE("--report replaces reports and nothing else", "[program][fault12]") {
+TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
   const DemoCopy model;
   const std::string config = gptq::io::read_file(model.folder / "config.json");
   for (const std::string& precious :
@@ -185,7 +188,7 @@ TEST_CASE("a model whose files are links into the output is kept", "[program][fa
   CHECK(gptq::io::read_file(files.folder / "model.safetensors") == before);
 }
 
-TEST_CASE("--overwrite takes all of the old model away and nothing else", "[program]") {
+TEST_CASE("an overwritten folder loses all of the old model and nothing else", "[program]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   REQUIRE(program(rtn(out.string())).code == 0);

@@ -75,8 +75,9 @@ def token(number):
     return dict(tokenizer, added_tokens=tokenizer["added_tokens"] + [{"id": number, "content": "<zz>", "special": True}])
 
 
-for number in 2**31, 2**31 - 2, -1, 1.5, 1e300:
+for number in 2**31, -1, 1.5, 1e300:
     model(f"a token of the id {number}", tokenizer=token(number))
+model("a token beyond the embeddings, which no text has", EITHER, tokenizer=token(2**31 - 2))
 for name, merges in ("empty", [""]), ("a space", [" "]), ("an empty pair", [["", ""]]):
     model(f"a merge that is {name}", EITHER, tokenizer=dict(tokenizer, model=dict(tokenizer["model"], merges=merges)))
 model("a tokenizer without tokens", tokenizer=dict(tokenizer, added_tokens=[], model=dict(tokenizer["model"], vocab={}, merges=[])))

@@ -337,8 +337,8 @@ void require_finite_tensors(const ModelFiles& model, const Executor& executor,
   }
   const Index batch = 16 * executor.concurrency(), total = static_cast<Index>(chunks.size());
   for (Index begin = 0; begin < total; begin += batch) {
-    if (progress &&
-        !progress("checking the weights", static_cast<double>(begin), static_cast<double>(total)))
+    if (progress && !progress("checking the weights",
+                              static_cast<double>(begin) / static_cast<double>(total), 1))
       throw Cancelled();
     executor.parallel_for((std::min)(batch, total - begin), [&](Index i) {
       const Chunk& c = chunks[static_cast<std::size_t>(begin + i)];

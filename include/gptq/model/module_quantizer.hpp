@@ -58,7 +58,7 @@ void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
   const Index modules = config.layers * module_count;
   for (Index i = 0; i < modules; ++i) {
     if (progress &&
-        !progress("checking the scales", static_cast<double>(i), static_cast<double>(modules)))
+        !progress("checking the scales", static_cast<double>(i) / static_cast<double>(modules), 1))
       throw Cancelled();
     const auto module = static_cast<Module>(i % module_count);
     const std::string name = full_name(i / module_count, module);
