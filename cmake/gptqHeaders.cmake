@@ -40,6 +40,8 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/serial.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/threads.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/gptq.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/output_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/arithmetic.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/column_block.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/column_layout.hpp
@@ -96,7 +98,6 @@ set(GPTQ_TOOLKIT_CUDA_HEADERS
 
 set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/checkpoint.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/dtype.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/file_kind.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf.hpp
@@ -104,7 +105,6 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/json.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/mapped_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/number.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/io/output_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors_writer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/staged_folder.hpp

@@ -117,7 +117,7 @@ TEST_CASE("a search in parts finds what a search finds", "[tokenizer]") {
   CHECK(Regex("a{3}\u00e9b").find_all(text) == Spans{{b - 5, b + 1}});
   CHECK(Regex("a+\u00e9b").find_all(text.substr(280000)) == Spans{{0, 20003}});
   // More retries than a call has free.
-  CHECK(Regex("(?:a|a){1,12}b").find_all(std::string(3000, 'a') + "b") == Spans{{2988, 3001}});
+  CHECK(Regex("(?:a|a){1,12}b").find_all(std::string(500, 'a') + "b") == Spans{{488, 501}});
   CHECK(Regex("\\Ga").find_all("aab" + std::string(30000, 'a')) == Spans{{0, 1}, {1, 2}});
 }
 

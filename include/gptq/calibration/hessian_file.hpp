@@ -5,16 +5,17 @@
 // machines whose Hessians are merged.
 
 #include <gptq/calibration/hessian.hpp>
+#include <gptq/io/output_file.hpp>
 
 #include <algorithm>  // std::copy_n
 #include <array>
 #include <bit>  // std::endian
 #include <cstdint>
-#include <cstdio>      // std::remove
-#include <cstring>     // std::memcpy
-#include <filesystem>  // std::filesystem::rename
-#include <fstream>
+#include <cstring>  // std::memcpy
+#include <filesystem>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace gptq {
 
@@ -34,6 +35,11 @@ struct HessianHeader {
   std::uint64_t reserved = 0;
 };
 static_assert(sizeof(HessianHeader) == 64);
+
+/// Bytes behind the header: the upper triangle.
+inline std::uint64_t hessian_bytes(const HessianHeader& header) {
+  return header.in_features * (header.in_features + 1) / 2 * header.scalar_bytes;
+}
 
 /// FNV-1a over 64-bit words; the last one is filled up with zeros.
 class Checksum {
@@ -80,25 +86,14 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
   for (Index i = 0; i < n; ++i) checksum.add(row(i), bytes(i));
   header.checksum = checksum.value();
 
-  const std::filesystem::path temporary = path.string() + ".partial";
-  {
-    std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
-    file.write(reinterpret_cast<const char*>(&header), sizeof(header));
-    for (Index i = 0; i < n && file; ++i)
-      file.write(reinterpret_cast<const char*>(row(i)), static_cast<std::streamsize>(bytes(i)));
-    file.close();
-    if (!file) {
-      std::remove(temporary.c_str());
-      throw IoError(detail::message(path.string(), ": cannot write the Hessian"));
-    }
+  std::uint64_t at = sizeof(header);
+  io::OutputFile file(path, at + detail::hessian_bytes(header));
+  file.write_at(0, std::as_bytes(std::span(&header, 1)));
+  for (Index i = 0; i < n; ++i) {
+    file.write_at(at, std::as_bytes(std::span(row(i), static_cast<std::size_t>(n - i))));
+    at += bytes(i);
   }
-  std::error_code error;
-  std::filesystem::rename(temporary, path, error);
-  if (error) {
-    std::remove(temporary.c_str());
-    throw IoError(
-        detail::message(path.string(), ": cannot rename the finished file: ", error.message()));
-  }
+  file.commit();
 }
 
 /// \throws IoError         the file cannot be read
@@ -110,34 +105,32 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
   const auto check = [&](bool good, const auto&... what) {
     detail::require<FormatError>(good, name, ": ", what...);
   };
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) throw IoError(detail::message(name, ": cannot open the file"));
-  const auto size = static_cast<std::uint64_t>(file.tellg());
-  file.seekg(0);
+  const io::Descriptor file(path, O_RDONLY, "cannot open the file");
+  const auto size = static_cast<std::uint64_t>(file.regular_status(path).st_size);
   detail::HessianHeader header, expected;
-  check(size >= sizeof(header), "is no Hessian: ", size, " bytes, the header alone has ",
-        sizeof(header));
-  file.read(reinterpret_cast<char*>(&header), sizeof(header));
-  check(header.magic == expected.magic, "is no Hessian: it does not begin with GPTQHESS");
+  check(size >= sizeof(header), "not a Hessian file: ", size, " bytes, shorter than its ",
+        sizeof(header), "-byte header");
+  file.read_at(0, std::as_writable_bytes(std::span(&header, 1)), path);
+  check(header.magic == expected.magic, "not a Hessian file: it does not begin with GPTQHESS");
   check(header.version == expected.version, "version ", header.version, " is not known, only ",
         expected.version);
   check(header.scalar_bytes == 4 || header.scalar_bytes == 8, "numbers of ", header.scalar_bytes,
         " bytes");
   const std::uint64_t n = header.in_features;
   check(n > 0 && n < (std::uint64_t(1) << 24), "in_features = ", n);
-  const std::uint64_t wanted = sizeof(header) + n * (n + 1) / 2 * header.scalar_bytes;
+  const std::uint64_t wanted = sizeof(header) + detail::hessian_bytes(header);
   check(size == wanted, "has ", size, " bytes, a Hessian of ", n, " inputs has ", wanted);
 
   const auto read = [&]<class T>(T) {
     std::vector<T> sum(static_cast<std::size_t>(n * n));
     detail::Checksum checksum;
     checksum.add(&header.tokens, 3 * sizeof(double));
+    std::uint64_t at = sizeof(header);
     for (std::uint64_t i = 0; i < n; ++i) {
-      const auto bytes = static_cast<std::size_t>((n - i) * sizeof(T));
-      file.read(reinterpret_cast<char*>(sum.data() + i * n + i),
-                static_cast<std::streamsize>(bytes));
-      if (!file) throw IoError(detail::message(name, ": cannot read row ", i));
-      checksum.add(sum.data() + i * n + i, bytes);
+      const std::span<T> row(sum.data() + i * n + i, static_cast<std::size_t>(n - i));
+      file.read_at(at, std::as_writable_bytes(row), path);
+      checksum.add(row.data(), row.size_bytes());
+      at += row.size_bytes();
     }
     check(checksum.value() == header.checksum, "is damaged: its checksum is ", checksum.value(),
           ", the header says ", header.checksum);

@@ -3,10 +3,15 @@
 
 // Descriptor: an open file that closes itself, and files that one process at a time may write.
 
-#include <gptq/io/mapped_file.hpp>
+#include <gptq/core/error.hpp>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>  // std::strerror
 #include <filesystem>
+#include <span>
+#include <string>
 #include <utility>  // std::exchange
 
 #include <fcntl.h>     // open
@@ -16,11 +21,24 @@
 
 namespace gptq::io {
 
+namespace detail {
+
+using gptq::detail::message;
+using gptq::detail::require;
+
+/// \throws IoError  with the operating system's reason
+[[noreturn]] inline void fail(const std::filesystem::path& path, const char* what) {
+  throw IoError(message(path.string(), ": ", what, ": ", std::strerror(errno)));
+}
+
+}  // namespace detail
+
 /// An open file. Never one of the descriptors 0 to 2, even where a caller was started without
 /// them: what the process prints could end up in the file.
 class Descriptor {
  public:
   Descriptor() = default;
+  /// Does not wait for somebody at the other end where the path is a pipe.
   /// \throws IoError  says what could not be done
   Descriptor(const std::filesystem::path& path, int flags, const char* what)
       : number_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666)) {
@@ -44,11 +62,30 @@ class Descriptor {
   /// \return  whether all went well
   bool close() noexcept { return number_ < 0 || ::close(std::exchange(number_, -1)) == 0; }
 
-  /// \throws IoError  the operating system does not tell
-  struct stat status(const std::filesystem::path& path) const {
+  /// \param path  for messages, here and below
+  /// \throws IoError  not a regular file
+  struct stat regular_status(const std::filesystem::path& path) const {
     struct stat result {};
     if (::fstat(number_, &result) != 0) detail::fail(path, "cannot be examined");
+    if (!S_ISREG(result.st_mode))
+      throw IoError(detail::message(path.string(), ": not a regular file"));
     return result;
+  }
+
+  /// \throws IoError  the file cannot be read, or ends before
+  void read_at(std::uint64_t offset, std::span<std::byte> out,
+               const std::filesystem::path& path) const {
+    while (!out.empty()) {
+      const ssize_t count = ::pread(number_, out.data(), out.size(), static_cast<off_t>(offset));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) detail::fail(path, "cannot read");
+      if (count == 0)
+        throw IoError(detail::message(path.string(),
+                                      ": was cut short while it was read: it ends at ", offset,
+                                      ", ", out.size(), " bytes before it should"));
+      offset += static_cast<std::uint64_t>(count);
+      out = out.subspan(static_cast<std::size_t>(count));
+    }
   }
 
  private:
@@ -61,9 +98,7 @@ class Descriptor {
 inline Descriptor open_exclusively(const std::filesystem::path& path) {
   for (int attempt = 0;; ++attempt) {
     Descriptor file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot create");
-    const struct stat ours = file.status(path);
-    if (!S_ISREG(ours.st_mode))
-      throw IoError(detail::message(path.string(), ": not a regular file"));
+    const struct stat ours = file.regular_status(path);
     if (::flock(file.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
       throw IoError(detail::message(path.string(), ": another run is writing here at this moment"));
     // Whoever had the file before may have renamed or deleted it between our two calls.

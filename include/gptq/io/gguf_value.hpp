@@ -52,6 +52,7 @@ struct GgufArray {
   std::span<const std::byte> bytes{};  ///< all of them, checked
 };
 
+/// A value of GGUF metadata: a number, a boolean, a text, or an array that stays in the file.
 class GgufValue {
  public:
   using Variant = std::variant<bool, std::uint64_t, std::int64_t, double, std::string, GgufArray>;

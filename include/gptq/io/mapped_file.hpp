@@ -3,36 +3,21 @@
 
 // MappedFile: a file as read-only memory.
 
-#include <gptq/core/error.hpp>
+#include <gptq/io/descriptor.hpp>
 
-#include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>  // std::strerror
 #include <filesystem>
 #include <span>
 #include <string>
 #include <system_error>
 #include <utility>  // std::swap
 
-#include <fcntl.h>     // open
 #include <sys/mman.h>  // mmap
-#include <sys/stat.h>  // fstat
-#include <unistd.h>    // close
+#include <sys/stat.h>  // stat
+#include <unistd.h>    // sysconf
 
 namespace gptq::io {
-
-namespace detail {
-
-using gptq::detail::message;
-using gptq::detail::require;
-
-/// \throws IoError  with the operating system's reason
-[[noreturn]] inline void fail(const std::filesystem::path& path, const char* what) {
-  throw IoError(message(path.string(), ": ", what, ": ", std::strerror(errno)));
-}
-
-}  // namespace detail
 
 /// Whether something is there. What cannot be looked at counts as there: opening it says why.
 inline bool is_there(const std::filesystem::path& path) {
@@ -47,25 +32,15 @@ class MappedFile {
 
   /// \throws IoError  the file cannot be opened or mapped, or is not a regular file
   explicit MappedFile(const std::filesystem::path& path) : path_(path) {
-    // Without O_NONBLOCK, opening a pipe waits for somebody who writes into it.
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) detail::fail(path, "cannot open");
-    struct stat status {};
-    if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
-      ::close(file);
-      throw IoError(detail::message(path.string(), ": not a regular file"));
-    }
+    const Descriptor file(path, O_RDONLY, "cannot open");
+    const struct stat status = file.regular_status(path);
     identity_ = Identity(status);
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ > 0) {
-      void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
-      if (data == MAP_FAILED) {
-        ::close(file);
-        detail::fail(path, "cannot map into memory");
-      }
+      void* data = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file.number(), 0);
+      if (data == MAP_FAILED) detail::fail(path, "cannot map into memory");
       data_ = static_cast<const std::byte*>(data);
     }
-    ::close(file);
   }
 
   MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }

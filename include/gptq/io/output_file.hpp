@@ -106,19 +106,8 @@ inline void write_file(const std::filesystem::path& path, std::string_view text)
 /// \throws IoError  the file cannot be read
 inline std::string read_file(const std::filesystem::path& path) {
   const Descriptor file(path, O_RDONLY, "cannot open");
-  const struct stat status = file.status(path);
-  if (!S_ISREG(status.st_mode))
-    throw IoError(detail::message(path.string(), ": not a regular file"));
-  std::string text(static_cast<std::size_t>(status.st_size), '\0');
-  for (std::size_t done = 0; done < text.size();) {
-    const ssize_t count = ::read(file.number(), text.data() + done, text.size() - done);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) detail::fail(path, "cannot read");
-    if (count == 0)
-      throw IoError(detail::message(path.string(), ": was cut short while it was read: ", done,
-                                    " of ", text.size(), " bytes"));
-    done += static_cast<std::size_t>(count);
-  }
+  std::string text(static_cast<std::size_t>(file.regular_status(path).st_size), '\0');
+  file.read_at(0, std::as_writable_bytes(std::span(text.data(), text.size())), path);
   return text;
 }
 

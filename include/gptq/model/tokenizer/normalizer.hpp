@@ -27,8 +27,8 @@ inline bool is_word_property(std::string_view text) {
 }
 
 /// An expression written so that all versions of Oniguruma read it as 6.9.10 does, with which the
-/// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then \R+ ends
-/// after one line end.
+/// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then repeated line
+/// ends (`\\R+`) end after the first.
 inline std::string for_every_oniguruma(std::string_view pattern) {
   const std::pair<std::string_view, std::string_view> names[] = {{"[:punct:]", "\\p{P}\\p{S}"},
                                                                  {"[:^punct:]", "[^\\p{P}\\p{S}]"}};

@@ -108,7 +108,7 @@ class Regex {
                                   static_cast<OnigCtype>(unassigned));
   }
 
-  /// Whether the character is a number of any kind (\p{N}).
+  /// Whether the character is a number of any kind: in the category N.
   static bool is_number(std::uint32_t code_point) {
     if (code_point < 0x80) return code_point >= '0' && code_point <= '9';
     static const int number = property({'N'});
@@ -214,8 +214,11 @@ class Regex {
       const int found = onig_match_with_param(code_.get(), bytes(text), bytes(text) + text.size(),
                                               bytes(text) + at, &effort.region(), ONIG_OPTION_NONE,
                                               &effort.parameters());
-      if (!is_over(found) || limit == most_retries) return check(found, text.substr(at)) >= 0;
-      effort.charge(limit, pattern_, text.substr(at));
+      const bool done = !is_over(found) || limit == most_retries;
+      // A limit that sufficed after others had not was used to an eighth at least.
+      if (!done || limit > free_retries)
+        effort.charge(done ? limit / 4 : limit, pattern_, text.substr(at));
+      if (done) return check(found, text.substr(at)) >= 0;
     }
   }
 
