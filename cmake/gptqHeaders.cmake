@@ -108,6 +108,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/safetensors_writer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/staged_folder.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/staging_area.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp

@@ -157,6 +157,10 @@ std::string bytes_text(std::uint64_t bytes) {
   return fmt::format("{} bytes", bytes);
 }
 
+std::string counted(Index count, const char* noun) {
+  return fmt::format("{} {}{}", count, noun, count == 1 ? "" : "s");
+}
+
 std::string duration_text(double seconds) {
   const auto whole = static_cast<long long>(seconds + 0.5);
   if (whole >= 3600)
@@ -236,6 +240,12 @@ void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
   say("note: the model's context is {} tokens: --sequence-length {} is cut to that\n",
       config.context, sequence_length);
   sequence_length = config.context;
+}
+
+std::size_t token_count(Index windows, Index sequence_length) {
+  const auto count = static_cast<std::size_t>(windows),
+             length = static_cast<std::size_t>(sequence_length);
+  return count > SIZE_MAX / length ? SIZE_MAX : count * length;
 }
 
 std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,

@@ -56,6 +56,9 @@ void reserve_standard_streams();
 /// "98.3 MB", powers of 1000 as on the shop shelf.
 std::string bytes_text(std::uint64_t bytes);
 
+/// "1 window", "2 windows".
+std::string counted(Index count, const char* noun);
+
 /// "1:02:03" or "2:03".
 std::string duration_text(double seconds);
 
@@ -96,6 +99,9 @@ struct ComputeOptions {
 
 /// Shortens a window to the model's context, and says so.
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config);
+
+/// Of so many windows; the largest number where that is beyond all numbers.
+std::size_t token_count(Index windows, Index sequence_length);
 
 /// Ids of a text file, or of a file of ids where that is given.
 /// \param enough  how many are wanted; there may be more

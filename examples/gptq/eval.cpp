@@ -33,10 +33,9 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   print_notes(model.notes);
   model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));
   cut_to_context(o.sequence_length, model.config);
-  const auto ids =
-      load_tokens(model, o.text, o.tokens,
-                  o.windows > 0 ? static_cast<std::size_t>(o.windows * o.sequence_length)
-                                : model::Tokenizer::all);
+  const auto ids = load_tokens(
+      model, o.text, o.tokens,
+      o.windows > 0 ? token_count(o.windows, o.sequence_length) : model::Tokenizer::all);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
                   o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
                   " tokens, less than one window of ", o.sequence_length,
@@ -46,12 +45,11 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
     return model::perplexity(model, operations, ids, o.windows, o.sequence_length, progress);
   }();
   model.tensors->require_unchanged();
-  model.tensors->require_unchanged();
   const auto windows = static_cast<Index>(result.window_nll.size());
   if (o.windows > windows)
-    say("note: the text has {} windows of {} tokens, {} were asked for\n", windows,
+    say("note: the text has {} of {} tokens, {} were asked for\n", counted(windows, "window"),
         o.sequence_length, o.windows);
-  say("{} windows of {} tokens, {} on {}, peak memory {}\n", windows, o.sequence_length,
+  say("{} of {} tokens, {} on {}, peak memory {}\n", counted(windows, "window"), o.sequence_length,
       duration_text(watch.lap()), place, bytes_text(peak_memory()));
   say("mean negative log-likelihood: {:.6f}\n", result.nll);
   say("perplexity: {:.4f}\n", result.perplexity());

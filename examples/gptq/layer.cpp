@@ -159,7 +159,7 @@ std::span<const std::byte> bytes_of(const std::vector<T>& numbers) {
 }
 
 template <class S>
-void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
+void write_result(io::OutputFile file, const QuantizedMatrix<S>& q) {
   const Index out = q.rows(), in = q.cols(), groups = q.groups();
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(out * in));
   std::vector<float> scales(static_cast<std::size_t>(out * groups)), zeros(scales.size()),
@@ -175,17 +175,18 @@ void write_output(const LayerOptions& o, const QuantizedMatrix<S>& q) {
   q.dequantize({weights.data(), out, in});
   const std::vector<std::int32_t> g_idx(q.group_index().begin(), q.group_index().end());
 
-  const std::filesystem::path path(o.output);
-  io::write_safetensors(path, {{"codes", io::DType::U8, {out, in}, bytes_of(codes)},
-                               {"scale", io::DType::F32, {out, groups}, bytes_of(scales)},
-                               {"zero", io::DType::F32, {out, groups}, bytes_of(zeros)},
-                               {"g_idx", io::DType::I32, {in}, bytes_of(g_idx)},
-                               {"Q", io::DType::F32, {out, in}, bytes_of(weights)}});
+  io::write_safetensors(std::move(file),
+                        {{"codes", io::DType::U8, {out, in}, bytes_of(codes)},
+                         {"scale", io::DType::F32, {out, groups}, bytes_of(scales)},
+                         {"zero", io::DType::F32, {out, groups}, bytes_of(zeros)},
+                         {"g_idx", io::DType::I32, {in}, bytes_of(g_idx)},
+                         {"Q", io::DType::F32, {out, in}, bytes_of(weights)}});
 }
 
 template <class S, class B>
 void quantize_layer(const LayerOptions& o, const Params& params, const B& backend) {
   const Input<B> input = read_input(o, backend);
+  io::OutputFile file(o.output);  // before the work, which would be lost without it
   const auto quantized = [&] {
     try {
       return Quantizer<S, B>(params).quantize(
@@ -196,7 +197,7 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
                        "--scale-type bf16 and fp32 reach from 1e-38 to 1e38");
     }
   }();
-  write_output(o, quantized);
+  write_result(std::move(file), quantized);
   auto json = report_json(quantized.report());
   json["rows"] = input.out;
   json["cols"] = input.in;
@@ -213,10 +214,12 @@ void with_bits(const LayerOptions& o, const Params& params, const B& backend) {
 
 void layer(const LayerOptions& o) {
   const Params params = layer_params(o);
-  detail::require(o.overwrite || !std::filesystem::exists(o.output), o.output,
-                  " exists (--overwrite replaces it)");
-  detail::require(!std::filesystem::is_directory(o.output), o.output, " is a folder");
   std::error_code error;
+  detail::require(std::filesystem::path(o.output).has_filename(), o.output,
+                  ": --out: a file's name is needed");
+  detail::require(!std::filesystem::is_directory(o.output, error), o.output, " is a folder");
+  detail::require(o.overwrite || !std::filesystem::exists(o.output, error), o.output,
+                  " exists (--overwrite replaces it)");
   detail::require(!std::filesystem::equivalent(o.input, o.output, error), o.output,
                   " is the input itself: it would be lost");
   const auto folder = std::filesystem::absolute(o.output).parent_path();

@@ -105,6 +105,8 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
         "--sequential none calibrates on the full-precision model itself: --match model and "
         "--match-strength have no effect");
   }
+  if (!calibrates(o) && given(o, "--precision"))
+    notes.emplace_back("--method rtn multiplies no large matrices: --precision has no effect");
   if (o.positive_scales && o.asymmetric)
     notes.emplace_back("--asym has positive scales anyway: --positive-scales has no effect");
   else if (o.positive_scales && !weighted_range(o))
@@ -117,43 +119,65 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
 /// for.
 std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
   cut_to_context(o.sequence_length, model.config);
-  auto ids = load_tokens(model, o.calibration, o.tokens,
-                         static_cast<std::size_t>(o.samples * o.sequence_length));
+  auto ids = load_tokens(model, o.calibration, o.tokens, token_count(o.samples, o.sequence_length));
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
   detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
                   ": the calibration text has ", ids.size(), " tokens, less than one window of ",
                   o.sequence_length, " (--sequence-length makes windows shorter)");
   if (available < o.samples)
-    say("note: the calibration text has {} windows of {} tokens, {} were asked for\n", available,
-        o.sequence_length, o.samples);
+    say("note: the calibration text has {} of {} tokens, {} were asked for\n",
+        counted(available, "window"), o.sequence_length, o.samples);
   o.samples = (std::min)(o.samples, available);
   ids.resize(static_cast<std::size_t>(o.samples * o.sequence_length));
   return ids;
 }
 
-/// A Hessian of fewer tokens than inputs has directions that nothing was learnt about.
-void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& settings,
-                        Index tokens) {
-  Index widest = 0;
+/// f(settings, shape) for each module that is quantized.
+template <class F>
+void for_each_quantized(const model::ModelConfig& config, const model::SettingsTable& table,
+                        const F& f) {
   for (Index layer = 0; layer < config.layers; ++layer)
     for (int m = 0; m < model::module_count; ++m) {
       const auto module = static_cast<model::Module>(m);
-      if (settings.find(model::full_name(layer, module)))
-        widest = (std::max)(widest, model::module_shape(config, module).in);
+      if (const auto settings = table.find(model::full_name(layer, module)))
+        f(*settings, model::module_shape(config, module));
     }
+}
+
+/// A Hessian of fewer tokens than inputs has directions that nothing was learnt about.
+void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& table,
+                        Index tokens) {
+  Index widest = 0;
+  for_each_quantized(config, table, [&](const auto&, const model::ModuleShape& shape) {
+    widest = (std::max)(widest, shape.in);
+  });
   if (tokens < widest)
     say("warning: {} calibration tokens are few for modules of up to {} inputs: the errors below "
         "say little about other texts; {} tokens or more would do (--samples, --sequence-length)\n",
         tokens, widest, 2 * widest);
 }
 
+/// Whether the last group of a module is short.
+bool has_tail_group(const model::ModelConfig& config, const model::SettingsTable& table) {
+  bool found = false;
+  for_each_quantized(config, table, [&](const auto& settings, const model::ModuleShape& shape) {
+    found = found || (settings.group_size != -1 && shape.in % settings.group_size != 0);
+  });
+  return found;
+}
+
 /// What `gptq quantize --report` may replace: nothing, or a report of an earlier run.
 void require_own_report(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(std::filesystem::symlink_status(path))) return;
-  detail::require(std::filesystem::is_regular_file(path), path.string(),
+  std::error_code error;
+  detail::require(path.has_filename(), path.string(), ": --report: a file's name is needed");
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return;
+  detail::require(std::filesystem::is_regular_file(path, error), path.string(),
                   ": --report: exists and is not a file");
-  const std::string begin = io::read_file(path).substr(0, report_start.size());
-  detail::require(begin == report_start, path.string(),
+  std::string start(report_start.size(), ' ');
+  if (std::filesystem::file_size(path, error) >= start.size())
+    io::Descriptor(path, O_RDONLY, "cannot open")
+        .read_at(0, std::as_writable_bytes(std::span(start)), path);
+  detail::require(start == report_start, path.string(),
                   ": --report: exists and is not a report of gptq; choose another name");
 }
 
@@ -162,8 +186,17 @@ io::OutputFile open_report(const QuantizeOptions& o, model::QuantizedFolder& fol
                            std::size_t modules) {
   const std::filesystem::path path(o.report);
   const std::uint64_t size = 16384 + 2048 * modules;
+  require_own_report(path);  // again: the output folder is there now
   if (folder.contains(path)) return folder.add_file(path.filename().string(), size);
   return io::OutputFile(path, size);
+}
+
+void commit_behind(io::OutputFile& report, const std::string& out) {
+  try {
+    report.commit();
+  } catch (const IoError& error) {
+    throw IoError(detail::message(error.what(), "; the model itself is complete in ", out));
+  }
 }
 
 /// Whether a GGUF file has tensors that are quantized in blocks.
@@ -186,7 +219,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
                   "or --method rtn, which uses neither");
   detail::require(o.calibration.empty() || o.tokens.empty(),
                   "--calibration and --tokens exclude each other");
-  if (!o.report.empty()) require_own_report(o.report);
+  if (given(o, "--report")) require_own_report(o.report);
   print_notes(idle_options(o));
 
   const model::ModelFiles model = model::open_model(o.model);
@@ -204,13 +237,17 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.notes = model::reader_notes(model.config, options.settings);
   print_notes(run.notes);
   print_notes(model::rule_notes(model.config, options.settings));
+  if (o.allow_tail_group && !has_tail_group(model.config, options.settings))
+    say("note: every group size divides its inputs: --allow-tail-group has no effect\n");
 
   model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
                                 o.overwrite, options.sequential == model::Sequential::sublayer);
   print_notes(folder.notes());
   if (!folder.removed().empty())
-    say("note: {} belong to the model that is replaced and go with it: {}\n",
-        folder.removed().size() == 1 ? "a file" : "files", fmt::join(folder.removed(), ", "));
+    say("note: of the model that is replaced, also removed: {}\n",
+        fmt::join(folder.removed(), ", "));
+  for (const std::string& text : {o.calibration, o.tokens})
+    if (!text.empty()) folder.require_stays(text, "it is the calibration text");
   std::optional<io::OutputFile> report;
   if (!o.report.empty())
     report = open_report(o, folder, std::size_t(model.config.layers) * model::module_count);
@@ -265,8 +302,10 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   // A report in the folder gets its name with the folder's files, another one when they are there.
   const bool inside = report && folder.contains(o.report);
   if (inside) report->commit();
+  const std::size_t told = folder.notes().size();
   folder.commit();
-  if (report && !inside) report->commit();
+  print_notes({folder.notes().begin() + static_cast<std::ptrdiff_t>(told), folder.notes().end()});
+  if (report && !inside) commit_behind(*report, o.out);
   if (!o.compute.quiet) print_table(run);
   print_summary(run);
 }

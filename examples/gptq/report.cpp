@@ -69,7 +69,7 @@ void print_summary(const RunReport& run) {
   if (run.dequantized)
     say("input: {} holds {}; quantized blocks were dequantized first\n", run.input, run.stored_as);
   if (run.calibrated)
-    say("calibration: {} windows of {} tokens, {}\n", run.samples, run.sequence_length,
+    say("calibration: {} of {} tokens, {}\n", counted(run.samples, "window"), run.sequence_length,
         run.text.empty()
             ? "ids from --tokens"
             : "cut from " + run.text + " by the model's tokenizer (--tokens takes other ids)");
@@ -86,23 +86,25 @@ void print_summary(const RunReport& run) {
           m.report.damping.fraction, m.report.damping.retries);
   }
   if (dead > 0)
-    say("note: {} inputs were always zero in calibration; their weights are rounded to nearest\n",
-        dead);
+    say("note: {} always zero in calibration: weights there are rounded to nearest\n",
+        dead == 1 ? "1 input was" : fmt::format("{} inputs were", dead));
   if (subnormal > 0)
-    say("note: {} groups of weights are so small that their scales lose digits in the file\n",
-        subnormal);
+    say("note: {} of weights so small that scales lose digits in the file\n",
+        counted(subnormal, "group"));
   if (vanished > 0)
-    say("note: {} groups of weights are so small that fp16 scales make them zero; together they "
-        "hold less than a millionth of their weights' squares\n",
-        vanished);
+    say("note: {} of weights so small that fp16 scales make them zero; together less than a "
+        "millionth of their weights' squares\n",
+        counted(vanished, "group"));
   if (worse > 0)
-    say("warning: {} modules have a larger output error than round to nearest would have\n", worse);
+    say("warning: {} with a larger output error than round to nearest would have\n",
+        counted(worse, "module"));
   if (run.skipped > 0)
-    say("{} modules quantized, {} left as they are\n", run.modules.size(), run.skipped);
+    say("{} quantized, {} left as they are\n",
+        counted(static_cast<Index>(run.modules.size()), "module"), run.skipped);
   if (const Gain gain = mean_gain(run.modules); gain.modules > 0)
     say("output error against round to nearest, on the calibration text: {:.3f} (geometric mean "
-        "over {} modules)\n",
-        gain.mean, gain.modules);
+        "over {})\n",
+        gain.mean, counted(gain.modules, "module"));
   const auto ratio = [&](std::uint64_t bytes) {
     return static_cast<double>(run.bytes_after) / static_cast<double>(bytes);
   };

@@ -7,6 +7,8 @@
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
 
+#include <memory>
+
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/syscall.h>
@@ -242,7 +244,62 @@ TEST_CASE("two runs at one place: the second is refused", "[staged_folder][fault
   const auto path = place.folder / "report.json";
   const gptq::io::OutputFile file(path);
   CHECK_THAT(error_of<IoError>([&] { gptq::io::OutputFile other(path); }),
-             ContainsSubstring("report.json.partial: another run is writing here"));
+             ContainsSubstring("report.json: another run is writing here"));
+}
+
+TEST_CASE("a run that ends leaves the next one's files alone", "[staged_folder][fault14]") {
+  const Place place;
+  auto first = std::make_unique<StagedFolder>(place.out, true);
+  SECTION("behind an exchange") {
+    gptq::io::write_file(first->files() / "config.json", "new");
+    first->commit(belongs, "config.json");
+  }
+  SECTION("in a folder that somebody has deleted") { fs::remove_all(place.out); }
+  const StagedFolder second(place.out, true);
+  gptq::io::write_file(second.files() / "config.json", "newer");
+  first.reset();
+  CHECK(gptq::io::read_file(second.files() / "config.json") == "newer");
+  CHECK_THROWS_AS(StagedFolder(place.out, true), IoError);
+}
+
+TEST_CASE("what cannot be put right stays for somebody who can", "[staged_folder][fault13]") {
+  for (const std::string list : {"config.json", "../notes.txt", "..", "a/b", ""}) {
+    const Place place;
+    { const StagedFolder staged(place.out, true); }
+    // A run that was killed between its renames.
+    const auto area = place.out / ".partial";
+    fs::create_directories(area / "new");
+    fs::create_directories(area / "old");
+    gptq::io::write_file(area / "lock", "gptq writes files here\n");
+    gptq::io::write_file(area / "new" / "config.json", "new");
+    gptq::io::write_file(area / "old" / "weights", "precious");
+    gptq::io::write_file(area / "moving", list + (list == "config.json" ? "" : std::string(1, 0)));
+    CHECK_THAT(error_of<IoError>([&] { StagedFolder(place.out, true); }),
+               ContainsSubstring((area / "moving").string() + ": is damaged") &&
+                   ContainsSubstring((area / "old").string()));
+    CHECK(gptq::io::read_file(area / "old" / "weights") == "precious");
+    place.check_others();
+  }
+}
+
+TEST_CASE("what was made while the folder was exchanged stays", "[staged_folder][fault22]") {
+  const Place place;
+  const auto aside = place.folder / ".out.replaced";
+  int step = 0;
+  do {
+    place.check_others();
+    REQUIRE_FALSE(survives(++step, [&] { place.replace(); }));
+  } while (!fs::exists(aside / ".partial" / "exchanging"));
+  fs::create_directories(place.out / "sub");
+  gptq::io::write_file(place.out / "sub" / "inner.txt", "newer");
+  std::string notes;
+  {
+    const StagedFolder next(place.out, true);
+    for (const auto& note : next.notes()) notes += note;
+  }
+  CHECK_THAT(notes, ContainsSubstring((aside / "sub").string() + " stays there"));
+  CHECK(gptq::io::read_file(aside / "sub" / "inner.txt") == "mine");
+  CHECK(gptq::io::read_file(place.out / "sub" / "inner.txt") == "newer");
 }
 
 TEST_CASE("what was not made here is not removed", "[staged_folder][fault22]") {
@@ -252,12 +309,29 @@ TEST_CASE("what was not made here is not removed", "[staged_folder][fault22]") {
              ContainsSubstring("is a link to nothing"));
   CHECK(fs::is_symlink(place.folder / "link"));
 
-  fs::create_directory(place.out / ".partial");
-  gptq::io::write_file(place.out / ".partial" / "photo", "mine");
-  CHECK_THAT(error_of<IoError>([&] { StagedFolder(place.out, true); }),
-             ContainsSubstring("was not made by gptq"));
-  CHECK(gptq::io::read_file(place.out / ".partial" / "photo") == "mine");
-  fs::remove_all(place.out / ".partial");
+  const auto area = place.out / ".partial";
+  fs::create_directory(area);
+  gptq::io::write_file(area / "photo", "mine");
+  const auto refuses = [&] {
+    CHECK_THAT(error_of<IoError>([&] { StagedFolder(place.out, true); }),
+               ContainsSubstring("was not made by gptq"));
+    CHECK(gptq::io::read_file(area / "photo") == "mine");
+  };
+  refuses();
+  for (const char* lock : {"", "mine", "gptq writes files her"}) {
+    gptq::io::write_file(area / "lock", lock);
+    refuses();
+    CHECK(gptq::io::read_file(area / "lock") == lock);
+  }
+  fs::rename(area, place.folder / "elsewhere");
+  gptq::io::write_file(place.folder / "elsewhere" / "lock", "gptq writes files here\n");
+  fs::create_directory_symlink(place.folder / "elsewhere", area);
+  refuses();
+  fs::remove(area);
+  fs::rename(place.folder / "elsewhere", area);
+  { const StagedFolder staged(place.out, true); }
+  CHECK(gptq::io::read_file(area / "photo") == "mine");
+  fs::remove_all(area);
 
   CHECK_THROWS_AS(StagedFolder(place.out / "notes.txt", true), InvalidArgument);
   CHECK_THROWS_AS(StagedFolder(place.out, false), InvalidArgument);

@@ -206,3 +206,20 @@ TEST_CASE("a folder with something in it is only replaced when asked, and only w
   CHECK(perplexity(folder / "out") < 3);
   CHECK(folder.names().size() == 1);
 }
+
+TEST_CASE("a model's only file is not replaced by its own output", "[pipeline][fault23]") {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder / "out");
+  auto model = gptq::model::open_model(demo);
+  const auto o = options(4, true, Method::round_to_nearest);
+  const auto open = [&](const std::string& name) {
+    gptq::io::write_file(folder / "out" / name, "gguf");
+    model.path = folder / ("link to " + name);
+    std::filesystem::create_symlink(folder / "out" / name, model.path);
+    gptq::model::QuantizedFolder(model, o.settings, o.params, folder / "out", 1u << 30, true);
+  };
+  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { open("model.safetensors"); }),
+             ContainsSubstring("out/model.safetensors would be replaced or deleted, and it is the "
+                               "model"));
+  CHECK_NOTHROW(open("small.gguf"));
+}

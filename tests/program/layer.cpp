@@ -239,8 +239,13 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
   refused(" --device 1", "goes with --backend cuda");
   CHECK_THAT(layer(in + " --out " + (folder / "no/such/out").string()).output,
              ContainsSubstring("there is no folder"));
-  CHECK_THAT(layer(in + " --overwrite --out " + (folder / "").string()).output,
+  for (const std::string& none : {(folder / "").string(), std::string("''")})
+    CHECK_THAT(layer(in + " --overwrite --out " + none).output,
+               ContainsSubstring("a file's name is needed"));
+  CHECK_THAT(layer(in + " --overwrite --out " + folder.path().string()).output,
              ContainsSubstring("is a folder"));
+  std::filesystem::create_directory(folder / ".out.gptq-partial");
+  refused("", "cannot create: Is a directory");
 }
 
 TEST_CASE("a Hessian with an element that is not finite is refused with its place",

@@ -166,6 +166,67 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
   CHECK_FALSE(std::filesystem::exists(other));
 }
 
+TEST_CASE("the place of a report is known before the work", "[program][fault12]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  for (const auto& [report, problem] : {std::pair{"", "a file's name is needed"},
+                                        {"reports/", "a file's name is needed"},
+                                        {"out", "exists and is not a file"},
+                                        {"out/.partial/new/report.json", "would be deleted"},
+                                        {"no_folder/report.json", "No such file"}}) {
+    const auto outcome = program(
+        rtn(out.string(), " --report '" + (*report ? (folder / report).string() : "") + "'"));
+    INFO(report);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.output, ContainsSubstring(problem));
+    CHECK_FALSE(std::filesystem::exists(out));
+  }
+}
+
+TEST_CASE("files that are read are not replaced and not deleted", "[program][fault23]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  std::filesystem::create_directory(out);
+  // A text under the name of a model's file.
+  std::filesystem::copy_file(demo / "calibration.txt", out / "vocab.json");
+  const auto text = program("quantize " + demo.string() + " --overwrite --out " + out.string() +
+                            " --calibration " + (out / "vocab.json").string());
+  CHECK(text.code == 2);
+  CHECK_THAT(text.output,
+             ContainsSubstring((out / "vocab.json").string() + " would be replaced or deleted"));
+  CHECK(folder.names().size() == 1);
+}
+
+TEST_CASE("weights that nobody knows are not deleted with a model", "[program][fault22]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  std::filesystem::create_directory(out);
+  gptq::io::write_file(out / "lora.safetensors", "mine");
+  const auto refused = program(rtn(out.string(), " --overwrite"));
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.output, ContainsSubstring("lora.safetensors is not known to belong to"));
+  CHECK(gptq::io::read_file(out / "lora.safetensors") == "mine");
+  // An index tells whose they are.
+  gptq::io::write_file(out / "model.safetensors.index.json",
+                       R"({"weight_map": {"a": "lora.safetensors"}})");
+  const auto outcome = program(rtn(out.string(), " --overwrite"));
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, ContainsSubstring("also removed: lora.safetensors"));
+  CHECK(written(out));
+}
+
+TEST_CASE("files that cannot be replaced in one step are told", "[program][fault13]") {
+  const TemporaryFolder folder;
+  const auto out = folder / "out";
+  REQUIRE(program(rtn(out.string())).code == 0);
+  const auto outcome =
+      test::run("cd " + out.string() + " && " + gptq_program + " " + rtn(".", " --overwrite"));
+  CHECK(outcome.code == 0);
+  CHECK_THAT(outcome.output, ContainsSubstring("one by one and not in one step, since it is the "
+                                               "working directory"));
+  CHECK(written(out));
+}
+
 TEST_CASE("a link to nothing as the output is refused and stays", "[program][fault22]") {
   const TemporaryFolder folder;
   std::filesystem::create_symlink("nowhere", folder / "link");
@@ -238,6 +299,9 @@ TEST_CASE("options without effect and rules are told before the work", "[program
              ContainsSubstring("--match model and --match-strength have no effect"));
   CHECK_THAT(output(" --positive-scales --range minmax"),
              ContainsSubstring("--positive-scales has no effect"));
+  CHECK_THAT(output(" --allow-tail-group"), ContainsSubstring("--allow-tail-group has no effect"));
+  CHECK_THAT(program(rtn((folder / "rtn").string(), " --precision single")).output,
+             ContainsSubstring("--precision has no effect"));
   CHECK_THAT(output(" --skip 're:.*\\.1\\.mlp'"),
              ContainsSubstring("--skip re:.*\\.1\\.mlp applies to 3 modules "
                                "(model.layers.1.mlp.gate_proj to model.layers.1.mlp.down_proj)") &&

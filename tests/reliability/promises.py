@@ -87,7 +87,7 @@ def files(folder):
 def leftovers(folder):
     """What is there beside a model's files."""
     folder = Path(folder)
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir() or ".partial" in str(path)) if folder.is_dir() else []
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir() or "partial" in str(path.relative_to(folder))) if folder.is_dir() else []
 
 
 class Bench:

@@ -31,7 +31,19 @@ using gptq::detail::require;
   throw IoError(message(path.string(), ": ", what, ": ", std::strerror(errno)));
 }
 
+/// Not through links.
+inline bool is_same_file(const struct stat& a, const std::filesystem::path& path) noexcept {
+  struct stat b {};
+  return ::lstat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
 }  // namespace detail
+
+/// Whether two names are of one file, or of one link.
+inline bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b) noexcept {
+  struct stat status {};
+  return ::lstat(a.c_str(), &status) == 0 && detail::is_same_file(status, b);
+}
 
 /// An open file. Never one of the descriptors 0 to 2, even where a caller was started without
 /// them: what the process prints could end up in the file.
@@ -39,14 +51,16 @@ class Descriptor {
  public:
   Descriptor() = default;
   /// Does not wait for somebody at the other end where the path is a pipe.
+  /// \param shown  the path for messages, where users know the file under another name
   /// \throws IoError  says what could not be done
-  Descriptor(const std::filesystem::path& path, int flags, const char* what)
+  Descriptor(const std::filesystem::path& path, int flags, const char* what,
+             const std::filesystem::path& shown = {})
       : number_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666)) {
     if (number_ >= 0 && number_ <= STDERR_FILENO) {
       const int above = ::fcntl(number_, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
       ::close(std::exchange(number_, above));
     }
-    if (number_ < 0) detail::fail(path, what);
+    if (number_ < 0) detail::fail(shown.empty() ? path : shown, what);
   }
 
   Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
@@ -88,26 +102,45 @@ class Descriptor {
     }
   }
 
+  /// \throws IoError  the disk is full or failed
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes,
+                const std::filesystem::path& path) const {
+    while (!bytes.empty()) {
+      const ssize_t written =
+          ::pwrite(number_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (written < 0 && errno == EINTR) continue;
+      if (written <= 0) detail::fail(path, "cannot write");
+      offset += static_cast<std::uint64_t>(written);
+      bytes = bytes.subspan(static_cast<std::size_t>(written));
+    }
+  }
+
+  /// Whether it is this file that has the name now. Others may have renamed or deleted it.
+  bool is_at(const std::filesystem::path& path) const noexcept {
+    struct stat ours {};
+    return ::fstat(number_, &ours) == 0 && detail::is_same_file(ours, path);
+  }
+
  private:
   int number_ = -1;
 };
 
 /// Opens a file, made where there is none, that only the caller may write until it is closed; a
 /// process that dies lets go of it. File systems without locks let everybody in.
+/// \param shown  the path for messages
 /// \throws IoError  somebody else is writing it, or it cannot be opened
-inline Descriptor open_exclusively(const std::filesystem::path& path) {
+inline Descriptor open_exclusively(const std::filesystem::path& path,
+                                   const std::filesystem::path& shown) {
   for (int attempt = 0;; ++attempt) {
-    Descriptor file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot create");
-    const struct stat ours = file.regular_status(path);
+    Descriptor file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot create", shown);
+    file.regular_status(shown);
     if (::flock(file.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw IoError(detail::message(path.string(), ": another run is writing here at this moment"));
+      throw IoError(
+          detail::message(shown.string(), ": another run is writing here at this moment"));
     // Whoever had the file before may have renamed or deleted it between our two calls.
-    struct stat there {};
-    if (::lstat(path.c_str(), &there) == 0 && there.st_ino == ours.st_ino &&
-        there.st_dev == ours.st_dev)
-      return file;
+    if (file.is_at(path)) return file;
     if (attempt == 100)
-      throw IoError(detail::message(path.string(), ": is replaced all the time by others"));
+      throw IoError(detail::message(shown.string(), ": is replaced all the time by others"));
   }
 }
 

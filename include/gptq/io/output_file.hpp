@@ -13,15 +13,15 @@
 
 namespace gptq::io {
 
-/// Written under its name with ".partial" behind it and renamed by `commit`; without `commit`
-/// nothing stays behind. What a run that was killed has left under that name is written over.
+/// Written under another name, see `temporary`, and renamed by `commit`; without `commit` nothing
+/// stays behind. What a run that was killed has left under that name is written over.
 class OutputFile {
  public:
   /// \param size  reserved on disk at once where it is known, so that a full disk is found before
   ///              the work, not after
   /// \throws IoError  the file cannot be made, another process is writing it, or the disk is full
   explicit OutputFile(const std::filesystem::path& path, std::uint64_t size = 0)
-      : path_(path), temporary_(path.string() + ".partial"), file_(open_exclusively(temporary_)) {
+      : path_(path), temporary_(temporary(path)), file_(open_exclusively(temporary_, path)) {
     try {
       resize(0);
       if (size > 0) reserve(size);
@@ -42,20 +42,29 @@ class OutputFile {
 
   const std::filesystem::path& path() const { return path_; }
 
+  /// The name that a file has until it is complete; not one that a user would choose.
+  static std::filesystem::path temporary(const std::filesystem::path& path) {
+    return path.parent_path() /
+           gptq::detail::message(".", path.filename().string(), ".gptq-partial");
+  }
+
   /// \throws IoError  the disk is full or failed
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
-    while (!bytes.empty()) {
-      const ssize_t written =
-          ::pwrite(file_.number(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) detail::fail(path_, "cannot write");
-      offset += static_cast<std::uint64_t>(written);
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
+    file_.write_at(offset, bytes, path_);
   }
 
   void write_at(std::uint64_t offset, std::string_view text) {
     write_at(offset, std::as_bytes(std::span(text.data(), text.size())));
+  }
+
+  /// Takes room on the disk.
+  /// \throws IoError  there is not enough
+  void reserve(std::uint64_t size) {
+    if (const int error = ::posix_fallocate(file_.number(), 0, static_cast<off_t>(size));
+        error != 0) {
+      errno = error;
+      detail::fail(path_, gptq::detail::message("cannot reserve ", size, " bytes").c_str());
+    }
   }
 
   /// Cuts the file where less was written than had been reserved.
@@ -76,14 +85,6 @@ class OutputFile {
   }
 
  private:
-  void reserve(std::uint64_t size) {
-    if (const int error = ::posix_fallocate(file_.number(), 0, static_cast<off_t>(size));
-        error != 0) {
-      errno = error;
-      detail::fail(path_, gptq::detail::message("cannot reserve ", size, " bytes").c_str());
-    }
-  }
-
   void discard() noexcept {
     if (!temporary_.empty()) ::unlink(temporary_.c_str());
     temporary_.clear();

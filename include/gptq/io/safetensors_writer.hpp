@@ -73,11 +73,10 @@ struct TensorBytes {
   std::span<const std::byte> bytes;
 };
 
-/// One file in one go.
+/// All of a file, and gives it its name.
 /// \throws InvalidArgument  bytes do not fit a shape
 /// \throws IoError          the file cannot be written
-inline void write_safetensors(const std::filesystem::path& path,
-                              const std::vector<TensorBytes>& tensors) {
+inline void write_safetensors(OutputFile file, const std::vector<TensorBytes>& tensors) {
   std::vector<TensorPlan> plan;
   for (const TensorBytes& t : tensors) {
     plan.push_back({t.name, t.dtype, t.shape, {}});
@@ -85,10 +84,15 @@ inline void write_safetensors(const std::filesystem::path& path,
                           to_string(t.shape), " has ", t.bytes.size(), " bytes");
   }
   const SafetensorsLayout layout(std::move(plan));
-  OutputFile file(path, layout.size);
+  file.reserve(layout.size);
   file.write_at(0, layout.header);
   for (const TensorBytes& t : tensors) file.write_at(layout.offsets.at(t.name), t.bytes);
   file.commit();
+}
+
+inline void write_safetensors(const std::filesystem::path& path,
+                              const std::vector<TensorBytes>& tensors) {
+  write_safetensors(OutputFile(path), tensors);
 }
 
 /// `model.safetensors`, or shards `model-00001-of-0000N.safetensors` with their index, in one

@@ -5,27 +5,27 @@
 // is the old set or the new one; what a process that was killed left behind is put right by the
 // next.
 
-#include <gptq/io/output_file.hpp>
+#include <gptq/io/staging_area.hpp>
 
+#include <algorithm>  // std::any_of, std::sort
 #include <functional>
-#include <optional>
 #include <set>
 #include <string>
-#include <string_view>
+#include <utility>  // std::move
 #include <vector>
 
 #include <stdio.h>  // renameat2
 
 namespace gptq::io {
 
-/// Files wait in `.partial` inside the folder, on the same disk whatever the folder is (a link, a
-/// mount point), under a lock that tells a running process from one that died.
+/// Files wait in a StagingArea inside the folder, on the same disk whatever the folder is (a link,
+/// a mount point).
 ///
 /// `commit` moves new files into a folder that has no old ones, the last one last. Old ones are
 /// replaced by exchanging the whole folder for a new one, which the system does in one step; other
 /// files of the folder come along. Where it cannot (mount points, the working directory, folders
-/// whose parent may not be written, some network disks), files are moved one by one, the last one's
-/// predecessor away first: a kill between leaves nothing that looks complete, and the next run
+/// whose parent may not be written, some network disks), files are moved one by one. The last one's
+/// predecessor goes first: a kill between leaves nothing that looks complete, and the next run
 /// moves the old files back.
 class StagedFolder {
  public:
@@ -34,17 +34,17 @@ class StagedFolder {
   /// \param overwrite  whether the folder may have files already
   /// \throws InvalidArgument  the path is no folder, a link to nothing, or not empty
   /// \throws IoError          another run is at work there, or the folder cannot be made
-  StagedFolder(const std::filesystem::path& path, bool overwrite) : path_(resolve(path)) {
-    finish_exchange();
-    make_folders(path_);
+  StagedFolder(const std::filesystem::path& path, bool overwrite)
+      : path_(resolve(path)), area_(path_) {
     try {
-      lock();
-      recover();
-      gptq::detail::require(overwrite || entries().empty(), path.string(),
-                            " is not empty (--overwrite replaces the model in it)");
-      remove_tree(files());
-      remove_tree(replaced());
-      for (const auto& folder : {files(), replaced()}) make_folder(folder);
+      make_folders(path_);
+      finish_exchange();
+      if (area_.lock()) recover();
+      const auto names = entries();
+      gptq::detail::require(overwrite || names.empty(), path.string(), " is not empty (it has ",
+                            names.empty() ? "" : names.front(),
+                            "; --overwrite replaces the model in it)");
+      area_.clear();
     } catch (...) {
       remove();
       throw;
@@ -58,14 +58,15 @@ class StagedFolder {
   const std::filesystem::path& path() const { return path_; }
 
   /// Where files wait for their names.
-  std::filesystem::path files() const { return staging() / "new"; }
+  std::filesystem::path files() const { return area_.files(); }
 
   /// What is in the folder beside the staging area.
   std::vector<std::string> entries() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(path_))
-      if (const auto name = entry.path().filename().string(); name != staging_name)
-        names.push_back(name);
+      if (auto name = entry.path().filename().string(); name != StagingArea::folder_name)
+        names.push_back(std::move(name));
+    std::sort(names.begin(), names.end());
     return names;
   }
 
@@ -88,14 +89,9 @@ class StagedFolder {
   }
 
  private:
-  static constexpr const char* staging_name = ".partial";
-
-  std::filesystem::path staging() const { return path_ / staging_name; }
-  std::filesystem::path replaced() const { return staging() / "old"; }
-  std::filesystem::path journal() const { return staging() / "moving"; }
   /// Where the folder itself goes when it is exchanged.
   std::filesystem::path aside() const {
-    return path_.parent_path() / ("." + path_.filename().string() + ".replaced");
+    return path_.parent_path() / gptq::detail::message(".", path_.filename().string(), ".replaced");
   }
 
   /// \throws InvalidArgument  nothing can be written there
@@ -121,103 +117,90 @@ class StagedFolder {
     if (fs::is_directory(folder)) return;
     if (folder.has_parent_path() && folder.parent_path() != folder)
       make_folders(folder.parent_path());
-    if (make_folder(folder)) made_.insert(made_.begin(), folder);
+    if (StagingArea::make_folder(folder)) made_.insert(made_.begin(), folder);
   }
 
-  /// \return  whether it was not there before
-  static bool make_folder(const std::filesystem::path& folder) {
-    std::error_code error;
-    const bool made = std::filesystem::create_directory(folder, error);
-    if (error)
-      throw IoError(gptq::detail::message(folder.string(), ": cannot create: ", error.message()));
-    return made;
-  }
-
-  /// \throws IoError  another run holds the lock, or `.partial` is somebody else's
-  void lock() {
-    namespace fs = std::filesystem;
-    for (int attempt = 0;; ++attempt) {
-      const bool made = make_folder(staging());
-      if (!made && !fs::exists(staging() / "lock") && !fs::is_empty(staging()))
-        throw IoError(gptq::detail::message(staging().string(),
-                                            ": is there and was not made by gptq; move it away"));
-      try {
-        lock_ = open_exclusively(staging() / "lock");
-        leftovers_ = !made;
-        return;
-      } catch (const IoError&) {
-        // A run that just ended took the folder away between our two steps.
-        if (fs::is_directory(staging()) || attempt == 100) throw;
-      }
-    }
-  }
-
-  /// Puts right what a run that was killed has left here.
+  /// Puts right what a run that was killed has left in the folder.
+  /// \throws IoError  it cannot be; nothing is lost then
   void recover() {
     namespace fs = std::filesystem;
-    if (!leftovers_) return;
-    // Killed before the folders were exchanged: the new one stands beside.
-    if (fs::exists(staging() / "exchanging")) remove_tree(aside());
-    if (fs::exists(journal())) {
-      std::string rest = read_file(journal());
-      std::vector<std::string> moved;
-      bool all_moved = true;
-      while (!rest.empty()) {
-        const std::size_t end = (std::min)(rest.find('\n'), rest.size());
-        const std::string name = rest.substr(0, end);
-        rest.erase(0, end + 1);
-        if (fs::exists(fs::symlink_status(files() / name))) all_moved = false;
-        else moved.push_back(name);
-      }
-      if (!all_moved) {  // old files go first and come back last
-        for (const std::string& name : moved) fs::remove(path_ / name);
-        for (const auto& entry : fs::directory_iterator(replaced()))
-          fs::rename(entry.path(), path_ / entry.path().filename());
-        sync_folder(path_);
-      }
-      fs::remove(journal());
+    try {
+      // Killed before the folders were exchanged: the new one stands beside.
+      if (fs::exists(area_.exchanging())) fs::remove_all(aside());
+      if (fs::exists(area_.moving())) move_back();
+    } catch (const std::exception& error) {
+      area_.release();
+      throw IoError(gptq::detail::message(
+          path_.string(),
+          ": a run was killed while it replaced the files here, and they cannot be "
+          "put back from ",
+          area_.replaced().string(), ": ", error.what()));
     }
-    notes_.push_back(
-        gptq::detail::message("removed what an interrupted run had left in ", staging().string()));
+    note_leftovers(area_.path());
+  }
+
+  /// Old files come back unless all new ones have their names.
+  void move_back() const {
+    namespace fs = std::filesystem;
+    const auto waits = [&](const std::string& name) {
+      return fs::exists(fs::symlink_status(area_.files() / name));
+    };
+    const auto names = StagingArea::read_list(area_.moving());
+    if (std::any_of(names.begin(), names.end(), waits)) {
+      // Old files go first and come back last.
+      for (const std::string& name : names)
+        if (!waits(name)) fs::remove(path_ / name);
+      for (const auto& entry : fs::directory_iterator(area_.replaced()))
+        fs::rename(entry.path(), path_ / entry.path().filename());
+      sync_folder(path_);
+    }
+    fs::remove(area_.moving());
   }
 
   /// Puts right what a run left that was killed behind the exchange: the new folder is in its place
   /// and the old one beside it.
   void finish_exchange() {
     namespace fs = std::filesystem;
-    const fs::path old = aside();
-    if (!fs::exists(old / staging_name / "exchanging")) {
-      remove_empty(old / staging_name);
-      remove_empty(old);
-      return;
+    if (fs::is_directory(fs::symlink_status(aside() / StagingArea::folder_name))) {
+      StagingArea old(aside());
+      old.lock();
+      if (fs::exists(old.exchanging())) follow(old);
+      note_leftovers(aside());
     }
-    const Descriptor lock = open_exclusively(old / staging_name / "lock");
-    take_along(old);
-    remove_aside();
-    notes_.push_back(
-        gptq::detail::message("removed what an interrupted run had left in ", old.string()));
+    remove_empty(aside());
   }
 
-  /// Moves files out of the old folder that do not belong to what was replaced. Those that do are
-  /// listed there.
-  void take_along(const std::filesystem::path& old) const {
+  void note_leftovers(const std::filesystem::path& where) {
+    notes_.push_back(
+        gptq::detail::message("removed what an interrupted run had left in ", where.string()));
+  }
+
+  /// Moves what does not belong to the old files out of their folder and deletes that, the list of
+  /// old files last: where something cannot be moved, the next run tries again.
+  /// \param area  of the old folder; locked
+  void follow(StagingArea& area) {
     namespace fs = std::filesystem;
-    const std::string list = "\n" + read_file(old / staging_name / "exchanging");
-    std::vector<fs::path> others;
-    for (const auto& entry : fs::directory_iterator(old)) {
-      const std::string name = entry.path().filename().string();
-      if (name != staging_name && list.find("\n" + name + "\n") == std::string::npos)
-        others.push_back(entry.path());
-    }
-    for (const auto& other : others) {
-      const fs::path target = path_ / other.filename();
+    const auto old = StagingArea::read_list(area.exchanging());
+    std::vector<fs::path> all;
+    for (const auto& entry : fs::directory_iterator(aside()))
+      if (entry.path() != area.path()) all.push_back(entry.path());
+    for (const auto& file : all) {
+      const fs::path target = path_ / file.filename();
       std::error_code error;
-      if (!fs::exists(fs::symlink_status(target))) fs::rename(other, target, error);
-      if (error)
-        throw IoError(gptq::detail::message(
-            "the new files are in ", path_.string(), ", and ", other.string(),
-            " could not follow them: ", error.message(), "; the next run there moves it"));
+      if (old.count(file.filename().string()) > 0 || is_same_file(file, target))
+        fs::remove_all(file, error);
+      else if (fs::exists(fs::symlink_status(target)))
+        notes_.push_back(gptq::detail::message(file.string(), " stays there, since ",
+                                               target.string(), " was made meanwhile"));
+      else fs::rename(file, target, error);
+      if (!error) continue;
+      area.release();
+      throw IoError(gptq::detail::message(
+          "the new files are in ", path_.string(), ", but ", file.string(),
+          " could not be moved or removed: ", error.message(), "; the next run there tries again"));
     }
+    area.remove();
+    remove_empty(aside());
   }
 
   /// Exchanges the folder for one with the new files and all that does not belong to the old ones.
@@ -228,29 +211,31 @@ class StagedFolder {
     if (fs::equivalent(path_, fs::current_path(error), error))
       return refuse("it is the working directory");
     if (fs::exists(fs::symlink_status(aside()))) return refuse(aside().string() + " is in the way");
-    std::string list;
-    for (const std::string& name : old) list += name + "\n";
-    write_file(staging() / "exchanging", list);
+    StagingArea::write_list(area_.exchanging(), old);
     fs::rename(files(), aside(), error);
     if (error) return refuse(error.message());
     // Other files get a second name in the new folder; folders cannot and are moved afterwards.
+    std::vector<std::string> linked;
     for (const std::string& name : entries())
       if (old.count(name) == 0 && !fs::is_directory(fs::symlink_status(path_ / name))) {
-        std::error_code ignored;
-        fs::create_hard_link(path_ / name, aside() / name, ignored);
+        std::error_code refused;
+        fs::create_hard_link(path_ / name, aside() / name, refused);
+        if (!refused) linked.push_back(name);
       }
     sync_folder(aside());
     if (!keep_owner() ||
         ::renameat2(AT_FDCWD, aside().c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) != 0) {
       const std::string reason = std::strerror(errno);
-      for (const std::string& name : entries())
-        if (old.count(name) == 0) fs::remove(aside() / name, error);
-      fs::rename(aside(), files());
-      return refuse(reason);
+      for (const std::string& name : linked) fs::remove(aside() / name, error);
+      fs::rename(aside(), files(), error);
+      if (!error) return refuse(reason);
+      area_.release();
+      throw IoError(gptq::detail::message(path_.string(), ": cannot be replaced: ", reason,
+                                          "; the next run there removes ", aside().string()));
     }
     sync_folder(path_.parent_path());
-    take_along(aside());
-    remove_aside();
+    area_.moved_to(aside());
+    follow(area_);
     return true;
   }
 
@@ -265,17 +250,6 @@ class StagedFolder {
     return ::chmod(aside().c_str(), old.st_mode & 07777) == 0;
   }
 
-  /// The old folder. The file that tells what it is goes last: where something stays, the next run
-  /// tries again.
-  void remove_aside() const noexcept {
-    const auto staging = aside() / staging_name;
-    if (!remove_all_but(aside(), staging_name) || !remove_all_but(staging, "exchanging")) return;
-    std::error_code error;
-    if (!std::filesystem::remove(staging / "exchanging", error)) return;
-    remove_empty(staging);
-    remove_empty(aside());
-  }
-
   /// Only where nothing is in it.
   static void remove_empty(const std::filesystem::path& folder) noexcept {
     std::error_code ignored;
@@ -283,33 +257,19 @@ class StagedFolder {
       std::filesystem::remove(folder, ignored);
   }
 
-  /// \return  whether all else is gone
-  static bool remove_all_but(const std::filesystem::path& folder, const char* kept) noexcept {
-    namespace fs = std::filesystem;
-    std::error_code error;
-    std::vector<fs::path> others;
-    for (const auto& entry : fs::directory_iterator(folder, error))
-      if (entry.path().filename() != kept) others.push_back(entry.path());
-    for (const auto& other : others)
-      if (!error) fs::remove_all(other, error);
-    return !error;
-  }
-
   bool refuse(const std::string& reason) {
     notes_.push_back(gptq::detail::message(
         path_.string(), ": its files were replaced one by one and not in one step, since ",
         reason));
     std::error_code ignored;
-    std::filesystem::remove(staging() / "exchanging", ignored);
+    std::filesystem::remove(area_.exchanging(), ignored);
     return false;
   }
 
   void move_one_by_one(const std::set<std::string>& names, const std::set<std::string>& old,
                        const std::string& last) {
     namespace fs = std::filesystem;
-    std::string list;
-    for (const std::string& name : names) list += name + "\n";
-    write_file(journal(), list);
+    StagingArea::write_list(area_.moving(), names);
     std::vector<std::pair<fs::path, fs::path>> moved;
     std::error_code error;
     const auto move = [&](const fs::path& from, const fs::path& to) {
@@ -320,9 +280,9 @@ class StagedFolder {
     const auto each = [](const std::set<std::string>& set, const auto& f) {
       for (const std::string& name : set) f(name);
     };
-    if (old.count(last) > 0) move(path_ / last, replaced() / last);
+    if (old.count(last) > 0) move(path_ / last, area_.replaced() / last);
     each(old, [&](const auto& n) {
-      if (n != last) move(path_ / n, replaced() / n);
+      if (n != last) move(path_ / n, area_.replaced() / n);
     });
     sync_folder(path_);
     each(names, [&](const auto& n) {
@@ -335,34 +295,23 @@ class StagedFolder {
       const std::string reason = error.message();
       for (auto step = moved.rbegin(); step != moved.rend(); ++step)
         fs::rename(step->second, step->first, error);
-      fs::remove(journal(), error);
+      fs::remove(area_.moving(), error);
       throw IoError(gptq::detail::message(path_.string(),
                                           ": cannot move the finished files there: ", reason));
     }
-    fs::remove(journal(), error);
+    fs::remove(area_.moving(), error);
   }
 
-  static void remove_tree(const std::filesystem::path& folder) noexcept {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
-  }
-
-  /// The staging area, the lock last, and folders that were made for nothing.
+  /// The staging area, and folders that were made for nothing.
   void remove() noexcept {
-    if (lock_ && remove_all_but(staging(), "lock")) {
-      std::error_code ignored;
-      for (const auto& rest : {staging() / "lock", staging()})
-        std::filesystem::remove(rest, ignored);
-    }
-    lock_.close();
+    area_.remove();
     std::error_code ignored;
     for (const auto& folder : made_) std::filesystem::remove(folder, ignored);  // if empty
   }
 
   std::filesystem::path path_;
+  StagingArea area_;
   std::vector<std::filesystem::path> made_;  // by us, the innermost first
-  Descriptor lock_;
-  bool leftovers_ = false;
   std::vector<std::string> notes_;
 };
 

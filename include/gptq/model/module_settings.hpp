@@ -26,7 +26,15 @@ class NamePattern {
                Regex::Syntax::python),
         source_(text) {}
 
-  bool matches(const std::string& name) const { return regex_.matches_start(name); }
+  /// \throws InvalidArgument  the expression takes too many steps
+  bool matches(const std::string& name) const {
+    try {
+      return regex_.matches_start(name);
+    } catch (const FormatError&) {  // what it says is for tokenizers
+      throw InvalidArgument(
+          gptq::detail::message("the rule ", source_, " takes too many steps at ", name));
+    }
+  }
 
   const std::string& text() const { return source_; }
 

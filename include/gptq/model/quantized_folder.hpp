@@ -192,8 +192,13 @@ class QuantizedFolder {
       reserve_name(name);
       io::write_file(folder_.files() / name, content);
     }
-    for (const std::string& name : folder_.entries())
-      if (names_.count(name) == 0 && is_model_file(name)) removed_.push_back(name);
+    shards_ = shards_of(folder_.path());
+    for (const std::string& name : folder_.entries()) {
+      if (names_.count(name) > 0) continue;
+      if (is_model_file(name)) removed_.push_back(name);
+      else require_no_weights(name);
+    }
+    if (!std::filesystem::is_directory(model.path)) require_stays(model.path, "it is the model");
   }
 
   /// Files that were in the folder and go with the model that is replaced, beside those that are
@@ -204,11 +209,28 @@ class QuantizedFolder {
   const std::vector<std::string>& notes() const { return folder_.notes(); }
 
   /// Whether `file` would be a file of this folder, wherever links lead.
+  /// \throws InvalidArgument  it would be in the part of the folder that is deleted at the end
   bool contains(const std::filesystem::path& file) const {
     std::error_code error;
-    const auto parent =
+    auto parent =
         std::filesystem::weakly_canonical(std::filesystem::absolute(file).parent_path(), error);
-    return !error && parent == folder_.path();
+    if (parent == folder_.path()) return true;
+    for (; parent.has_relative_path(); parent = parent.parent_path())
+      gptq::detail::require(parent != folder_.path() / io::StagingArea::folder_name, file.string(),
+                            " would be deleted: files wait there for their names");
+    return false;
+  }
+
+  /// \param why  the file is needed, for the message
+  /// \throws InvalidArgument  `file` is in this folder and would be replaced or deleted
+  void require_stays(const std::filesystem::path& file, const char* why) const {
+    std::error_code error;
+    const auto canonical = std::filesystem::canonical(file, error);
+    const std::string name = canonical.filename().string();
+    gptq::detail::require(error || canonical.parent_path() != folder_.path() ||
+                              (names_.count(name) == 0 && !is_model_file(name)),
+                          canonical.string(), " would be replaced or deleted, and ", why,
+                          "; choose another folder");
   }
 
   /// A file of the caller's that gets its name with the others.
@@ -242,7 +264,7 @@ class QuantizedFolder {
   /// \throws IoError  a file cannot be written or moved; the old model is as it was
   void commit() {
     writer_->commit();
-    folder_.commit(is_model_file, config_name);
+    folder_.commit([&](const std::string& name) { return is_model_file(name); }, config_name);
   }
 
   std::uint64_t tensor_bytes() const { return writer_->total_bytes(); }
@@ -251,7 +273,8 @@ class QuantizedFolder {
   static constexpr const char* config_name = "config.json";
 
   void reserve_name(const std::string& name) {
-    gptq::detail::require(!std::filesystem::is_directory(folder_.path() / name),
+    std::error_code error;
+    gptq::detail::require(!std::filesystem::is_directory(folder_.path() / name, error),
                           (folder_.path() / name).string(),
                           " is a folder, and a file of the model has that name");
     names_.insert(name);
@@ -277,16 +300,35 @@ class QuantizedFolder {
     return path;
   }
 
+  /// Files that an index in the folder lists.
+  static std::set<std::string> shards_of(const std::filesystem::path& folder) {
+    std::set<std::string> shards;
+    const auto index = folder / io::SafetensorsWriter::index_name;
+    if (!std::filesystem::is_regular_file(index)) return shards;
+    const auto json = nlohmann::json::parse(io::read_file(index), nullptr, false);
+    const auto map = json.is_object() ? json.find("weight_map") : json.end();
+    if (map == json.end() || !map->is_object()) return shards;
+    for (const auto& file : *map)
+      if (file.is_string()) shards.insert(file.get<std::string>());
+    return shards;
+  }
+
+  /// Readers take every safetensors file of a folder for a part of the model, but whose it is,
+  /// nobody knows.
+  void require_no_weights(const std::string& name) const {
+    gptq::detail::require(
+        name.starts_with("adapter_") || !name.ends_with(".safetensors"),
+        (folder_.path() / name).string(),
+        " is not known to belong to the model in that folder, but readers would take it for a part "
+        "of the new one; move it away");
+  }
+
   /// Files that make up a model and would be wrong beside another one.
-  static bool is_model_file(const std::string& name) {
-    const auto begins = [&](std::string_view text) { return name.rfind(text, 0) == 0; };
-    const auto ends = [&](std::string_view text) {
-      return name.size() >= text.size() &&
-             name.compare(name.size() - text.size(), text.size(), text) == 0;
-    };
-    if (begins("adapter_")) return false;  // of others, on top of a model
-    if (ends(".safetensors") || ends(".safetensors.index.json")) return true;
-    if (begins("pytorch_model") && (ends(".bin") || ends(".bin.index.json"))) return true;
+  bool is_model_file(const std::string& name) const {
+    if (shards_.count(name) > 0) return true;
+    for (const char* beginning : {"model", "gptq_model", "pytorch_model"})
+      for (const char* ending : {".safetensors", ".bin", ".index.json"})
+        if (name.starts_with(beginning) && name.ends_with(ending)) return true;
     if (name == config_name || name == "quantize_config.json" || name == "quant_config.json")
       return true;
     return std::find(std::begin(companion_names), std::end(companion_names), name) !=
@@ -337,6 +379,7 @@ class QuantizedFolder {
   io::StagedFolder folder_;
   std::optional<io::SafetensorsWriter> writer_;
   std::set<std::string> names_;       // of all files that are written
+  std::set<std::string> shards_;      // of the old model, as its index lists them
   std::vector<std::string> removed_;  // of the old model, without a successor
   std::set<std::string> rest_;        // tensors that are not quantized
 };
