@@ -165,6 +165,25 @@ TEST_CASE("Metaspace without a character is refused", "[tokenizer][fault21]") {
   CHECK(kept.encode("aaa").empty());
 }
 
+TEST_CASE("Metaspace asks where a piece came from in the text as it was", "[tokenizer]") {
+  const auto tokenizer = [](const std::string& pattern, const std::string& content) {
+    return Tokenizer(
+        letters({{"normalizer",
+                  {{"type", "Replace"}, {"pattern", {{"Regex", pattern}}}, {"content", content}}},
+                 {"pre_tokenizer",
+                  {{"type", "Metaspace"}, {"replacement", "e"}, {"prepend_scheme", "first"}}},
+                 {"added_tokens", {added(2, "c", {{"normalized", true}})}}}));
+  };
+  // Its first character is gone: nothing is put in front.
+  CHECK(tokenizer("b", "").encode("bd") == Ids{3});
+  CHECK(tokenizer("b", "").encode("db") == Ids{4, 3});
+  // Two characters came from the first one, and the first of them is an added token.
+  CHECK(tokenizer("b", "cd").encode("b") == Ids{2, 4, 3});
+  CHECK(tokenizer("a", "d").encode("ad") == Ids{4, 3, 3});
+  CHECK_THAT(refusal([&] { tokenizer("bd", "a").encode("bd"); }),
+             ContainsSubstring("treats the first characters of a text as one"));
+}
+
 TEST_CASE("a text that grows and grows is refused", "[tokenizer][fault25]") {
   auto steps = json::array();
   for (int i = 0; i < 40; ++i)
@@ -222,6 +241,10 @@ TEST_CASE("expressions mean what they mean to the tokenizers library", "[tokeniz
         "[]\\R\\p{P}\\p{S}][\\]]\\\\R");
   CHECK_THAT(refusal([] { cut_by("(?~a)"); }), ContainsSubstring("(?~...)"));
   CHECK_THAT(refusal([] { cut_by("\\p{^wo_rd}"); }), ContainsSubstring("\\p{Word}"));
+  for (const char* ascii : {"(?P:[[:punct:]])", "(?i-P)[[:^punct:]]", "[[:punct:]](?WP:a)"})
+    CHECK_THAT(refusal([&] { cut_by(ascii); }), ContainsSubstring("(?P) and [:punct:]"));
+  for (const char* other : {"(?P:[[:alpha:]])", "(?W:[[:punct:]])", "(?<P>[[:punct:]])"})
+    CHECK_NOTHROW(cut_by(other));
 }
 
 TEST_CASE("rules for engines are those that Python reads alike", "[tokenizer]") {

@@ -86,12 +86,13 @@ class Tokenizer {
         return go_on();
       }
       const std::string normal = normalizer_(std::string(raw.text), effort);
+      const std::size_t start = raw_first ? start_size(raw.text, normal, effort) : 0;
       return normalized_tokens_.for_each_section(normal, effort, [&](auto section) {
         if (section.id >= 0) {
           ids.push_back(section.id);
           return go_on();
         }
-        const bool first = raw_first && section.text.data() == normal.data();
+        const bool first = static_cast<std::size_t>(section.text.data() - normal.data()) < start;
         return pre_tokenizer_.cut(section.text, first, effort,
                                   PieceSink([&](std::string_view piece, bool piece_first) {
                                     encode_piece(piece, piece_first, memory, effort, ids, enough);
@@ -118,6 +119,20 @@ class Tokenizer {
   static nlohmann::json part(const nlohmann::json& config, const char* name) {
     const auto found = config.find(name);
     return found == config.end() ? nlohmann::json() : *found;
+  }
+
+  /// Bytes of the normalized text that come from the first character of the user's text: a piece
+  /// that begins there may be written differently.
+  std::size_t start_size(std::string_view text, std::string_view normal, Effort& effort) const {
+    if (!pre_tokenizer_.asks_for_start() || text.empty()) return 0;
+    const std::size_t size = unicode::first_character(text).size;
+    if (normalizer_.empty()) return size;
+    const std::string first = normalizer_(std::string(text.substr(0, size)), effort);
+    if (first + normalizer_(std::string(text.substr(size)), effort) != normal)
+      unsupported_component(
+          "Metaspace with the prepend_scheme \"first\" behind a normalizer that "
+          "treats the first characters of a text as one");
+    return first.size();
   }
 
   void encode_piece(std::string_view piece, bool first, Memory& memory, Effort& effort,

@@ -26,6 +26,14 @@ inline bool is_word_property(std::string_view text) {
   return name == "word";
 }
 
+/// Whether a group begins that sets the option P: POSIX brackets have ASCII characters alone.
+inline bool sets_ascii_option(std::string_view text) {
+  if (text.substr(0, 2) != "(?") return false;
+  const auto options = text.substr(2, text.find_first_not_of("imxWDSPa-", 2) - 2);
+  const auto behind = text.substr(2 + options.size(), 1);
+  return options.find('P') != options.npos && (behind == ":" || behind == ")");
+}
+
 /// An expression written so that all versions of Oniguruma read it as 6.9.10 does, with which the
 /// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then repeated line
 /// ends (`\\R+`) end after the first.
@@ -34,11 +42,13 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
                                                                  {"[:^punct:]", "[^\\p{P}\\p{S}]"}};
   std::string out;
   int brackets = 0;  // that are open
+  bool ascii = false, punctuation = false;
   while (!pattern.empty()) {
     std::size_t taken = pattern[0] == '\\' && pattern.size() > 1 ? 2 : 1;
     std::string_view written = pattern.substr(0, taken);
     if (brackets == 0 && pattern.substr(0, 3) == "(?~")
       unsupported_component("an expression with (?~...)");  // since 6.9.9 read differently
+    if (brackets == 0) ascii = ascii || sets_ascii_option(pattern);
     if ((written == "\\p" || written == "\\P") && is_word_property(pattern.substr(2)))
       unsupported_component("an expression with \\p{Word} (\\w means the same)");
     if (brackets == 0 && written == "\\R")
@@ -47,6 +57,7 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
       if (brackets > 0 && pattern.substr(0, name.size()) == name) {
         taken = name.size();
         written = meaning;
+        punctuation = true;
       }
     if (written == "[") {
       ++brackets;
@@ -59,6 +70,7 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
     out += written;
     pattern.remove_prefix(taken);
   }
+  if (ascii && punctuation) unsupported_component("an expression with (?P) and [:punct:]");
   return out;
 }
 
@@ -97,6 +109,8 @@ class Normalizer {
 
   /// \throws FormatError  a type that is not supported
   explicit Normalizer(const nlohmann::json& config) { add(config, 0); }
+
+  bool empty() const { return steps_.empty(); }
 
   /// \throws FormatError  the text becomes too large, or an expression takes too many steps
   std::string operator()(std::string text, Effort& effort) const {

@@ -53,6 +53,9 @@ class PreTokenizer {
     return text.empty() || cut_from(0, text, first, effort, sink);
   }
 
+  /// Whether a piece may be written differently where the user's text begins.
+  bool asks_for_start() const { return asks_for_start_; }
+
   /// Whether a piece is written differently as a word.
   bool changes_pieces() const { return cuts_ < steps_.size(); }
 
@@ -180,6 +183,7 @@ class PreTokenizer {
         "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
     if (prepend_scheme == "first" && !steps_.empty())
       unsupported_component("Metaspace with the prepend_scheme \"first\" behind other steps");
+    asks_for_start_ = asks_for_start_ || prepend_scheme == "first";
     add_write([=](std::string& piece, bool first) {
       std::string text;
       for (const char c : piece) c == ' ' ? text += replacement : text += c;
@@ -235,6 +239,7 @@ class PreTokenizer {
 
   std::vector<Step> steps_;
   std::size_t cuts_ = 0;  // steps up to the last one that cuts
+  bool asks_for_start_ = false;
 };
 
 }  // namespace gptq::model
