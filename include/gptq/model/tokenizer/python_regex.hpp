@@ -91,6 +91,12 @@ class PythonRegexReader {
     return at < rest_.size() && rest_[at] == '}';
   }
 
+  static int number(std::string_view digits) {
+    int value = 0;
+    for (const char digit : digits) value = 10 * value + (digit - '0');
+    return value;
+  }
+
   void quantifier(bool repeatable) {
     if (rest_.empty()) return;
     const bool interval = rest_.front() == '{' && is_interval();
@@ -104,10 +110,13 @@ class PythonRegexReader {
       const std::string_view inside = rest_.substr(1, rest_.find('}') - 1);
       if (inside.front() == ',') fail("an interval without a lower limit");
       const auto comma = inside.find(',');
-      for (const auto number :
+      for (const auto digits :
            {inside.substr(0, comma),
             comma == inside.npos ? std::string_view() : inside.substr(comma + 1)})
-        if (number.size() > 4) fail("an interval of more than 9999");
+        if (digits.size() > 4) fail("an interval of more than 9999");
+      if (comma != inside.npos && comma + 1 < inside.size() &&
+          number(inside.substr(comma + 1)) < number(inside.substr(0, comma)))
+        fail("an interval whose upper limit is less than its lower one");
       rest_.remove_prefix(inside.size() + 2);
       if (!rest_.empty() && rest_.front() == '?' && comma == inside.npos) fail("a lazy {n}");
     } else {
