@@ -71,7 +71,7 @@ class PythonRegexReader {
     }
   }
 
-  /// {n}, {n,}, {,m} or {n,m} at the start of the rest.
+  /// {n}, {n,}, {,m}, {n,m} or {,} at the start of the rest.
   bool is_interval() const {
     std::size_t at = 1;
     const auto digits = [&] {
@@ -80,11 +80,9 @@ class PythonRegexReader {
       return at > begin;
     };
     const bool lower = digits();
-    bool upper = false;
     if (at < rest_.size() && rest_[at] == ',') {
       ++at;
-      upper = digits();
-      if (!lower && !upper) return false;
+      digits();
     } else if (!lower) {
       return false;
     }
