@@ -396,7 +396,7 @@ TEST_CASE("the keys of models that people have are read without a refusal and wi
       "bf16": true, "fp32": false, "no_bias": true, "onnx_safe": null, "emb_dropout_prob": 0.0,
       "attn_dropout_prob": 0.0, "kv_channels": 8, "rotary_pct": 1.0, "rotary_emb_base": 10000,
       "scale_attn_weights": true, "use_flash_attn": "auto", "layer_norm_epsilon": 1e-6, "bias": false,
-      "attn_implementation": "eager"})")
+      "attn_implementation": "eager", "attention_softmax_in_fp32": true, "ffn_dim_multiplier": 1.3, "multiple_of": 1024})")
           .empty());
   // Fine-tunes with heads of their own, and settings of text generation that earlier versions kept
   // here.
