@@ -289,7 +289,8 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
              ContainsSubstring("\"add_bos_token\" is not there, which means true in a Llama"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", qwen}, {"add_prefix_space", true}}),
              ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
-  CHECK_THAT(notes("gpt2", {{"do_lower_case", true}}), ContainsSubstring("\"do_lower_case\""));
+  CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
+  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not an object"));
   // They do not, and tokenizer.json is not what they use.
   CHECK_THAT(
       refused("llama2", {{"split_special_tokens", true}}),

@@ -40,8 +40,10 @@ inline std::string member_text(const nlohmann::json& json, const char* key) {
 
 inline std::optional<bool> member_flag(const nlohmann::json& json, const char* key) {
   const auto found = json.is_object() ? json.find(key) : json.end();
-  if (found == json.end() || !found->is_boolean()) return std::nullopt;
-  return found->get<bool>();
+  if (found == json.end()) return std::nullopt;
+  if (found->is_boolean()) return found->get<bool>();
+  if (*found == 0 || *found == 1) return *found == 1;  // as Python takes them
+  return std::nullopt;
 }
 
 inline nlohmann::json member(const nlohmann::json& json, const char* key) {
@@ -99,7 +101,10 @@ inline TokenizerContradictions tokenizer_contradictions(const nlohmann::json& to
                                                         const nlohmann::json& config) {
   using gptq::detail::message;
   TokenizerContradictions found;
-  if (!config.is_object()) return found;
+  if (!config.is_object()) {
+    found.notes.emplace_back("tokenizer_config.json: is not an object in JSON, and not used");
+    return found;
+  }
   const auto facts = detail::tokenizer_facts(tokenizer);
   const auto stated = [&](const char* key) { return detail::member_flag(config, key); };
   const auto refuse = [&](const std::string& why) {
