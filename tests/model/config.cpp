@@ -113,6 +113,11 @@ TEST_CASE("keys whose values change nothing pass, those that nobody knows are no
   REQUIRE(unknown.size() == 1);
   CHECK_THAT(unknown[0], ContainsSubstring("config.json: not known and not used: my_note, other"));
   CHECK(notes(R"({"auto_map": {"AutoModel": "m.M"}})").size() == 1);
+  // Words that only hold a telling one.
+  CHECK(
+      notes(
+          R"({"warmup_steps": 10, "conversation_template": "vicuna", "num_steps": 3, "base_model": "x"})")
+          .size() == 1);
 }
 
 TEST_CASE("an architecture and a model type that differ are refused, one of the two is enough",
@@ -406,6 +411,6 @@ TEST_CASE("the keys of models that people have are read without a refusal and wi
       "temperature": 0.7, "top_p": 0.9, "output_attentions": false, "output_hidden_states": false,
       "output_router_logits": true, "router_aux_loss_coef": 0.001, "chunk_size_feed_forward": 0,
       "gradient_checkpointing": true, "quantization_config": null, "_pre_quantization_dtype": "float16",
-      "neftune_noise_alpha": 5, "layerdrop": 0.1, "cross_attention_hidden_size": null, "pruned_heads": {}})")
+      "neftune_noise_alpha": 5, "weight_decay": 0.1, "max_grad_norm": 1.0, "label_smoothing_factor": 0.0, "layerdrop": 0.1, "cross_attention_hidden_size": null, "pruned_heads": {}})")
           .empty());
 }

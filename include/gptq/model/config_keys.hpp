@@ -102,6 +102,7 @@ inline constexpr ComputingKey computing_keys[] = {
     {"attn_config", never},
     {"attn_output_gate", off},
     {"attn_type", R"(["causal", "full_attention"])"},
+    {"base", never},
     {"bidirectional", off},
     {"clip_qkv", off},
     {"cross_attention_hidden_size", off},
@@ -111,6 +112,7 @@ inline constexpr ComputingKey computing_keys[] = {
     {"is_encoder_decoder", off},
     {"kv_lora_rank", off},
     {"layers_block_type", off},
+    {"local", off},
     {"local_attention", off},
     {"multi_query", off},
     {"multi_query_attention", off},
@@ -188,7 +190,13 @@ inline constexpr ComputingKey computing_keys[] = {
 
 /// Parts that every decoder here has: a key of this name, or of this name behind use_ and the like,
 /// says nothing new unless its value is something else than true.
-inline constexpr std::string_view parts_of_every_decoder[] = {"causal",
+inline constexpr std::string_view parts_of_every_decoder[] = {"autoregressive",
+                                                              "decoder_only",
+                                                              "ffn_gated",
+                                                              "mask_future",
+                                                              "mlp_gated",
+
+                                                              "causal",
                                                               "causal_attention",
                                                               "causal_mask",
                                                               "final_norm",
@@ -215,7 +223,8 @@ inline constexpr std::string_view parts_of_every_decoder[] = {"causal",
                                                               "scale_attention",
                                                               "silu",
                                                               "softmax",
-                                                              "swiglu"};
+                                                              "swiglu",
+                                                              "unidirectional"};
 
 /// A key that states what a decoder reads under another name: it must say the same.
 struct Alias {
@@ -229,10 +238,12 @@ inline constexpr Alias aliases[] = {
     {"embed_dim", "hidden_size"},
     {"embedding_dim", "hidden_size"},
     {"embedding_size", "hidden_size"},
+    {"hidden", "hidden_size"},
     {"hidden_dim", "hidden_size", "intermediate_size"},
     {"model_dim", "hidden_size"},
     {"n_embd", "hidden_size"},
     {"n_embed", "hidden_size"},
+    {"width", "hidden_size"},
     {"d_ff", "intermediate_size"},
     {"dense_intermediate_size", "intermediate_size"},
     {"ff_dim", "intermediate_size"},
@@ -248,6 +259,7 @@ inline constexpr Alias aliases[] = {
     {"mlp_intermediate_size", "intermediate_size"},
     {"n_inner", "intermediate_size"},
     {"decoder_layers", "num_hidden_layers"},
+    {"depth", "num_hidden_layers"},
     {"n_blocks", "num_hidden_layers"},
     {"n_layer", "num_hidden_layers"},
     {"n_layers", "num_hidden_layers"},
@@ -275,6 +287,10 @@ inline constexpr Alias aliases[] = {
     {"attn_head_dim", "head_dim"},
     {"d_head", "head_dim"},
     {"d_kv", "head_dim"},
+    {"dim_head", "head_dim"},
+    {"dim_per_head", "head_dim"},
+    {"dims_per_head", "head_dim"},
+    {"head_dimension", "head_dim"},
     {"head_size", "head_dim"},
     {"hidden_size_per_head", "head_dim"},
     {"kv_channels", "head_dim"},
@@ -282,10 +298,13 @@ inline constexpr Alias aliases[] = {
     {"qk_head_dim", "head_dim"},
     {"rotary_dim", "head_dim"},
     {"rotary_ndims", "head_dim"},
+    {"size_per_head", "head_dim"},
     {"v_head_dim", "head_dim"},
     {"n_vocab", "vocab_size"},
     {"padded_vocab_size", "vocab_size"},
     {"vocabulary_size", "vocab_size"},
+    {"eps", "rms_norm_eps"},
+    {"epsilon", "rms_norm_eps"},
     {"layer_norm_eps", "rms_norm_eps"},
     {"layer_norm_epsilon", "rms_norm_eps"},
     {"layernorm_eps", "rms_norm_eps"},
@@ -342,9 +361,9 @@ inline constexpr std::string_view harmless_keys[] = {
     "parallel_output", "pretraining_tp", "residual_in_fp32", "scale_attention_softmax_in_fp32",
     "sequence_parallel", "tensor_parallel", "tensor_parallel_degree", "tensor_parallel_output",
     "tp_size", "use_bfloat16", "use_cache", "use_flash_attention", "use_flash_attention_2",
-    "use_flash_attn", "use_flash_attn_2", "use_fused_attention", "use_fused_cross_entropy",
-    "use_fused_mlp", "use_fused_rms_norm", "use_fused_rope", "use_memory_efficient_attention",
-    "use_sdpa",
+    "use_flash_attention_3", "use_flash_attn", "use_flash_attn_2", "use_fused_attention",
+    "use_fused_cross_entropy", "use_fused_mlp", "use_fused_rms_norm", "use_fused_rope",
+    "use_memory_efficient_attention", "use_sdpa", "use_xformers",
     // Training.
     "activation_dropout", "attention_dropout", "attention_dropout_prob",
     "attention_probs_dropout_prob", "attn_dropout", "attn_dropout_prob", "attn_dropout_rate",
@@ -356,9 +375,10 @@ inline constexpr std::string_view harmless_keys[] = {
     "encoder_layerdrop", "layer_dropout", "layerdrop", "loss_type", "loss_scale", "loss_scaling",
     "mlp_dropout", "use_scaled_init_method", "neftune_noise_alpha", "output_dropout", "pdrop",
     "resid_dropout", "resid_pdrop", "residual_dropout", "router_aux_loss_coef",
-    "router_jitter_noise", "router_z_loss_coef", "seq_aux", "summary_activation",
-    "summary_first_dropout", "summary_proj_to_labels", "summary_type", "summary_use_proj",
-    "tf_legacy_loss", "z_loss_coefficient",
+    "router_jitter_noise", "router_z_loss_coef", "seq_aux", "adam_epsilon", "gradient_clipping",
+    "group_by_length", "label_smoothing_factor", "loss_weight", "max_grad_norm", "weight_decay",
+    "stochastic_depth", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
+    "summary_type", "summary_use_proj", "tf_legacy_loss", "z_loss_coefficient",
     // How far texts may reach.
     "block_size", "context_length", "context_window", "max_context_length", "max_length",
     "max_position", "max_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
@@ -391,7 +411,8 @@ inline constexpr std::string_view harmless_keys[] = {
 /// What a key that is not read means.
 enum class KeyMeaning { harmless, computing, suspicious, unknown };
 
-inline bool contains_any(std::string_view text, std::initializer_list<std::string_view> parts) {
+template <class Parts = std::initializer_list<std::string_view>>
+bool contains_any(std::string_view text, const Parts& parts) {
   for (const std::string_view part : parts)
     if (text.find(part) != std::string_view::npos) return true;
   return false;
@@ -412,21 +433,35 @@ inline std::string lower_case(std::string text) {
   return text;
 }
 
+/// Parts of names that speak of the forward pass.
+inline constexpr std::string_view telling_parts[] = {
+    "act_fn",  "activation", "adapter",  "alibi",    "attention", "attn",     "base_freq",
+    "bias",    "bidir",      "bitnet",   "block",    "causal",    "chunk",    "clamp",
+    "clip",    "conv1d",     "dilat",    "epsilon",  "ensemble",  "exit",     "expert",
+    "ffn",     "freq_base",  "gate",     "glu",      "group",     "hadamard", "heads",
+    "hybrid",  "inv_freq",   "latent",   "layer",    "linear",    "logit",    "loop",
+    "lora",    "mamba",      "mask",     "mixture",  "mlp",       "moe",      "multipl",
+    "norm",    "ntk",        "parallel", "pos_emb",  "pos_enc",   "position", "prun",
+    "quant",   "recurr",     "recurs",   "residual", "rope",      "rotary",   "rotat",
+    "router",  "sandwich",   "scal",     "share",    "sharing",   "sink",     "skip",
+    "sliding", "soft_cap",   "softcap",  "softmax",  "spars",     "ssm",      "temperature",
+    "theta",   "tied",       "topk",     "window",   "xpos",      "yarn"};
+
+/// Words between underscores that do.
+inline constexpr std::string_view telling_words[] = {
+    "4bit", "mup",     "conv",     "eps",    "tie",       "8bit",    "act",    "alpha",  "bit",
+    "bits", "cap",     "centered", "factor", "fp4",       "fp8",     "future", "gamma",  "gelu",
+    "head", "hyena",   "int4",     "int8",   "logn",      "mla",     "mult",   "offset", "pe",
+    "pos",  "rel",     "relative", "relu",   "repeat",    "repeats", "rnn",    "silu",   "tanh",
+    "tau",  "virtual", "weight",   "yoco",   "retention", "sigmoid", "divisor"};
+
 /// Whether a key that nobody knows has a name that speaks of the forward pass.
 inline bool is_telling(const std::string& key) {
-  return contains_any(
-      lower_case(key),
-      {"activation", "act_fn",    "adapter",   "alibi",    "attention",   "attn",    "bias",
-       "bitnet",     "block",     "causal",    "chunk",    "clamp",       "clip",    "conv_",
-       "_conv",      "conv1d",    "dilat",     "epsilon",  "_eps",        "exit",    "expert",
-       "ffn",        "base_freq", "freq_base", "inv_freq", "gate",        "glu",     "group",
-       "hadamard",   "heads",     "latent",    "layer",    "linear",      "logit",   "loop",
-       "lora",       "mamba",     "mask",      "mlp",      "moe",         "multipl", "mup",
-       "norm",       "ntk",       "parallel",  "position", "pos_emb",     "pos_enc", "prun",
-       "quant",      "recurr",    "residual",  "rope",     "rotary",      "rotat",   "router",
-       "sandwich",   "scal",      "share",     "sink",     "skip",        "sliding", "softcap",
-       "soft_cap",   "softmax",   "sparse",    "ssm",      "temperature", "theta",   "tie_",
-       "tied",       "topk",      "window",    "xpos",     "yarn"});
+  const std::string name = "_" + lower_case(key) + "_";
+  if (contains_any(name, telling_parts)) return true;
+  for (const std::string_view word : telling_words)
+    if (name.find("_" + std::string(word) + "_") != std::string::npos) return true;
+  return false;
 }
 
 /// use_rope, rope, is_causal, ...
