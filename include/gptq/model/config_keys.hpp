@@ -191,21 +191,20 @@ inline constexpr ComputingKey computing_keys[] = {
 /// Parts that every decoder here has: a key of this name, or of this name behind use_ and the like,
 /// says nothing new unless its value is something else than true.
 inline constexpr std::string_view parts_of_every_decoder[] = {"autoregressive",
-                                                              "decoder_only",
-                                                              "ffn_gated",
-                                                              "mask_future",
-                                                              "mlp_gated",
-
                                                               "causal",
                                                               "causal_attention",
                                                               "causal_mask",
+                                                              "decoder_only",
+                                                              "ffn_gated",
                                                               "final_norm",
                                                               "gated",
                                                               "gated_act",
                                                               "gated_linear_unit",
                                                               "gated_mlp",
                                                               "glu",
+                                                              "mask_future",
                                                               "mlp",
+                                                              "mlp_gated",
                                                               "pre_norm",
                                                               "prenorm",
                                                               "residual",
@@ -355,7 +354,7 @@ inline constexpr std::string_view harmless_keys[] = {
     "_experts_implementation", "_flash_attn_2_enabled", "_output_attentions",
     "_use_flash_attention_2", "_use_sdpa", "attention_softmax_in_fp32", "attn_impl",
     "attn_implementation", "base_model_pp_plan", "base_model_tp_plan", "chunk_size_feed_forward",
-    "flash_attn", "flash_attention", "fused_attention", "fused_mlp", "fused_norm", "fused_rms_norm",
+    "flash_attention", "flash_attn", "fused_attention", "fused_mlp", "fused_norm", "fused_rms_norm",
     "fused_swiglu", "logits_to_keep", "mlp_recompute", "num_logits_to_keep", "output_attentions",
     "output_hidden_states", "output_logits", "output_past", "output_router_logits", "output_scores",
     "parallel_output", "pretraining_tp", "residual_in_fp32", "scale_attention_softmax_in_fp32",
@@ -365,20 +364,21 @@ inline constexpr std::string_view harmless_keys[] = {
     "use_fused_cross_entropy", "use_fused_mlp", "use_fused_rms_norm", "use_fused_rope",
     "use_memory_efficient_attention", "use_sdpa", "use_xformers",
     // Training.
-    "activation_dropout", "attention_dropout", "attention_dropout_prob",
+    "activation_dropout", "adam_epsilon", "attention_dropout", "attention_dropout_prob",
     "attention_probs_dropout_prob", "attn_dropout", "attn_dropout_prob", "attn_dropout_rate",
-    "attn_pdrop", "aux_loss_alpha", "classifier_dropout", "dropout", "dropout_p", "dropout_rate",
-    "embd_dropout", "embd_pdrop", "embed_dropout", "embedding_dropout", "emb_dropout_prob",
-    "emb_pdrop", "ffn_dropout", "gradient_checkpointing", "gradient_checkpointing_use_reentrant",
-    "hidden_dropout", "hidden_dropout_prob", "hidden_dropout_rate", "init_device", "init_method",
-    "init_method_std", "init_std", "initializer_factor", "initializer_range", "decoder_layerdrop",
-    "encoder_layerdrop", "layer_dropout", "layerdrop", "loss_type", "loss_scale", "loss_scaling",
-    "mlp_dropout", "use_scaled_init_method", "neftune_noise_alpha", "output_dropout", "pdrop",
-    "resid_dropout", "resid_pdrop", "residual_dropout", "router_aux_loss_coef",
-    "router_jitter_noise", "router_z_loss_coef", "seq_aux", "adam_epsilon", "gradient_clipping",
-    "group_by_length", "label_smoothing_factor", "loss_weight", "max_grad_norm", "weight_decay",
-    "stochastic_depth", "summary_activation", "summary_first_dropout", "summary_proj_to_labels",
-    "summary_type", "summary_use_proj", "tf_legacy_loss", "z_loss_coefficient",
+    "attn_pdrop", "aux_loss_alpha", "classifier_dropout", "decoder_layerdrop", "dropout",
+    "dropout_p", "dropout_rate", "emb_dropout_prob", "emb_pdrop", "embd_dropout", "embd_pdrop",
+    "embed_dropout", "embedding_dropout", "encoder_layerdrop", "ffn_dropout",
+    "gradient_checkpointing", "gradient_checkpointing_use_reentrant", "gradient_clipping",
+    "group_by_length", "hidden_dropout", "hidden_dropout_prob", "hidden_dropout_rate",
+    "init_device", "init_method", "init_method_std", "init_std", "initializer_factor",
+    "initializer_range", "label_smoothing_factor", "layer_dropout", "layerdrop", "loss_scale",
+    "loss_scaling", "loss_type", "loss_weight", "max_grad_norm", "mlp_dropout",
+    "neftune_noise_alpha", "output_dropout", "pdrop", "resid_dropout", "resid_pdrop",
+    "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "router_z_loss_coef",
+    "seq_aux", "stochastic_depth", "summary_activation", "summary_first_dropout",
+    "summary_proj_to_labels", "summary_type", "summary_use_proj", "tf_legacy_loss",
+    "use_scaled_init_method", "weight_decay", "z_loss_coefficient",
     // How far texts may reach.
     "block_size", "context_length", "context_window", "max_context_length", "max_length",
     "max_position", "max_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
@@ -386,11 +386,11 @@ inline constexpr std::string_view harmless_keys[] = {
     "tokenizer_model_max_length",
     // Tokens and vocabulary.
     "begin_suppress_tokens", "bos_token", "bos_token_id", "cls_token", "cls_token_id",
-    "decoder_start_token_id", "eos_token", "eos_token_id", "forced_bos_token_id",
-    "forced_eos_token_id", "image_token_id", "make_vocab_size_divisible_by", "mask_token",
-    "mask_token_id", "pad_token", "pad_token_id", "multiple_of", "ffn_dim_multiplier",
-    "pad_to_multiple_of", "pad_vocab_size_multiple", "sep_token", "sep_token_id", "suppress_tokens",
-    "unk_token", "unk_token_id", "video_token_id",
+    "decoder_start_token_id", "eos_token", "eos_token_id", "ffn_dim_multiplier",
+    "forced_bos_token_id", "forced_eos_token_id", "image_token_id", "make_vocab_size_divisible_by",
+    "mask_token", "mask_token_id", "multiple_of", "pad_to_multiple_of", "pad_token", "pad_token_id",
+    "pad_vocab_size_multiple", "sep_token", "sep_token_id", "suppress_tokens", "unk_token",
+    "unk_token_id", "video_token_id",
     // Text generation.
     "bad_words_ids", "diversity_penalty", "do_sample", "early_stopping",
     "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty",
@@ -403,10 +403,10 @@ inline constexpr std::string_view harmless_keys[] = {
     "bf16", "cache_implementation", "dtype", "ep_size", "finetuning_task", "fp16", "fp32",
     "id2label", "is_decoder", "is_llama_config", "is_quantized", "keys_to_ignore_at_inference",
     "label2id", "max_window_layers", "name_or_path", "num_labels", "onnx_safe", "prefix",
-    "problem_type", "quantization_config", "return_dict", "use_return_dict", "task_specific_params",
+    "problem_type", "quantization_config", "return_dict", "task_specific_params",
     "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript",
     "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
-    "use_liger_kernel"};
+    "use_liger_kernel", "use_return_dict"};
 
 /// What a key that is not read means.
 enum class KeyMeaning { harmless, computing, suspicious, unknown };
@@ -437,7 +437,7 @@ inline std::string lower_case(std::string text) {
 inline constexpr std::string_view telling_parts[] = {
     "act_fn",  "activation", "adapter",  "alibi",    "attention", "attn",     "base_freq",
     "bias",    "bidir",      "bitnet",   "block",    "causal",    "chunk",    "clamp",
-    "clip",    "conv1d",     "dilat",    "epsilon",  "ensemble",  "exit",     "expert",
+    "clip",    "conv1d",     "dilat",    "ensemble", "epsilon",   "exit",     "expert",
     "ffn",     "freq_base",  "gate",     "glu",      "group",     "hadamard", "heads",
     "hybrid",  "inv_freq",   "latent",   "layer",    "linear",    "logit",    "loop",
     "lora",    "mamba",      "mask",     "mixture",  "mlp",       "moe",      "multipl",
@@ -449,11 +449,12 @@ inline constexpr std::string_view telling_parts[] = {
 
 /// Words between underscores that do.
 inline constexpr std::string_view telling_words[] = {
-    "4bit", "mup",     "conv",     "eps",    "tie",       "8bit",    "act",    "alpha",  "bit",
-    "bits", "cap",     "centered", "factor", "fp4",       "fp8",     "future", "gamma",  "gelu",
-    "head", "hyena",   "int4",     "int8",   "logn",      "mla",     "mult",   "offset", "pe",
-    "pos",  "rel",     "relative", "relu",   "repeat",    "repeats", "rnn",    "silu",   "tanh",
-    "tau",  "virtual", "weight",   "yoco",   "retention", "sigmoid", "divisor"};
+    "4bit",    "8bit",      "act",   "alpha",   "bit",  "bits",     "cap",    "centered",
+    "conv",    "divisor",   "eps",   "factor",  "fp4",  "fp8",      "future", "gamma",
+    "gelu",    "head",      "hyena", "int4",    "int8", "logn",     "mla",    "mult",
+    "mup",     "offset",    "pe",    "pos",     "rel",  "relative", "relu",   "repeat",
+    "repeats", "retention", "rnn",   "sigmoid", "silu", "tanh",     "tau",    "tie",
+    "virtual", "weight",    "yoco"};
 
 /// Whether a key that nobody knows has a name that speaks of the forward pass.
 inline bool is_telling(const std::string& key) {
