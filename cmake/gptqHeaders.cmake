@@ -141,6 +141,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/python_regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/tokenizer_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp

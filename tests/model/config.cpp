@@ -113,6 +113,11 @@ TEST_CASE("keys whose values change nothing pass, those that nobody knows are no
   REQUIRE(unknown.size() == 1);
   CHECK_THAT(unknown[0], ContainsSubstring("config.json: not known and not used: my_note, other"));
   CHECK(notes(R"({"auto_map": {"AutoModel": "m.M"}})").size() == 1);
+  // Words that only hold a telling one.
+  CHECK(
+      notes(
+          R"({"warmup_steps": 10, "conversation_template": "vicuna", "num_steps": 3, "base_model": "x"})")
+          .size() == 1);
 }
 
 TEST_CASE("an architecture and a model type that differ are refused, one of the two is enough",
@@ -210,12 +215,202 @@ TEST_CASE("numbers of a config.json that are no sizes are refused, never cut",
   for (const char* value : {"1e300", "1.5", "true", "\"4\"", "-1", "0", "[4]"})
     CHECK_THAT(refused_config(R"({"num_hidden_layers": )" + std::string(value) + "}"),
                ContainsSubstring("\"num_hidden_layers\""));
-  CHECK_THAT(refused_config(R"({"tie_word_embeddings": 1})"),
-             ContainsSubstring("\"tie_word_embeddings\" has the value 1"));
+  CHECK_THAT(refused_config(R"({"tie_word_embeddings": 2})"),
+             ContainsSubstring("\"tie_word_embeddings\" has the value 2, true or false expected"));
   CHECK_THAT(refused_config(R"({"num_attention_heads": 5})"),
              ContainsSubstring("hidden_size = 32 is not a multiple of num_attention_heads = 5"));
   auto nan = config_json();
   nan["rope_theta"] = std::numeric_limits<double>::quiet_NaN();
   CHECK_THAT(error_of<FormatError>([&] { ModelConfig::parse(nan, "config.json"); }),
              ContainsSubstring("\"rope_theta\" = nan"));
+}
+
+TEST_CASE("0 and 1 are flags under every key, other values are refused", "[config]") {
+  const auto parsed = [](const std::string& changes) {
+    return ModelConfig::parse(config_json(changes), "config.json");
+  };
+  const auto off = parsed(
+      R"({"attention_bias": 0, "mlp_bias": 0, "tie_word_embeddings": 0, "use_sliding_window": 0, "use_rope": 1, "qk_norm": 0})");
+  CHECK_FALSE(off.qkv_bias);
+  CHECK_FALSE(off.mlp_bias);
+  CHECK_FALSE(off.tied_embeddings);
+  const auto on = parsed(R"({"attention_bias": 1, "mlp_bias": 1, "tie_word_embeddings": 1})");
+  CHECK(on.o_bias);
+  CHECK(on.mlp_bias);
+  CHECK(on.tied_embeddings);
+  for (const char* key : {"attention_bias", "mlp_bias", "tie_word_embeddings", "qk_norm",
+                          "use_sliding_window", "tie_embeddings"})
+    for (const char* value : {"2", "0.5", "\"false\"", "[]"})
+      CHECK_THAT(refused_config("{\"" + std::string(key) + "\": " + value + "}"),
+                 ContainsSubstring("\"" + std::string(key) + "\" has the value " + value +
+                                   ", true or false expected"));
+}
+
+TEST_CASE("names that begin or end like harmless ones are judged by what they say", "[config]") {
+  for (const char* key :
+       {"output_gate", "output_multiplier_scale", "rope_version", "noise_scale", "norm_version",
+        "attention_dropout_scale", "residual_dropout_gate", "flash_attention_scale", "loss_softcap",
+        "sdpa_scale", "attention_implementation", "gate_token_id", "embedding_scale_version",
+        "layer_skip_loss_weight", "ROPE_Scale"})
+    CHECK_THAT(refused_config("{\"" + std::string(key) + "\": 0.5}"),
+               ContainsSubstring("config.json: \"" + std::string(key) + "\" = 0.5"));
+  for (const char* key : {"logit_cap",
+                          "position_embeddings",
+                          "pos_emb_kind",
+                          "yarn",
+                          "ntk_factor",
+                          "mlp_type",
+                          "dual_chunk_attention_config",
+                          "skip_layers",
+                          "exit_layer",
+                          "early_exit",
+                          "early_exit_at",
+                          "sandwich_norm",
+                          "use_bitnet",
+                          "n_group",
+                          "topk_group",
+                          "topk_method",
+                          "norm_topk_prob",
+                          "per_layer_config",
+                          "block_configs",
+                          "layer_map",
+                          "share_kv",
+                          "num_loops",
+                          "hadamard_size"})
+    CHECK_THAT(refused_config("{\"" + std::string(key) + "\": 3}"),
+               ContainsSubstring("config.json: \"" + std::string(key) + "\" = 3"));
+  for (const char* key : {"glu", "use_glu", "use_swiglu", "use_rope", "rotary", "is_gated_act",
+                          "use_causal_mask", "is_causal", "use_residual", "rms_norm"}) {
+    CHECK_THAT(refused_config("{\"" + std::string(key) + "\": false}"),
+               ContainsSubstring("\"" + std::string(key) + "\" = false changes"));
+    CHECK_NOTHROW(
+        ModelConfig::parse(config_json("{\"" + std::string(key) + "\": true}"), "config.json"));
+  }
+}
+
+TEST_CASE("objects that nobody knows are looked into", "[config]") {
+  CHECK_THAT(refused_config(R"({"extras": {"more": [{"logit_scale": 2.0}]}})"),
+             ContainsSubstring("\"extras\" = {\"more\":[{\"logit_scale\":2.0}]} is not known"));
+  std::string deep = "1";
+  for (int i = 0; i < 20; ++i) deep = "{\"a\": " + deep + "}";
+  CHECK_THAT(refused_config("{\"deep\": " + deep + "}"), ContainsSubstring("\"deep\""));
+  const auto model = ModelConfig::parse(
+      config_json(R"({"history": {"steps": 10, "date": [1, 2], "logit_scale": 1.0}})"), "c");
+  REQUIRE(model.notes.size() == 1);
+  CHECK_THAT(model.notes[0], ContainsSubstring("history"));
+}
+
+TEST_CASE("other names of a value that is read must say the same", "[config]") {
+  struct Pair {
+    const char *name, *same, *other, *used;
+  };
+  const Pair pairs[] = {{"n_layer", "2", "3", "\"num_hidden_layers\" is 2"},
+                        {"num_layers", "2", "1", "\"num_hidden_layers\" is 2"},
+                        {"n_embd", "32", "64", "\"hidden_size\" is 32"},
+                        {"d_model", "32.0", "32.5", "\"hidden_size\" is 32"},
+                        {"hidden_dim", "32", "33", "\"hidden_size\" is 32"},
+                        {"hidden_dim", "64", "65", "\"hidden_size\" is 32"},
+                        {"n_heads", "4", "2", "\"num_attention_heads\" is 4"},
+                        {"num_attention_groups", "4", "2", "\"num_key_value_heads\" is 4"},
+                        {"multi_query_group_num", "4", "2", "\"num_key_value_heads\" is 4"},
+                        {"n_kv_heads", "4", "1", "which it is where the key is missing"},
+                        {"kv_channels", "8", "16", "\"head_dim\" is 8"},
+                        {"head_size", "8", "4", "\"head_dim\" is 8"},
+                        {"rotary_dim", "8", "4", "\"head_dim\" is 8"},
+                        {"n_inner", "64", "128", "\"intermediate_size\" is 64"},
+                        {"ffn_hidden_size", "64", "128", "\"intermediate_size\" is 64"},
+                        {"padded_vocab_size", "80", "96", "\"vocab_size\" is 80"},
+                        {"rms_norm_epsilon", "1e-6", "1e-05", "\"rms_norm_eps\" is 1e-06"},
+                        {"layernorm_epsilon", "1e-6", "1e-05", "\"rms_norm_eps\" is 1e-06"},
+                        {"rotary_base", "10000", "1000000.0", "\"rope_theta\" is 10000.0"},
+                        {"tie_embeddings", "false", "true", "\"tie_word_embeddings\" is false"},
+                        {"untie_embeddings_and_output_weights", "true", "false",
+                         "\"not tie_word_embeddings\" is true"},
+                        {"qkv_bias", "false", "true", "\"biases of q, k and v\" is false"}};
+  for (const Pair& pair : pairs) {
+    const auto with = [&](const char* value) {
+      return "{\"" + std::string(pair.name) + "\": " + value + "}";
+    };
+    const auto same = ModelConfig::parse(config_json(with(pair.same)), "config.json");
+    CHECK(same.notes.empty());
+    CHECK_THAT(
+        refused_config(with(pair.other)),
+        ContainsSubstring("config.json: \"" + std::string(pair.name) + "\" = " + pair.other) &&
+            ContainsSubstring(pair.used));
+  }
+  CHECK_THAT(refused_config(R"({"activation_function": "gelu_new"})"),
+             ContainsSubstring("the activation \"gelu_new\" (\"activation_function\")"));
+  // How far texts may reach changes no number.
+  for (const char* key : {"model_max_length", "seq_length", "max_sequence_length", "max_seq_len",
+                          "n_positions", "n_ctx"})
+    CHECK(ModelConfig::parse(config_json("{\"" + std::string(key) + "\": 7}"), "c").notes.empty());
+  CHECK_THAT(refused_config(R"({"architectures": ["Qwen2ForCausalLM"], "attention_bias": false})"),
+             ContainsSubstring("\"attention_bias\" is false, and a Qwen2ForCausalLM has biases"));
+}
+
+TEST_CASE("the keys of models that people have are read without a refusal and without a note",
+          "[config]") {
+  const auto notes = [](const std::string& changes) {
+    return ModelConfig::parse(config_json(changes), "config.json").notes;
+  };
+  // Llama 2 and 3, CodeLlama, TinyLlama, Yi, DeepSeek.
+  CHECK(
+      notes(
+          R"({"_name_or_path": "x", "attention_bias": false, "attention_dropout": 0.0, "bos_token_id": 1,
+      "eos_token_id": [128001, 128009], "head_dim": 8, "hidden_act": "silu", "initializer_range": 0.02,
+      "max_position_embeddings": 4096, "mlp_bias": false, "model_type": "llama", "num_key_value_heads": 2,
+      "pad_token_id": 0, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_scaling": {"factor": 32.0,
+      "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 8192,
+      "rope_type": "llama3"}, "rope_theta": 500000.0, "tie_word_embeddings": true, "torch_dtype": "bfloat16",
+      "transformers_version": "4.45.0", "unsloth_fixed": true, "unsloth_version": "2025.1", "use_cache": true,
+      "max_sequence_length": 2048, "_flash_attn_2_enabled": true, "dtype": "bfloat16"})")
+          .empty());
+  // SmolLM2, with what its export for browsers adds.
+  CHECK(
+      notes(
+          R"({"is_llama_config": true, "rope_interleaved": false, "_attn_implementation_autoset": true,
+      "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}})")
+          .empty());
+  // Mistral, also as Phi-3 and Danube are converted to it.
+  CHECK(
+      notes(
+          R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 4096,
+      "embd_pdrop": 0.0, "resid_pdrop": 0.0, "attention_dropout": 0.0, "attention_bias": false, "head_dim": null,
+      "original_max_position_embeddings": 4096, "max_position_embeddings": 4096, "rope_scaling": null,
+      "pad_token_id": 32000, "use_flash_attn": false})")
+          .empty());
+  // Qwen2 and Qwen2.5, and what was distilled into them.
+  CHECK(
+      notes(
+          R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "max_window_layers": 28,
+      "sliding_window": 32768, "use_sliding_window": false, "use_mrope": false, "attention_dropout": 0.0})")
+          .empty());
+  // Qwen2 of transformers 5.
+  CHECK(
+      notes(
+          R"({"architectures": ["Qwen2ForCausalLM"], "layer_types": ["full_attention", "full_attention"],
+      "sliding_window": null, "use_sliding_window": false, "max_window_layers": 28,
+      "rope_parameters": {"rope_theta": 1000000.0, "rope_type": "default"}})")
+          .empty());
+  CHECK(notes(R"({"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 128,
+      "attention_bias": false, "sliding_window": null, "use_sliding_window": false, "max_window_layers": 36})")
+            .empty());
+  // Qwen 1 and InternLM, converted to Llama.
+  CHECK(
+      notes(R"({"seq_length": 2048, "use_dynamic_ntk": false, "use_logn_attn": false, "fp16": false,
+      "bf16": true, "fp32": false, "no_bias": true, "onnx_safe": null, "emb_dropout_prob": 0.0,
+      "attn_dropout_prob": 0.0, "kv_channels": 8, "rotary_pct": 1.0, "rotary_emb_base": 10000,
+      "scale_attn_weights": true, "use_flash_attn": "auto", "layer_norm_epsilon": 1e-6, "bias": false,
+      "attn_implementation": "eager", "attention_softmax_in_fp32": true, "ffn_dim_multiplier": 1.3, "multiple_of": 1024})")
+          .empty());
+  // Fine-tunes with heads of their own, and settings of text generation that earlier versions kept
+  // here.
+  CHECK(
+      notes(
+          R"({"num_labels": 1, "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "do_sample": true,
+      "temperature": 0.7, "top_p": 0.9, "output_attentions": false, "output_hidden_states": false,
+      "output_router_logits": true, "router_aux_loss_coef": 0.001, "chunk_size_feed_forward": 0,
+      "gradient_checkpointing": true, "quantization_config": null, "_pre_quantization_dtype": "float16",
+      "neftune_noise_alpha": 5, "weight_decay": 0.1, "max_grad_norm": 1.0, "label_smoothing_factor": 0.0, "layerdrop": 0.1, "cross_attention_hidden_size": null, "pruned_heads": {}})")
+          .empty());
 }

@@ -77,11 +77,28 @@ TEST_CASE("GGUF keys that change the model and are not used are refused, neutral
   for (const char* key :
        {"expert_used_count", "attention.max_alibi_bias", "attention.clamp_kqv", "logit_scale",
         "residual_scale", "embedding_scale", "attn_logit_softcapping", "final_logit_softcapping",
-        "rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor", "some.new_key"}) {
+        "rope.scaling.yarn_ext_factor", "attention.temperature_scale", "expert_weights_scale"}) {
     CHECK_THAT(refused(with<float>(key, 2.5f)),
                ContainsSubstring("the metadata key llama." + std::string(key) + " = 2.5 changes"));
     CHECK_NOTHROW(opened(with<float>(key, 0.0f)));
   }
+  // These multiply or switch something: 0 is not what they are without the key.
+  for (const char* key :
+       {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "attention.causal"})
+    CHECK_THAT(refused(with<float>(key, 0.0f)),
+               ContainsSubstring("the metadata key llama." + std::string(key) + " = 0.0 changes"));
+  CHECK_NOTHROW(opened(with<float>("rope.scaling.attn_factor", 1.0f)));
+  // Nobody knows these.
+  CHECK_THAT(refused(with<float>("some.new_key", 0.0f)),
+             ContainsSubstring("the metadata key llama.some.new_key = 0.0 is not known"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.flag("llama.rope.enabled", false); }),
+             ContainsSubstring("the metadata key llama.rope.enabled = false is not known"));
+  CHECK_NOTHROW(opened([](GgufBuilder& b) {
+    b.flag("llama.rope.scaling.finetuned", true)
+        .text("llama.tensor_data_layout", "Meta AI original pth")
+        .number<float>("llama.rope.scaling.yarn_beta_fast", 32.0f)
+        .number<float>("llama.attention.layer_norm_epsilon", 1e-5f);
+  }));
   CHECK_NOTHROW(opened(with<float>("logit_scale", 1.0f)));
   CHECK_NOTHROW(opened(with<float>("rope.scaling.yarn_ext_factor", -1.0f)));
   CHECK_NOTHROW(opened(with<float>("attention.scale", 0.25f)));
@@ -122,6 +139,98 @@ TEST_CASE("numbers of GGUF metadata that are no sizes are refused", "[gguf_model
                    .number<std::uint32_t>("llama.attention.head_count", 3);
              }),
              ContainsSubstring("llama.embedding_length = 32 is not a multiple"));
+}
+
+TEST_CASE("GGUF values per layer are taken where all layers agree, and refused with their places",
+          "[gguf_model]") {
+  const auto two_layers = [](GgufBuilder& b) {
+    b.without("llama.block_count").number<std::uint32_t>("llama.block_count", 2);
+    for (const char* norm : {"attn_norm", "ffn_norm"})
+      b.tensor("blk.1." + std::string(norm) + ".weight", {32}, std::vector<float>(32, 0.5f));
+    for (const char* m :
+         {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"})
+      b.tensor("blk.1." + std::string(m) + ".weight", {32, 32}, std::vector<float>(1024, 0.5f));
+  };
+  const auto with_lists = [&](std::vector<std::int32_t> heads, std::vector<std::int32_t> kv,
+                              std::vector<std::int32_t> feed_forward) {
+    return [=](GgufBuilder& b) {
+      two_layers(b);
+      b.without("llama.attention.head_count").without("llama.feed_forward_length");
+      b.numbers<std::int32_t>("llama.attention.head_count", heads)
+          .numbers<std::int32_t>("llama.attention.head_count_kv", kv)
+          .numbers<std::int32_t>("llama.feed_forward_length", feed_forward);
+    };
+  };
+  const auto model = opened(with_lists({2, 2}, {2, 2}, {32, 32}));
+  CHECK(model.config.heads == 2);
+  CHECK(model.config.kv_heads == 2);
+  CHECK(model.config.intermediate == 32);
+  CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
+  CHECK_THAT(refused(with_lists({2, 2}, {2, 1}, {32, 32})),
+             ContainsSubstring("llama.attention.head_count_kv[0] = 2 and "
+                               "llama.attention.head_count_kv[1] = 1: layers that differ"));
+  CHECK_THAT(refused(with_lists({2, 4}, {2, 2}, {32, 32})),
+             ContainsSubstring("llama.attention.head_count[1] = 4"));
+  CHECK_THAT(refused(with_lists({2, 2}, {2, 2}, {32, 16})),
+             ContainsSubstring("llama.feed_forward_length[1] = 16"));
+  CHECK_THAT(refused(with_lists({2, 2}, {2}, {32, 32})),
+             ContainsSubstring("llama.attention.head_count_kv has 1 entries for 2 layers"));
+  CHECK_THAT(refused(with_lists({2, 2}, {-2, -2}, {32, 32})),
+             ContainsSubstring("llama.attention.head_count_kv[0] = -2 is not a number"));
+  CHECK_THAT(
+      refused([](GgufBuilder& b) {
+        b.without("llama.context_length").numbers<std::int32_t>("llama.context_length", {64});
+      }),
+      ContainsSubstring("llama.context_length has the value [64]"));
+}
+
+TEST_CASE("sizes of a GGUF file that contradict each other are named by their GGUF keys",
+          "[gguf_model]") {
+  CHECK_THAT(refused(with<std::uint32_t>("vocab_size", 39)),
+             ContainsSubstring("llama.vocab_size = 39, and token_embd.weight has 40 rows"));
+  CHECK_THAT(
+      refused([](GgufBuilder& b) {
+        b.number<std::uint32_t>("llama.vocab_size", 40).texts("tokenizer.ggml.tokens", {"a", "b"});
+      }),
+      ContainsSubstring("llama.vocab_size = 40, and tokenizer.ggml.tokens has 2 entries"));
+  CHECK_NOTHROW(opened(with<std::uint32_t>("vocab_size", 40)));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.without("token_embd.weight"); }),
+             ContainsSubstring("has no tensor token_embd.weight"));
+  CHECK_THAT(refused(with<std::uint32_t>("attention.head_count_kv", 3)),
+             ContainsSubstring("llama.attention.head_count = 2 is not a multiple of "
+                               "llama.attention.head_count_kv = 3"));
+  CHECK_THAT(refused(with<std::uint32_t>("attention.head_count_kv", 0)),
+             ContainsSubstring("llama.attention.head_count_kv = 0 is not a size"));
+  CHECK_THAT(refused(with<std::uint32_t>("attention.key_length", 15)),
+             ContainsSubstring("llama.attention.key_length = 15 is not the size of a head"));
+  CHECK_THAT(refused(with<std::uint32_t>("embedding_length_out", 16)),
+             ContainsSubstring("llama.embedding_length_out = 16"));
+  CHECK_THAT(refused(with<float>("rope.freq_base_swa", 500.0f)),
+             ContainsSubstring("llama.rope.freq_base_swa = 500 and llama.rope.freq_base = 10000"));
+}
+
+TEST_CASE("tensors of a GGUF file that no Llama has are refused, in words that fit a GGUF file",
+          "[gguf_model]") {
+  for (const char* name : {"output.bias", "output_norm.bias", "token_embd_norm.weight",
+                           "output.scale", "blk.0.attn_sinks.weight"})
+    CHECK_THAT(refused([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); }),
+               ContainsSubstring("the tensor " + std::string(name) + " has no place"));
+  for (const char* name : {"blk.0.attn_norm.bias", "blk.0.ffn_down.scale", "blk.0.attn_q.bias"}) {
+    const auto model =
+        opened([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); });
+    CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
+               ContainsSubstring("has no place in a LlamaForCausalLM of 1 layers as its metadata "
+                                 "describe it"));
+  }
+  CHECK_NOTHROW(gptq::model::require_decoder_tensors(opened(
+      [](GgufBuilder& b) { b.tensor("blk.0.attn_rot_embd.weight", {8}, std::vector<float>(8)); })));
+}
+
+TEST_CASE("a GGUF file without a vocabulary is not asked for a tokenizer.json", "[gguf_model]") {
+  const auto model = opened(test::small_llama());
+  CHECK_THAT(error_of<FormatError>([&] { gptq::model::load_tokenizer(model); }),
+             ContainsSubstring("m.gguf: has no vocabulary (tokenizer.ggml.model)") &&
+                 ContainsSubstring("--tokens FILE"));
 }
 
 TEST_CASE("heads that the tensors do not have are refused, not looped over",

@@ -186,12 +186,119 @@ TEST_CASE("buffers that no layer uses do not stop the work", "[model_files]") {
     CHECK_FALSE(kept);
     CHECK_THAT(note, ContainsSubstring("no layer uses " + std::string(name) + "; left out"));
   }
-  const auto [odd, odd_kept] = with("model.odd", "[2]", {0, -inf});
+  const auto [odd, odd_kept] = with("odd", "[2]", {0, -inf});
   CHECK_FALSE(odd_kept);
-  CHECK_THAT(odd, ContainsSubstring("model.odd, where not all numbers are finite; left out"));
+  CHECK_THAT(odd, ContainsSubstring("uses odd, where not all numbers are finite; left out"));
   const auto [value_head, kept] = with("v_head.weight", "[2]", {0, 1});
   CHECK(kept);
   CHECK_THAT(value_head, ContainsSubstring("v_head.weight; passed on as it is"));
+}
+
+TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and other heads are not",
+          "[model_files]") {
+  const auto opened = [](const std::string& model, const std::string& name,
+                         const std::vector<float>& numbers) {
+    const Copy copy(model);
+    copy.add(name, "[" + std::to_string(numbers.size()) + "]", numbers);
+    auto files = copy.open();
+    gptq::model::require_decoder_tensors(files);
+    return files;
+  };
+  for (const char* name :
+       {"lm_head.bias", "lm_head.scale", "lm_head.weight_scale", "lm_head.scales",
+        "lm_head.qweight", "model.norm.bias", "model.norm.scale", "model.embed_norm.weight",
+        "model.embed_tokens.bias", "model.embed_tokens.scale", "model.embed_positions.weight",
+        "model.project_in.weight", "model.odd", "final_norm.weight", "logit_scale", "embed_scale",
+        "final_logits_bias"})
+    CHECK_THAT(error_of<FormatError>([&] {
+                 opened("llama", name, {0, 1});
+               }),
+               ContainsSubstring("model.safetensors: tensor " + std::string(name) +
+                                 " belongs to a decoder of another kind"));
+  for (const char* name :
+       {"self_attn.q_proj.scale", "self_attn.q_proj.bias", "mlp.down_proj.g",
+        "input_layernorm.bias", "self_attn.rotary_emb.scale", "self_attn.sinks", "mlp.gate.weight"})
+    CHECK_THAT(error_of<FormatError>([&] {
+                 opened("llama", "model.layers.1." + std::string(name), {0, 1});
+               }),
+               ContainsSubstring("tensor model.layers.1." + std::string(name) + " has no place") &&
+                   ContainsSubstring("as its config.json describes it"));
+  // A tied head has no tensors of its own.
+  CHECK_THAT(error_of<FormatError>([&] {
+               opened("llama3_rope", "lm_head.bias", {0, 1});
+             }),
+             ContainsSubstring("tensor lm_head.bias"));
+  for (const char* name : {"lm_head.bias", "model.norm.bias"}) {
+    const auto zeros = opened("llama", name, std::vector<float>(80));
+    CHECK_FALSE(zeros.tensors->contains(name));
+    CHECK_THAT(note_of(zeros), ContainsSubstring("no layer uses " + std::string(name)));
+  }
+  for (const char* name : {"v_head.summary.bias", "score.weight", "value_head.scale"})
+    CHECK(opened("llama", name, {0, 1}).tensors->contains(name));
+}
+
+TEST_CASE("files of a tokenizer that contradict each other are noted, or refused with a text",
+          "[model_files]") {
+  const auto with = [](const std::string& tokenizer, const nlohmann::json& config) {
+    const Copy copy("llama");
+    std::filesystem::copy_file(test::data_folder() / "tokenizers" / (tokenizer + ".json"),
+                               copy.folder / "tokenizer.json");
+    gptq::io::write_file(copy.folder / "tokenizer_config.json", config.dump());
+    return copy.open();
+  };
+  const auto notes = [&](const std::string& tokenizer, const nlohmann::json& config) {
+    const auto model = with(tokenizer, config);
+    CHECK_NOTHROW(gptq::model::load_tokenizer(model));
+    std::string all;
+    for (const auto& note : model.notes) all += note + "\n";
+    return all;
+  };
+  const auto refused = [&](const std::string& tokenizer, const nlohmann::json& config) {
+    const auto model = with(tokenizer, config);  // which can be quantized with --tokens
+    return error_of<FormatError>([&] { gptq::model::load_tokenizer(model); });
+  };
+  const char *llama = "LlamaTokenizer", *fast = "PreTrainedTokenizerFast", *qwen = "Qwen2Tokenizer";
+  // As the models that people have say it.
+  CHECK(notes("llama2", {{"tokenizer_class", llama},
+                         {"add_bos_token", true},
+                         {"add_eos_token", false},
+                         {"legacy", false},
+                         {"clean_up_tokenization_spaces", false},
+                         {"model_max_length", 1e30},
+                         {"padding_side", "right"},
+                         {"sp_model_kwargs", nlohmann::json::object()},
+                         {"use_default_system_prompt", false}})
+            .empty());
+  CHECK(notes("mistral", {{"tokenizer_class", llama}, {"add_prefix_space", true}}).empty());
+  CHECK(notes("llama3", {{"tokenizer_class", fast}}).empty());
+  CHECK(notes("qwen", {{"tokenizer_class", qwen},
+                       {"add_bos_token", false},
+                       {"add_prefix_space", false},
+                       {"errors", "replace"},
+                       {"split_special_tokens", false}})
+            .empty());
+  CHECK(notes("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", false}}).empty());
+  // transformers 4 and 5 differ.
+  CHECK_THAT(notes("llama2", {{"tokenizer_class", llama}, {"add_bos_token", false}}),
+             ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, and "
+                               "tokenizer.json puts <s> before a text: tokenizer.json is used"));
+  CHECK_THAT(
+      notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
+      ContainsSubstring("\"add_eos_token\" is true, and tokenizer.json puts nothing behind"));
+  CHECK_THAT(notes("qwen", {{"tokenizer_class", llama}}),
+             ContainsSubstring("\"add_bos_token\" is not there, which means true in a Llama"));
+  CHECK_THAT(notes("qwen", {{"tokenizer_class", qwen}, {"add_prefix_space", true}}),
+             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
+  CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
+  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not an object"));
+  // They do not, and tokenizer.json is not what they use.
+  CHECK_THAT(
+      refused("llama2", {{"split_special_tokens", true}}),
+      ContainsSubstring("\"split_special_tokens\" is true") && ContainsSubstring("--tokens FILE"));
+  CHECK_THAT(refused("llama2", {{"tokenizer_class", llama}, {"add_prefix_space", false}}),
+             ContainsSubstring("\"add_prefix_space\" is false, and tokenizer.json puts a space"));
+  CHECK_THAT(refused("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}),
+             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
 }
 
 TEST_CASE("a tied model with another head is refused, with the same one it is read",

@@ -54,6 +54,10 @@ TEST_CASE("overrides that cannot be read are refused with the part that is wrong
   CHECK_THAT(refusal("a=bits:four"), ContainsSubstring("\"bits:four\" is none of"));
   CHECK_THAT(refusal("a=sym:true"), ContainsSubstring("would mix symmetric and asymmetric"));
   CHECK_THAT(refusal("re:.*="), ContainsSubstring("changes nothing"));
+  CHECK_THAT(refusal("a=bits:8,bits:4"), ContainsSubstring("\"a=bits:8,bits:4\" has bits twice"));
+  CHECK_THAT(refusal("a=group-size:8,group_size:8"), ContainsSubstring("has group_size twice"));
+  for (const char* text : {"a=bits:8,", "a=,bits:8", "a=bits:8,,group-size:32", "a=,"})
+    CHECK_THAT(refusal(text), ContainsSubstring("\"\" is not KEY:VALUE"));
 }
 
 TEST_CASE("rules of the format refuse before any work", "[settings]") {

@@ -9,6 +9,8 @@
 #include "../support/files.hpp"
 #include "../support/gguf_builder.hpp"
 
+#include <functional>
+
 using gptq::FormatError;
 using gptq::model::TokenId;
 using gptq::model::Tokenizer;
@@ -163,6 +165,81 @@ TEST_CASE("a GGUF SentencePiece vocabulary joins the piece with the best score f
   CHECK(tokenizer.encode("ba b") == Ids{1, mark, ba, mark, b});
   CHECK(tokenizer.encode("bab") == Ids{1, mark, b, ab});
   CHECK(tokenizer.encode("a\u00e9") == Ids{1, mark, a, 3 + 0xc3, 3 + 0xa9});
+}
+
+TEST_CASE("GGUF keys of a tokenizer are read, or refused where they change something",
+          "[tokenizer][gguf]") {
+  const test::TemporaryFolder temporary;
+  const auto parsed = [&](const std::string& kind,
+                          const std::function<void(test::GgufBuilder&)>& f) {
+    test::GgufBuilder builder;
+    builder.text("tokenizer.ggml.model", kind)
+        .texts("tokenizer.ggml.tokens", {"<s>", "</s>", "a", "b"})
+        .numbers<std::int32_t>("tokenizer.ggml.token_type", {3, 3, 1, 1})
+        .number<std::uint32_t>("tokenizer.ggml.bos_token_id", 0);
+    if (kind == "gpt2") builder.text("tokenizer.ggml.pre", "gpt-2");
+    if (kind == "gpt2") builder.texts("tokenizer.ggml.merges", {});
+    else builder.numbers<float>("tokenizer.ggml.scores", {0, 0, 0, 0});
+    f(builder);
+    gptq::io::write_file(temporary / "t.gguf", builder.bytes());
+    return gptq::model::gguf_tokenizer_json(gptq::io::Gguf(temporary / "t.gguf"));
+  };
+  const auto flag = [](const char* key, bool value) {
+    return [=](test::GgufBuilder& b) { b.flag("tokenizer.ggml." + std::string(key), value); };
+  };
+  const auto eos = [](bool with_id) {
+    return [=](test::GgufBuilder& b) {
+      b.flag("tokenizer.ggml.add_eos_token", true);
+      if (with_id) b.number<std::uint32_t>("tokenizer.ggml.eos_token_id", 1);
+    };
+  };
+  CHECK(Tokenizer(parsed("gpt2", eos(true))).encode("ab") == Ids{2, 3, 1});
+  CHECK(Tokenizer(parsed("llama", [&](auto& b) {
+          eos(true)(b);
+          b.flag("tokenizer.ggml.add_space_prefix", false);
+        })).encode("ab") == Ids{0, 2, 3, 1});
+  CHECK_THAT(error_of<FormatError>([&] { parsed("gpt2", eos(false)); }),
+             ContainsSubstring("tokenizer.ggml.add_eos_token is true, and "
+                               "tokenizer.ggml.eos_token_id names no token"));
+  CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", true))).encode("a") == Ids{0, 2});
+  CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", false))).encode("a") == Ids{2});
+  struct Flag {
+    const char* key;
+    bool neutral;
+  };
+  for (const char* kind : {"gpt2", "llama"}) {
+    for (const Flag& key :
+         {Flag{"remove_extra_whitespaces", false}, Flag{"escape_whitespaces", true},
+          Flag{"treat_whitespace_as_suffix", false}}) {
+      CHECK_NOTHROW(parsed(kind, flag(key.key, key.neutral)));
+      CHECK_THAT(error_of<FormatError>([&] { parsed(kind, flag(key.key, !key.neutral)); }),
+                 ContainsSubstring("tokenizer.ggml." + std::string(key.key) + " = ") &&
+                     ContainsSubstring("--tokens FILE"));
+    }
+    CHECK_THAT(error_of<FormatError>([&] { parsed(kind, flag("split_by_moon", false)); }),
+               ContainsSubstring("tokenizer.ggml.split_by_moon = false"));
+    const auto charsmap = [](const std::vector<std::uint32_t>& bytes) {
+      return [=](test::GgufBuilder& b) {
+        b.numbers<std::uint32_t>("tokenizer.ggml.precompiled_charsmap", bytes);
+      };
+    };
+    CHECK_NOTHROW(parsed(kind, charsmap({})));
+    CHECK_THAT(error_of<FormatError>([&] {
+                 parsed(kind, charsmap({0, 1}));
+               }),
+               ContainsSubstring("tokenizer.ggml.precompiled_charsmap = [0, 1]"));
+    CHECK_NOTHROW(parsed(kind, [](test::GgufBuilder& b) {
+      b.number<std::uint32_t>("tokenizer.ggml.eot_token_id", 1)
+          .number<std::uint32_t>("tokenizer.ggml.padding_token_id", 1)
+          .number<std::uint32_t>("tokenizer.ggml.seperator_token_id", 1)
+          .number<std::uint32_t>("tokenizer.ggml.token_type_count", 1)
+          .flag("tokenizer.ggml.add_sep_token", false)
+          .text("tokenizer.chat_template", "{{ messages }}");
+    }));
+  }
+  CHECK_THAT(error_of<FormatError>([&] { parsed("gpt2", flag("add_space_prefix", true)); }),
+             ContainsSubstring("tokenizer.ggml.add_space_prefix = true"));
+  CHECK_NOTHROW(parsed("gpt2", flag("add_space_prefix", false)));
 }
 
 TEST_CASE("GGUF vocabularies of other kinds are refused by name", "[tokenizer][gguf]") {

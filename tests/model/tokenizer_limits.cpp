@@ -256,14 +256,18 @@ TEST_CASE("rules for engines are those that Python reads alike", "[tokenizer]") 
   CHECK(python("(?i)MODEL").matches_start("model"));
   CHECK(python("(?P<n>a)[^b-]{2,3}?$").matches_start("axx"));
   for (const char* pattern :
-       {"\\Qa\\E",   "(?<n>a)",     "a++",     "(?>a)",  "a{1,2}+", "\\h",    "\\p{L}",
-        "\\K",       "[[:alpha:]]", "[a&&b]",  "[a[b]]", "\\z",     "\\Z",    "(?m)a",
-        "a(?i)",     "(?i:\u00e9)", "a**",     "*a",     "a{,2}",   "a{2}?",  "(?#c)",
-        "(?a)",      "\\1",         "(?P=n)",  "(",      ")",       "[a",     "\\",
-        "(?<=a|b)c", "\\xff",       "\\u0041", "[]a]",   "[\\d-z]", "(*FAIL)"}) {
+       {"\\Qa\\E",    "(?<n>a)",     "a++",     "(?>a)",  "a{1,2}+", "\\h",     "\\p{L}",
+        "\\K",        "[[:alpha:]]", "[a&&b]",  "[a[b]]", "\\z",     "\\Z",     "(?m)a",
+        "a(?i)",      "(?i:\u00e9)", "a**",     "*a",     "a{,2}",   "a{2}?",   "(?#c)",
+        "(?a)",       "\\1",         "(?P=n)",  "(",      ")",       "[a",      "\\",
+        "(?<=a|b)c",  "\\xff",       "\\u0041", "[]a]",   "[\\d-z]", "(*FAIL)", "a{2,1}",
+        "(ab){10,9}", "x{1,0}?"}) {
     INFO(pattern);
     CHECK_THROWS_AS(python(pattern), InvalidArgument);
   }
+  CHECK_NOTHROW(python("a{1,1}b{0,2}?c{3,}d{09,10}"));
+  CHECK_THAT(error_of<InvalidArgument>([&] { python("a{2,1}"); }),
+             ContainsSubstring("an interval whose upper limit is less than its lower one"));
   CHECK_THAT(error_of<InvalidArgument>([&] { python("ab\\Qc"); }),
              ContainsSubstring("\\Q at position 2") && ContainsSubstring("Python"));
 }

@@ -277,21 +277,60 @@ inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelC
   return windows;
 }
 
-/// The activation, under all names that it has; the first one counts.
+/// The activation, under all names that it has.
 inline void require_silu(const ConfigReader& config) {
-  for (const char* key : {"hidden_act", "hidden_activation", "activation_function", "activation"})
-    if (const auto act = config.get_or<std::string>(key, "silu"); act != "silu" && act != "swish")
+  for (const char* key :
+       {"hidden_act", "hidden_activation", "activation_function", "activation", "activation_fn",
+        "activation_type", "act_fn", "ffn_activation", "mlp_act", "mlp_activation"})
+    if (const auto act = config.get_or<std::string>(key, "silu");
+        act != "silu" && act != "swish" && (act != "swiglu" || std::string(key) == "hidden_act"))
       config.fail("the activation \"", act, "\" (\"", key, "\") is not supported (silu is)");
 }
 
-/// rms_norm_eps; under another name it is not what transformers reads.
-inline double parse_epsilon(const ConfigReader& config) {
-  const double epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6;
-  for (const char* key : {"layer_norm_eps", "layer_norm_epsilon", "norm_eps", "norm_epsilon"})
-    if (config.has(key) && config.positive(key) != epsilon)
-      config.fail("\"", key, "\" = ", config.positive(key), ", and \"rms_norm_eps\" is ", epsilon,
-                  config.has("rms_norm_eps") ? "" : ", which it is where the key is missing");
-  return epsilon;
+/// What the decoder computes with, under the names that `aliases` stand for.
+inline nlohmann::json used_values(const ModelConfig& model) {
+  return {{"hidden_size", model.hidden},
+          {"intermediate_size", model.intermediate},
+          {"num_hidden_layers", model.layers},
+          {"num_attention_heads", model.heads},
+          {"num_key_value_heads", model.kv_heads},
+          {"num_attention_heads / num_key_value_heads", model.heads / model.kv_heads},
+          {"head_dim", model.head_dim},
+          {"vocab_size", model.vocabulary},
+          {"rms_norm_eps", model.norm_epsilon},
+          {"rope_theta", model.rope.theta},
+          {"tie_word_embeddings", model.tied_embeddings},
+          {"not tie_word_embeddings", !model.tied_embeddings},
+          {"biases of q, k and v", model.qkv_bias},
+          {"bias of o", model.o_bias},
+          {"biases of the MLP", model.mlp_bias},
+          {"norms of q and k", model.qk_norm}};
+}
+
+/// Other families of models have other names for the same things; readers that know those would
+/// compute something else.
+/// \throws FormatError  one says another value than the one that is used
+inline void require_agreeing_aliases(const ConfigReader& config, const ModelConfig& model) {
+  const nlohmann::json used = used_values(model);
+  for (const Alias& alias : aliases) {
+    const std::string name(alias.name);
+    if (!config.has(name.c_str())) continue;
+    const auto agrees = [&](std::string_view standard) {
+      const auto found = used.find(std::string(standard));
+      if (found == used.end()) return false;
+      return found->is_boolean() ? config.get<bool>(name.c_str()) == found->get<bool>()
+                                 : config.get<double>(name.c_str()) == found->get<double>();
+    };
+    if (agrees(alias.standard) || agrees(alias.or_standard)) continue;
+    const std::string standard(alias.standard);
+    config.fail("\"", name, "\" = ", ConfigReader::text(config.get<nlohmann::json>(name.c_str())),
+                ", and \"", standard, "\" is ", used[standard].dump(),
+                config.mentions(standard.c_str()) || standard.find(' ') != std::string::npos
+                    ? ""
+                    : ", which it is where the key is missing",
+                ": a reader that goes by \"", name,
+                "\" computes something else (delete it if it is wrong)");
+  }
 }
 
 }  // namespace detail
@@ -327,21 +366,20 @@ inline ModelConfig ModelConfig::parse(const nlohmann::json& json, const std::str
   }
   if (model.head_dim % 2 != 0 || model.head_dim == 0)
     config.fail("head_dim = ", model.head_dim, " is not even");
-  model.norm_epsilon = detail::parse_epsilon(config);
+  model.norm_epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6;
   model.rope = detail::parse_rope(json, config, model.notes);
   model.tied_embeddings = config.get_or<bool>("tie_word_embeddings", false);
   model.qk_norm = architecture.qk_norm;
-  for (const char* key : {"use_qk_norm", "qk_norm", "qk_layernorm"})
-    if (config.get_or<bool>(key, model.qk_norm) != model.qk_norm)
-      config.fail("\"", key, "\" is ", !model.qk_norm ? "true" : "false", ", and a ",
-                  model.architecture, " has ", model.qk_norm ? "" : "no ", "norms of q and k");
   const bool attention_bias =
       architecture.attention_bias && config.get_or<bool>("attention_bias", false);
   model.qkv_bias = attention_bias || architecture.qkv_bias;
   model.o_bias = attention_bias;
-  if (architecture.qkv_bias) config.skip({"attention_bias", "qkv_bias", "use_qkv_bias"});
+  if (architecture.qkv_bias && !config.get_or<bool>("attention_bias", true))
+    config.fail("\"attention_bias\" is false, and a ", model.architecture,
+                " has biases of q, k and v (delete the key if it is wrong)");
   model.mlp_bias = architecture.mlp_bias && config.get_or<bool>("mlp_bias", false);
   model.window = detail::parse_windows(config, model, model.notes);
+  detail::require_agreeing_aliases(config, model);
   if (config.has("auto_map"))
     model.notes.push_back(where +
                           ": \"auto_map\" names code of the model's own, which is neither "

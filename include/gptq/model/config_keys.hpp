@@ -2,11 +2,14 @@
 #pragma once
 
 // What the keys of a config.json mean where a decoder does not read them: another forward pass,
-// unless the value is one that changes nothing; nothing at all; or nobody knows.
+// unless the value is one that changes nothing; the same thing under another name; nothing at all;
+// or nobody knows.
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>  // std::find
 #include <initializer_list>
+#include <iterator>  // std::begin
 #include <string>
 #include <string_view>
 
@@ -43,6 +46,7 @@ inline constexpr ComputingKey computing_keys[] = {
     {"input_embedding_multiplier", one},
     {"key_multiplier", one},
     {"lm_head_multiplier", one},
+    {"logit_cap", off},
     {"logit_scale", one},
     {"logits_scaling", one},
     {"logits_soft_cap", off},
@@ -50,6 +54,7 @@ inline constexpr ComputingKey computing_keys[] = {
     {"mup_base_width", off},
     {"mup_enabled", off},
     {"mup_width_multiplier", one},
+    {"output_multiplier_scale", one},
     {"query_pre_attn_scalar", never},
     {"residual_multiplier", one},
     {"scale_attn_by_inverse_layer_idx", off},
@@ -71,14 +76,20 @@ inline constexpr ComputingKey computing_keys[] = {
     {"moe_layer_freq", "[0, 1]"},
     {"moe_layers", off},
     {"moe_num_experts", off},
+    {"n_group", "[0, 1]"},
     {"n_routed_experts", off},
     {"n_shared_experts", off},
+    {"norm_topk_prob", off},
     {"num_experts", off},
     {"num_experts_per_tok", off},
     {"num_local_experts", off},
     {"num_shared_experts", off},
+    {"routed_scaling_factor", one},
+    {"scoring_func", never},
     {"shared_expert_intermediate_size", off},
     {"shared_intermediate_size", off},
+    {"topk_group", "[0, 1]"},
+    {"topk_method", never},
     // Attention and positions.
     {"add_cross_attention", off},
     {"alibi", off},
@@ -90,24 +101,33 @@ inline constexpr ComputingKey computing_keys[] = {
     {"attention_value_scale", one},
     {"attn_config", never},
     {"attn_output_gate", off},
+    {"attn_type", R"(["causal", "full_attention"])"},
+    {"base", never},
     {"bidirectional", off},
-    {"causal", on},
     {"clip_qkv", off},
+    {"cross_attention_hidden_size", off},
+    {"dual_chunk_attention_config", off},
     {"global_attn_every_n_layers", off},
     {"interleaved_sliding_window", off},
-    {"is_causal", on},
     {"is_encoder_decoder", off},
     {"kv_lora_rank", off},
     {"layers_block_type", off},
+    {"local", off},
     {"local_attention", off},
     {"multi_query", off},
+    {"multi_query_attention", off},
     {"no_rope_layer_interval", off},
     {"no_rope_layers", off},
     {"nope_layer_interval", off},
+    {"ntk_alpha", "[0, 1]"},
     {"num_kv_shared_layers", off},
+    {"pos_emb", R"(["rope", "rotary"])"},
+    {"position_embedding", R"(["rope", "rotary"])"},
     {"position_embedding_type", R"(["rope", "rotary"])"},
+    {"position_embeddings", R"(["rope", "rotary"])"},
+    {"pre_seq_len", off},
+    {"prefix_lm", off},
     {"q_lora_rank", off},
-    {"qk_head_dim", off},
     {"qk_nope_head_dim", off},
     {"qk_rope_head_dim", off},
     {"qkv_clip", off},
@@ -115,9 +135,6 @@ inline constexpr ComputingKey computing_keys[] = {
     {"rope_interleaved", off},
     {"rope_local_base_freq", never},
     {"rope_ratio", one},
-    {"rotary_base", never},
-    {"rotary_dim", never},
-    {"rotary_emb_base", never},
     {"rotary_pct", one},
     {"sliding_window_pattern", off},
     {"_sliding_window_pattern", off},
@@ -125,118 +142,277 @@ inline constexpr ComputingKey computing_keys[] = {
     {"use_bidirectional_attention", off},
     {"use_dynamic_ntk", off},
     {"use_logn_attn", off},
+    {"use_mrope", off},
     {"use_nope", off},
     {"use_qk_layernorm", off},
-    {"use_rope", on},
-    {"use_rotary", on},
     {"use_sinks", off},
-    {"v_head_dim", off},
+    {"yarn", off},
     // Biases, norms, activations, how a layer is put together.
     {"activation_sparsity_pattern", off},
     {"add_bias_linear", off},
-    {"add_qkv_bias", off},
     {"apply_residual_connection_post_layernorm", off},
     {"attention_bias", off},
     {"bias", off},
+    {"block_configs", off},
     {"cross_layer_sharing", off},
     {"do_layer_norm_before", on},
+    {"early_exit", off},
     {"embedding_layernorm", off},
+    {"ffn_config", never},
+    {"ffn_type", R"(["swiglu", "silu", "gated", "glu", "llama"])"},
+    {"fuse_attention_ffn", off},
+    {"fuse_attention_qkv", off},
     {"hidden_size_per_layer_input", off},
     {"laurel_rank", off},
+    {"layer_configs", off},
     {"lm_head_bias", off},
     {"mlp_bias", off},
+    {"mlp_type", R"(["swiglu", "silu", "gated", "glu", "llama"])"},
     {"no_bias", on},
     {"norm_type", R"(["rms", "rmsnorm", "rms_norm", "RMSNorm"])"},
+    {"normalization_type", R"(["rms", "rmsnorm", "rms_norm", "RMSNorm"])"},
     {"normalize_embedding", off},
     {"parallel_attn", off},
     {"parallel_residual", off},
+    {"per_layer_config", off},
     {"pruned_heads", off},
-    {"qkv_bias", off},
     {"swiglu_limit", off},
     {"text_config", off},
     {"use_bias", off},
-    {"use_gated_mlp", on},
+    {"use_bitnet", off},
     {"use_parallel_residual", off},
     {"use_post_norm", off},
-    {"use_qkv_bias", off},
     {"vision_config", off},
     {"word_embed_proj_dim", off},
     // Weights in another form.
     {"compression_config", off},
     {"quantization", off}};
 
+/// Parts that every decoder here has: a key of this name, or of this name behind use_ and the like,
+/// says nothing new unless its value is something else than true.
+inline constexpr std::string_view parts_of_every_decoder[] = {"autoregressive",
+                                                              "causal",
+                                                              "causal_attention",
+                                                              "causal_mask",
+                                                              "decoder_only",
+                                                              "ffn_gated",
+                                                              "final_norm",
+                                                              "gated",
+                                                              "gated_act",
+                                                              "gated_linear_unit",
+                                                              "gated_mlp",
+                                                              "glu",
+                                                              "mask_future",
+                                                              "mlp",
+                                                              "mlp_gated",
+                                                              "pre_norm",
+                                                              "prenorm",
+                                                              "residual",
+                                                              "residual_connection",
+                                                              "residual_connections",
+                                                              "rms_norm",
+                                                              "rmsnorm",
+                                                              "rope",
+                                                              "rotary",
+                                                              "rotary_emb",
+                                                              "rotary_embedding",
+                                                              "rotary_embeddings",
+                                                              "rotary_position_embedding",
+                                                              "rotary_position_embeddings",
+                                                              "scale_attention",
+                                                              "silu",
+                                                              "softmax",
+                                                              "swiglu",
+                                                              "unidirectional"};
+
+/// A key that states what a decoder reads under another name: it must say the same.
+struct Alias {
+  std::string_view name, standard;
+  std::string_view or_standard = {};  ///< one name that means either of two things
+};
+
+inline constexpr Alias aliases[] = {
+    {"d_model", "hidden_size"},
+    {"dim", "hidden_size"},
+    {"embed_dim", "hidden_size"},
+    {"embedding_dim", "hidden_size"},
+    {"embedding_size", "hidden_size"},
+    {"hidden", "hidden_size"},
+    {"hidden_dim", "hidden_size", "intermediate_size"},
+    {"model_dim", "hidden_size"},
+    {"n_embd", "hidden_size"},
+    {"n_embed", "hidden_size"},
+    {"width", "hidden_size"},
+    {"d_ff", "intermediate_size"},
+    {"dense_intermediate_size", "intermediate_size"},
+    {"ff_dim", "intermediate_size"},
+    {"ffn_dim", "intermediate_size"},
+    {"ffn_hidden_dim", "intermediate_size"},
+    {"ffn_hidden_size", "intermediate_size"},
+    {"ffn_intermediate_size", "intermediate_size"},
+    {"inner_dim", "intermediate_size"},
+    {"intermediate_dim", "intermediate_size"},
+    {"intermediate_size_mlp", "intermediate_size"},
+    {"mlp_dim", "intermediate_size"},
+    {"mlp_hidden_size", "intermediate_size"},
+    {"mlp_intermediate_size", "intermediate_size"},
+    {"n_inner", "intermediate_size"},
+    {"decoder_layers", "num_hidden_layers"},
+    {"depth", "num_hidden_layers"},
+    {"n_blocks", "num_hidden_layers"},
+    {"n_layer", "num_hidden_layers"},
+    {"n_layers", "num_hidden_layers"},
+    {"num_blocks", "num_hidden_layers"},
+    {"num_decoder_layers", "num_hidden_layers"},
+    {"num_layers", "num_hidden_layers"},
+    {"attention_heads", "num_attention_heads"},
+    {"decoder_attention_heads", "num_attention_heads"},
+    {"n_head", "num_attention_heads"},
+    {"n_heads", "num_attention_heads"},
+    {"num_heads", "num_attention_heads"},
+    {"num_query_heads", "num_attention_heads"},
+    {"multi_query_group_num", "num_key_value_heads"},
+    {"n_head_kv", "num_key_value_heads"},
+    {"n_kv_head", "num_key_value_heads"},
+    {"n_kv_heads", "num_key_value_heads"},
+    {"num_attention_groups", "num_key_value_heads"},
+    {"num_head_kv", "num_key_value_heads"},
+    {"num_heads_kv", "num_key_value_heads"},
+    {"num_kv_heads", "num_key_value_heads"},
+    {"num_query_groups", "num_key_value_heads"},
+    {"num_key_value_groups", "num_attention_heads / num_key_value_heads"},
+    {"attention_head_dim", "head_dim"},
+    {"attention_head_size", "head_dim"},
+    {"attn_head_dim", "head_dim"},
+    {"d_head", "head_dim"},
+    {"d_kv", "head_dim"},
+    {"dim_head", "head_dim"},
+    {"dim_per_head", "head_dim"},
+    {"dims_per_head", "head_dim"},
+    {"head_dimension", "head_dim"},
+    {"head_size", "head_dim"},
+    {"hidden_size_per_head", "head_dim"},
+    {"kv_channels", "head_dim"},
+    {"kv_head_dim", "head_dim"},
+    {"qk_head_dim", "head_dim"},
+    {"rotary_dim", "head_dim"},
+    {"rotary_ndims", "head_dim"},
+    {"size_per_head", "head_dim"},
+    {"v_head_dim", "head_dim"},
+    {"n_vocab", "vocab_size"},
+    {"padded_vocab_size", "vocab_size"},
+    {"vocabulary_size", "vocab_size"},
+    {"eps", "rms_norm_eps"},
+    {"epsilon", "rms_norm_eps"},
+    {"layer_norm_eps", "rms_norm_eps"},
+    {"layer_norm_epsilon", "rms_norm_eps"},
+    {"layernorm_eps", "rms_norm_eps"},
+    {"layernorm_epsilon", "rms_norm_eps"},
+    {"ln_eps", "rms_norm_eps"},
+    {"norm_eps", "rms_norm_eps"},
+    {"norm_epsilon", "rms_norm_eps"},
+    {"rms_eps", "rms_norm_eps"},
+    {"rms_norm_epsilon", "rms_norm_eps"},
+    {"rmsnorm_eps", "rms_norm_eps"},
+    {"rmsnorm_epsilon", "rms_norm_eps"},
+    {"rope_base", "rope_theta"},
+    {"rope_freq_base", "rope_theta"},
+    {"rope_base_freq", "rope_theta"},
+    {"rotary_base", "rope_theta"},
+    {"rotary_emb_base", "rope_theta"},
+    {"rotary_theta", "rope_theta"},
+    {"theta", "rope_theta"},
+    {"share_embeddings_and_output_weights", "tie_word_embeddings"},
+    {"share_input_output_embed", "tie_word_embeddings"},
+    {"tie_embedding", "tie_word_embeddings"},
+    {"tie_embeddings", "tie_word_embeddings"},
+    {"tie_weights", "tie_word_embeddings"},
+    {"tie_word_embedding", "tie_word_embeddings"},
+    {"tied_embeddings", "tie_word_embeddings"},
+    {"use_tied_embeddings", "tie_word_embeddings"},
+    {"weight_tying", "tie_word_embeddings"},
+    {"untie_embeddings_and_output_weights", "not tie_word_embeddings"},
+    {"add_qkv_bias", "biases of q, k and v"},
+    {"attention_qkv_bias", "biases of q, k and v"},
+    {"qkv_bias", "biases of q, k and v"},
+    {"qkv_proj_bias", "biases of q, k and v"},
+    {"use_qkv_bias", "biases of q, k and v"},
+    {"attention_o_bias", "bias of o"},
+    {"attention_out_bias", "bias of o"},
+    {"o_bias", "bias of o"},
+    {"ffn_bias", "biases of the MLP"},
+    {"use_mlp_bias", "biases of the MLP"},
+    {"qk_layernorm", "norms of q and k"},
+    {"qk_norm", "norms of q and k"},
+    {"use_qk_norm", "norms of q and k"}};
+
 /// Keys that say nothing about what a model computes: its history, its training, its vocabulary,
-/// text generation, tasks of other heads.
-inline constexpr std::string_view harmless_keys[] = {"_name_or_path",
-                                                     "bad_words_ids",
-                                                     "begin_suppress_tokens",
-                                                     "chunk_size_feed_forward",
-                                                     "cross_attention_hidden_size",
-                                                     "decoder_start_token_id",
-                                                     "diversity_penalty",
-                                                     "do_sample",
-                                                     "dtype",
-                                                     "early_stopping",
-                                                     "encoder_no_repeat_ngram_size",
-                                                     "ep_size",
-                                                     "exponential_decay_length_penalty",
-                                                     "finetuning_task",
-                                                     "forced_bos_token_id",
-                                                     "forced_eos_token_id",
-                                                     "fused_norm",
-                                                     "fused_swiglu",
-                                                     "gradient_checkpointing",
-                                                     "id2label",
-                                                     "initializer_factor",
-                                                     "initializer_range",
-                                                     "is_decoder",
-                                                     "is_llama_config",
-                                                     "keys_to_ignore_at_inference",
-                                                     "label2id",
-                                                     "length_penalty",
-                                                     "max_length",
-                                                     "max_sequence_length",
-                                                     "max_window_layers",
-                                                     "min_length",
-                                                     "model_max_length",
-                                                     "name_or_path",
-                                                     "no_repeat_ngram_size",
-                                                     "num_beam_groups",
-                                                     "num_beams",
-                                                     "num_labels",
-                                                     "num_nextn_predict_layers",
-                                                     "num_return_sequences",
-                                                     "pretraining_tp",
-                                                     "problem_type",
-                                                     "prefix",
-                                                     "quantization_config",
-                                                     "remove_invalid_values",
-                                                     "repetition_penalty",
-                                                     "return_dict",
-                                                     "return_dict_in_generate",
-                                                     "router_aux_loss_coef",
-                                                     "router_jitter_noise",
-                                                     "suppress_tokens",
-                                                     "task_specific_params",
-                                                     "temperature",
-                                                     "tf_legacy_loss",
-                                                     "tie_encoder_decoder",
-                                                     "tokenizer_class",
-                                                     "top_k",
-                                                     "top_p",
-                                                     "torch_dtype",
-                                                     "torchscript",
-                                                     "transformers_version",
-                                                     "typical_p",
-                                                     "unsloth_fixed",
-                                                     "unsloth_version",
-                                                     "use_bfloat16",
-                                                     "use_cache"};
+/// how far texts may reach, text generation, tasks of other heads, which kernels run.
+inline constexpr std::string_view harmless_keys[] = {
+    // What comes out beside the logits, and how it is computed.
+    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
+    "_experts_implementation", "_flash_attn_2_enabled", "_output_attentions",
+    "_use_flash_attention_2", "_use_sdpa", "attention_softmax_in_fp32", "attn_impl",
+    "attn_implementation", "base_model_pp_plan", "base_model_tp_plan", "chunk_size_feed_forward",
+    "flash_attention", "flash_attn", "fused_attention", "fused_mlp", "fused_norm", "fused_rms_norm",
+    "fused_swiglu", "logits_to_keep", "mlp_recompute", "num_logits_to_keep", "output_attentions",
+    "output_hidden_states", "output_logits", "output_past", "output_router_logits", "output_scores",
+    "parallel_output", "pretraining_tp", "residual_in_fp32", "scale_attention_softmax_in_fp32",
+    "sequence_parallel", "tensor_parallel", "tensor_parallel_degree", "tensor_parallel_output",
+    "tp_size", "use_bfloat16", "use_cache", "use_flash_attention", "use_flash_attention_2",
+    "use_flash_attention_3", "use_flash_attn", "use_flash_attn_2", "use_fused_attention",
+    "use_fused_cross_entropy", "use_fused_mlp", "use_fused_rms_norm", "use_fused_rope",
+    "use_memory_efficient_attention", "use_sdpa", "use_xformers",
+    // Training.
+    "activation_dropout", "adam_epsilon", "attention_dropout", "attention_dropout_prob",
+    "attention_probs_dropout_prob", "attn_dropout", "attn_dropout_prob", "attn_dropout_rate",
+    "attn_pdrop", "aux_loss_alpha", "classifier_dropout", "decoder_layerdrop", "dropout",
+    "dropout_p", "dropout_rate", "emb_dropout_prob", "emb_pdrop", "embd_dropout", "embd_pdrop",
+    "embed_dropout", "embedding_dropout", "encoder_layerdrop", "ffn_dropout",
+    "gradient_checkpointing", "gradient_checkpointing_use_reentrant", "gradient_clipping",
+    "group_by_length", "hidden_dropout", "hidden_dropout_prob", "hidden_dropout_rate",
+    "init_device", "init_method", "init_method_std", "init_std", "initializer_factor",
+    "initializer_range", "label_smoothing_factor", "layer_dropout", "layerdrop", "loss_scale",
+    "loss_scaling", "loss_type", "loss_weight", "max_grad_norm", "mlp_dropout",
+    "neftune_noise_alpha", "output_dropout", "pdrop", "resid_dropout", "resid_pdrop",
+    "residual_dropout", "router_aux_loss_coef", "router_jitter_noise", "router_z_loss_coef",
+    "seq_aux", "stochastic_depth", "summary_activation", "summary_first_dropout",
+    "summary_proj_to_labels", "summary_type", "summary_use_proj", "tf_legacy_loss",
+    "use_scaled_init_method", "weight_decay", "z_loss_coefficient",
+    // How far texts may reach.
+    "block_size", "context_length", "context_window", "max_context_length", "max_length",
+    "max_position", "max_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
+    "model_max_length", "n_ctx", "n_positions", "seq_len", "seq_length", "sequence_length",
+    "tokenizer_model_max_length",
+    // Tokens and vocabulary.
+    "begin_suppress_tokens", "bos_token", "bos_token_id", "cls_token", "cls_token_id",
+    "decoder_start_token_id", "eos_token", "eos_token_id", "ffn_dim_multiplier",
+    "forced_bos_token_id", "forced_eos_token_id", "image_token_id", "make_vocab_size_divisible_by",
+    "mask_token", "mask_token_id", "multiple_of", "pad_to_multiple_of", "pad_token", "pad_token_id",
+    "pad_vocab_size_multiple", "sep_token", "sep_token_id", "suppress_tokens", "unk_token",
+    "unk_token_id", "video_token_id",
+    // Text generation.
+    "bad_words_ids", "diversity_penalty", "do_sample", "early_stopping",
+    "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "length_penalty",
+    "min_length", "min_p", "no_repeat_ngram_size", "num_beam_groups", "num_beams",
+    "num_nextn_predict_layers", "num_return_sequences", "remove_invalid_values",
+    "repetition_penalty", "return_dict_in_generate", "skip_special_tokens", "temperature", "top_k",
+    "top_p", "typical_p",
+    // History and housekeeping.
+    "_commit_hash", "_is_quantized_training_enabled", "_name_or_path", "_pre_quantization_dtype",
+    "bf16", "cache_implementation", "dtype", "ep_size", "finetuning_task", "fp16", "fp32",
+    "id2label", "is_decoder", "is_llama_config", "is_quantized", "keys_to_ignore_at_inference",
+    "label2id", "max_window_layers", "name_or_path", "num_labels", "onnx_safe", "prefix",
+    "problem_type", "quantization_config", "return_dict", "task_specific_params",
+    "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript",
+    "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
+    "use_liger_kernel", "use_return_dict"};
 
 /// What a key that is not read means.
 enum class KeyMeaning { harmless, computing, suspicious, unknown };
 
-inline bool contains_any(std::string_view text, std::initializer_list<std::string_view> parts) {
+template <class Parts = std::initializer_list<std::string_view>>
+bool contains_any(std::string_view text, const Parts& parts) {
   for (const std::string_view part : parts)
     if (text.find(part) != std::string_view::npos) return true;
   return false;
@@ -251,28 +427,78 @@ bool is_one_of(const Json& value, const char* list) {
   return false;
 }
 
-/// \returns  computing only where the value is not neutral
+inline std::string lower_case(std::string text) {
+  for (char& c : text)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return text;
+}
+
+/// Parts of names that speak of the forward pass.
+inline constexpr std::string_view telling_parts[] = {
+    "act_fn",  "activation", "adapter",  "alibi",    "attention", "attn",     "base_freq",
+    "bias",    "bidir",      "bitnet",   "block",    "causal",    "chunk",    "clamp",
+    "clip",    "conv1d",     "dilat",    "ensemble", "epsilon",   "exit",     "expert",
+    "ffn",     "freq_base",  "gate",     "glu",      "group",     "hadamard", "heads",
+    "hybrid",  "inv_freq",   "latent",   "layer",    "linear",    "logit",    "loop",
+    "lora",    "mamba",      "mask",     "mixture",  "mlp",       "moe",      "multipl",
+    "norm",    "ntk",        "parallel", "pos_emb",  "pos_enc",   "position", "prun",
+    "quant",   "recurr",     "recurs",   "residual", "rope",      "rotary",   "rotat",
+    "router",  "sandwich",   "scal",     "share",    "sharing",   "sink",     "skip",
+    "sliding", "soft_cap",   "softcap",  "softmax",  "spars",     "ssm",      "temperature",
+    "theta",   "tied",       "topk",     "window",   "xpos",      "yarn"};
+
+/// Words between underscores that do.
+inline constexpr std::string_view telling_words[] = {
+    "4bit",    "8bit",      "act",   "alpha",   "bit",  "bits",     "cap",    "centered",
+    "conv",    "divisor",   "eps",   "factor",  "fp4",  "fp8",      "future", "gamma",
+    "gelu",    "head",      "hyena", "int4",    "int8", "logn",     "mla",    "mult",
+    "mup",     "offset",    "pe",    "pos",     "rel",  "relative", "relu",   "repeat",
+    "repeats", "retention", "rnn",   "sigmoid", "silu", "tanh",     "tau",    "tie",
+    "virtual", "weight",    "yoco"};
+
+/// Whether a key that nobody knows has a name that speaks of the forward pass.
+inline bool is_telling(const std::string& key) {
+  const std::string name = "_" + lower_case(key) + "_";
+  if (contains_any(name, telling_parts)) return true;
+  for (const std::string_view word : telling_words)
+    if (name.find("_" + std::string(word) + "_") != std::string::npos) return true;
+  return false;
+}
+
+/// use_rope, rope, is_causal, ...
+inline bool is_part_of_every_decoder(std::string_view key) {
+  for (const std::string_view verb : {"use_", "is_", "has_", "with_", "add_", "enable_", "apply_"})
+    if (key.substr(0, verb.size()) == verb) {
+      key.remove_prefix(verb.size());
+      break;
+    }
+  const auto& parts = parts_of_every_decoder;
+  return std::find(std::begin(parts), std::end(parts), key) != std::end(parts);
+}
+
+/// \param depth  of the objects and arrays around the key
+/// \returns  computing and suspicious only where the value is not neutral
 template <class Json>
-KeyMeaning key_meaning(const std::string& key, const Json& value) {
+KeyMeaning key_meaning(const std::string& key, const Json& value, int depth = 0) {
   if (value.is_null()) return KeyMeaning::harmless;
   for (const ComputingKey& known : computing_keys)
     if (known.name == key)
       return is_one_of(value, known.neutral) ? KeyMeaning::harmless : KeyMeaning::computing;
   for (const std::string_view harmless : harmless_keys)
     if (harmless == key) return KeyMeaning::harmless;
-  const std::string_view name = key;
-  if (name.size() > 9 && name.substr(name.size() - 9) == "_token_id") return KeyMeaning::harmless;
-  if (name.substr(0, 7) == "output_" ||
-      contains_any(name, {"dropout", "pdrop", "implementation", "flash", "sdpa", "_loss", "loss_",
-                          "version", "noise", "layerdrop"}))
-    return KeyMeaning::harmless;
-  const bool telling = contains_any(
-      name, {"activation", "act_fn", "alibi",  "attention",   "attn",  "bias",     "causal",
-             "clamp",      "clip",   "conv",   "expert",      "gate",  "lora",     "mamba",
-             "mask",       "moe",    "mup",    "multiplier",  "norm",  "parallel", "residual",
-             "rope",       "rotary", "router", "scal",        "sink",  "sliding",  "soft_cap",
-             "softcap",    "sparse", "ssm",    "temperature", "window"});
-  return telling && !is_one_of(value, off) ? KeyMeaning::suspicious : KeyMeaning::unknown;
+  if (is_part_of_every_decoder(key))
+    return is_one_of(value, on) ? KeyMeaning::harmless : KeyMeaning::computing;
+  if (is_one_of(value, off)) return KeyMeaning::unknown;
+  if (is_telling(key)) return KeyMeaning::suspicious;
+  if (value.is_structured())  // settings of something that nobody knows
+    for (const auto& [name, part] : value.items()) {
+      if (value.is_array() && !part.is_structured()) continue;
+      if (depth > 8) return KeyMeaning::suspicious;
+      const auto meaning = key_meaning(name, part, depth + 1);
+      if (meaning == KeyMeaning::computing || meaning == KeyMeaning::suspicious)
+        return KeyMeaning::suspicious;
+    }
+  return KeyMeaning::unknown;
 }
 
 }  // namespace gptq::model::detail

@@ -39,12 +39,18 @@ class ConfigReader {
   /// Whether the key is there, if only with null.
   bool mentions(const char* key) const { return json_.contains(key); }
 
-  /// \throws FormatError  the key is missing or its value is not a T; numbers are never cut
+  /// \throws FormatError  the key is missing or its value is not a T; numbers are never cut, and
+  /// 0 and 1 are flags, as they are in Python
   template <class T>
   T get(const char* key) const {
     if (!has(key)) fail("has no \"", key, "\"");
     const nlohmann::json& value = json_[key];
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
+    if constexpr (std::is_same_v<T, bool>) {
+      if (value.is_boolean()) return value.get<bool>();
+      if (const auto number = io::json_number_as<int>(value); number == 0 || number == 1)
+        return *number == 1;
+      fail("\"", key, "\" has the value ", text(value), ", true or false expected");
+    } else if constexpr (std::is_arithmetic_v<T>) {
       if (const auto number = io::json_number_as<T>(value)) return *number;
     } else {
       try {
@@ -73,11 +79,6 @@ class ConfigReader {
     if (!(std::isfinite(value) && value > 0))
       fail("\"", key, "\" = ", value, " is not positive and finite");
     return value;
-  }
-
-  /// Marks keys whose values need not be looked at.
-  void skip(std::initializer_list<const char*> keys) const {
-    read_.insert(keys.begin(), keys.end());
   }
 
   /// Judges all keys that were not read.

@@ -9,13 +9,15 @@
 
 #include <nlohmann/json.hpp>
 
-#include <algorithm>  // std::max_element
+#include <algorithm>  // std::find, std::max_element
 #include <cmath>      // std::sqrt
 #include <cstdint>
+#include <iterator>  // std::begin
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>  // std::move
 #include <vector>
 
@@ -37,26 +39,81 @@ inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const st
 
 namespace detail {
 
-/// A key of GGUF metadata, without its "llama.", and the values, besides 0, false, "" and arrays of
-/// zeros, with which it changes nothing (as JSON).
+/// Whether a value, or each element of an array, is one of those of a JSON list.
+inline bool is_gguf_value_of(const io::GgufValue& value, const char* list) {
+  const auto all = nlohmann::json::parse(list);
+  const auto one_of = [&](const io::GgufValue& element) {
+    for (const auto& wanted : all)
+      if (wanted.is_boolean()  ? element.as<bool>() == wanted.get<bool>()
+          : wanted.is_string() ? element.as<std::string>() == wanted.get<std::string>()
+                               : element.as<double>() == wanted.get<double>())
+        return true;
+    return false;
+  };
+  const io::GgufArray* array = value.array();
+  return array ? io::GgufValue::for_each(*array, one_of) : one_of(value);
+}
+
+/// A key of GGUF metadata, without its "llama.", that is not read, and the values with which it
+/// changes nothing (as JSON; for an array, those of its elements).
 struct GgufKey {
   std::string_view name;
   const char* neutral;
 };
 
 inline constexpr GgufKey gguf_neutral_keys[] = {{"attention.causal", "[true]"},
-                                                {"embedding_scale", "[1]"},
-                                                {"hidden_activation", R"(["silu", "swish"])"},
-                                                {"logit_scale", "[1]"},
-                                                {"pooling_type", "[-1, 4294967295]"},
-                                                {"residual_scale", "[1]"},
+                                                {"attention.clamp_kqv", "[0]"},
+                                                {"attention.key_length_mla", "[0]"},
+                                                {"attention.key_length_swa", "[0]"},
+                                                {"attention.kv_lora_rank", "[0]"},
+                                                {"attention.max_alibi_bias", "[0]"},
+                                                {"attention.output_scale", "[0, 1]"},
+                                                {"attention.q_lora_rank", "[0]"},
+                                                {"attention.relative_buckets_count", "[0]"},
+                                                {"attention.shared_kv_layers", "[0]"},
+                                                {"attention.sliding_window_pattern", "[0, false]"},
+                                                {"attention.temperature_length", "[0]"},
+                                                {"attention.temperature_scale", "[0]"},
+                                                {"attention.value_length_mla", "[0]"},
+                                                {"attention.value_length_swa", "[0]"},
+                                                {"attn_logit_softcapping", "[0]"},
+                                                {"embedding_scale", "[0, 1]"},
+                                                {"expert_feed_forward_length", "[0]"},
+                                                {"expert_gating_func", "[0]"},
+                                                {"expert_group_count", "[0]"},
+                                                {"expert_group_used_count", "[0]"},
+                                                {"expert_shared_count", "[0]"},
+                                                {"expert_shared_feed_forward_length", "[0]"},
+                                                {"expert_used_count", "[0]"},
+                                                {"expert_weights_norm", "[false]"},
+                                                {"expert_weights_scale", "[0, 1]"},
+                                                {"final_logit_softcapping", "[0]"},
+                                                {"hidden_activation", R"(["", "silu", "swish"])"},
+                                                {"interleave_moe_layer_step", "[0]"},
+                                                {"leading_dense_block_count", "[0]"},
+                                                {"logit_scale", "[0, 1]"},
+                                                {"moe_every_n_layers", "[0]"},
+                                                {"nextn_predict_layers", "[0]"},
+                                                {"pooling_type", "[0, -1, 4294967295]"},
+                                                {"residual_scale", "[0, 1]"},
+                                                {"rope.dimension_sections", "[0]"},
                                                 {"rope.scaling.attn_factor", "[1]"},
                                                 {"rope.scaling.yarn_attn_factor", "[1, -1]"},
-                                                {"rope.scaling.yarn_ext_factor", "[-1]"}};
+                                                {"rope.scaling.yarn_ext_factor", "[0, -1]"},
+                                                {"rope.scaling.yarn_log_multiplier", "[0]"},
+                                                {"swin_norm", "[false]"},
+                                                {"use_parallel_residual", "[false]"}};
 
-/// Keys that llama.cpp does not compute with in these architectures.
+/// Keys that llama.cpp does not compute with in these architectures: those of YaRN's waves count
+/// only beside yarn_ext_factor.
 inline constexpr std::string_view gguf_harmless_keys[] = {
-    "attention.layer_norm_epsilon", "rope.scaling.finetuned", "tensor_data_layout"};
+    "attention.group_norm_epsilon", "attention.group_norm_groups", "attention.layer_norm_epsilon",
+    "classifier.output_labels",     "decoder_start_token_id",      "rope.scaling.finetuned",
+    "rope.scaling.yarn_beta_fast",  "rope.scaling.yarn_beta_slow", "tensor_data_layout"};
+
+/// Keys that may have a value per layer.
+inline constexpr std::string_view gguf_layered_keys[] = {
+    "attention.head_count", "attention.head_count_kv", "feed_forward_length"};
 
 /// Reads the keys of one architecture, remembers which, and judges those that nobody read.
 class GgufReader {
@@ -71,11 +128,25 @@ class GgufReader {
   template <class T>
   T get(const std::string& name) const {
     read_.insert(name);
+    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>)
+      for (const std::string_view layered : gguf_layered_keys)
+        if (const auto found = gguf_.metadata().find(key(name));
+            layered == name && found != gguf_.metadata().end() && found->second.array())
+          return of_all_layers<T>(name, *found->second.array());
     return gguf_.get<T>(key(name));
   }
   template <class T>
   T get_or(const std::string& name, T otherwise) const {
     return has(name) ? get<T>(name) : otherwise;
+  }
+  /// A whole number from 1 to 10⁹.
+  std::uint64_t size(const std::string& name) const {
+    const auto value = get<std::uint64_t>(name);
+    if (value == 0 || value > 1'000'000'000) fail(key(name), " = ", value, " is not a size");
+    return value;
+  }
+  std::uint64_t size_or(const std::string& name, std::uint64_t otherwise) const {
+    return has(name) ? size(name) : otherwise;
   }
   /// A number that is positive and finite.
   double positive(const std::string& name) const {
@@ -85,14 +156,25 @@ class GgufReader {
     return value;
   }
 
-  /// \throws FormatError  a key of this architecture that was not read changes what is computed
+  /// \throws FormatError  a key of this architecture that was not read changes what is computed, or
+  /// nobody knows whether it does
   void finish() const {
     for (auto entry = gguf_.metadata().lower_bound(prefix_);
          entry != gguf_.metadata().end() && entry->first.rfind(prefix_, 0) == 0; ++entry) {
       const std::string name = entry->first.substr(prefix_.size());
-      if (read_.count(name) == 0 && !is_neutral(name, entry->second))
+      if (read_.count(name) > 0) continue;
+      const auto known = std::find_if(std::begin(gguf_neutral_keys), std::end(gguf_neutral_keys),
+                                      [&](const GgufKey& k) { return k.name == name; });
+      if (known != std::end(gguf_neutral_keys)) {
+        if (!is_gguf_value_of(entry->second, known->neutral))
+          fail("the metadata key ", entry->first, " = ", entry->second.text(),
+               " changes what the model computes, and that is not supported");
+      } else if (std::find(std::begin(gguf_harmless_keys), std::end(gguf_harmless_keys), name) ==
+                 std::end(gguf_harmless_keys)) {
         fail("the metadata key ", entry->first, " = ", entry->second.text(),
-             " changes what the model computes, and that is not supported");
+             " is not known, and keys of this kind change what the model computes (remove it if "
+             "it does not)");
+      }
     }
   }
 
@@ -102,25 +184,26 @@ class GgufReader {
   }
 
  private:
-  static bool is_neutral(const std::string& name, const io::GgufValue& value) {
-    for (const std::string_view harmless : gguf_harmless_keys)
-      if (harmless == name) return true;
-    if (const io::GgufArray* array = value.array())
-      return io::GgufValue::for_each(*array, [](const io::GgufValue& element) {
-        return element.as<double>() == 0.0 || element.as<bool>() == false;
-      });
-    if (value.as<bool>() == false && name != "attention.causal") return true;
-    if (value.as<std::string>() == "") return true;
-    const auto number = value.as<double>();
-    if (number == 0.0) return true;
-    for (const GgufKey& known : gguf_neutral_keys)
-      if (known.name == name)
-        for (const auto& neutral : nlohmann::json::parse(known.neutral))
-          if (neutral.is_boolean()  ? value.as<bool>() == neutral.get<bool>()
-              : neutral.is_string() ? value.as<std::string>() == neutral.get<std::string>()
-                                    : number == neutral.get<double>())
-            return true;
-    return false;
+  /// \throws FormatError  the values of two layers differ, or there are not as many as layers
+  template <class T>
+  T of_all_layers(const std::string& name, const io::GgufArray& array) const {
+    const auto layers = get<std::uint64_t>("block_count");
+    if (array.count != layers || layers == 0)
+      fail(key(name), " has ", array.count, " entries for ", layers, " layers (",
+           key("block_count"), ")");
+    std::optional<T> first;
+    std::uint64_t at = 0;
+    io::GgufValue::for_each(array, [&](const io::GgufValue& element) {
+      const auto value = element.as<T>();
+      if (!value) fail(key(name), "[", at, "] = ", element.text(), " is not a number as expected");
+      if (!first) first = value;
+      if (*value != *first)
+        fail(key(name), "[0] = ", *first, " and ", key(name), "[", at, "] = ", *value,
+             ": layers that differ are not supported");
+      ++at;
+      return true;
+    });
+    return *first;
   }
 
   const io::Gguf& gguf_;
@@ -190,12 +273,33 @@ inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double t
         std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
             1e-3 * static_cast<double>(factors[i]),
         where, ": rope_freqs.weight[", i, "] = ", factors[i], " does not follow the Llama 3 rule (",
-        plain[i] / stretched[i], " expected), which config.json could express");
+        plain[i] / stretched[i], " expected); other rules cannot be written to a config.json");
   return {{"rope_type", "llama3"},
           {"factor", rope.factor},
           {"low_freq_factor", 1.0},
           {"high_freq_factor", 4.0},
           {"original_max_position_embeddings", 8192}};
+}
+
+/// Rows of the embeddings, which the other places must agree with.
+/// \throws FormatError  there are none, or the metadata says another number
+inline std::uint64_t gguf_vocabulary(const io::Gguf& gguf, const GgufReader& reader) {
+  const auto embeddings = gguf.tensors().find("token_embd.weight");
+  if (embeddings == gguf.tensors().end() || embeddings->second.shape.size() != 2 ||
+      embeddings->second.shape[0] < 1)
+    reader.fail("has no tensor token_embd.weight with a row per token");
+  const auto rows = static_cast<std::uint64_t>(embeddings->second.shape[0]);
+  if (!reader.has("vocab_size")) return rows;
+  const auto stated = reader.size("vocab_size");
+  if (stated != rows)
+    reader.fail(reader.key("vocab_size"), " = ", stated, ", and token_embd.weight has ", rows,
+                " rows");
+  const auto tokens = gguf.metadata().find("tokenizer.ggml.tokens");
+  if (tokens != gguf.metadata().end() && tokens->second.array() &&
+      tokens->second.array()->count != stated)
+    reader.fail(reader.key("vocab_size"), " = ", stated, ", and tokenizer.ggml.tokens has ",
+                tokens->second.array()->count, " entries");
+  return rows;
 }
 
 }  // namespace detail
@@ -216,46 +320,56 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
     throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
                                             "\" is not supported (llama, qwen2 and qwen3 are)"));
   const detail::GgufReader reader(gguf, arch + ".");
-  const auto size = [&](const char* name) {
-    const auto value = reader.get<std::uint64_t>(name);
-    if (value == 0 || value > 1'000'000'000)
-      reader.fail(reader.key(name), " = ", value, " is not a size");
-    return value;
-  };
   if (const auto experts = reader.get_or<std::uint64_t>("expert_count", 0); experts > 0)
     reader.fail("mixtures of experts are not supported (", reader.key("expert_count"), " = ",
                 experts, ")");
 
-  const auto heads = size("attention.head_count"), hidden = size("embedding_length");
+  const auto heads = reader.size("attention.head_count"),
+             kv_heads = reader.size_or("attention.head_count_kv", heads),
+             hidden = reader.size("embedding_length"), layers = reader.size("block_count");
+  if (heads % kv_heads != 0)
+    reader.fail(reader.key("attention.head_count"), " = ", heads, " is not a multiple of ",
+                reader.key("attention.head_count_kv"), " = ", kv_heads);
+  if (layers > 100'000)
+    reader.fail(reader.key("block_count"), " = ", layers, " is not a number of layers");
   const bool stated = reader.has("attention.key_length");
-  const auto head_dim = stated ? size("attention.key_length") : hidden / heads;
+  const auto head_dim = stated ? reader.size("attention.key_length") : hidden / heads;
   if (!stated && hidden % heads != 0)
     reader.fail(reader.key("embedding_length"), " = ", hidden, " is not a multiple of ",
                 reader.key("attention.head_count"), " = ", heads);
-  if (head_dim < 2 || head_dim > 65536)
-    reader.fail(reader.key("attention.key_length"), " = ", head_dim, " is not the size of a head");
+  if (head_dim < 2 || head_dim > 65536 || head_dim % 2 != 0)
+    reader.fail(stated
+                    ? reader.key("attention.key_length")
+                    : reader.key("embedding_length") + " / " + reader.key("attention.head_count"),
+                " = ", head_dim, " is not the size of a head (an even number)");
   for (const char* name : {"attention.value_length", "rope.dimension_count"})
     if (const auto other = reader.get_or<std::uint64_t>(name, head_dim); other != head_dim)
       reader.fail(reader.key(name), " = ", other, ", which is not supported (the size of a head, ",
                   head_dim, ", is)");
-  std::uint64_t vocabulary = reader.get_or<std::uint64_t>("vocab_size", 0);
-  if (const auto found = gguf.tensors().find("token_embd.weight");
-      found != gguf.tensors().end() && found->second.shape.size() == 2)
-    vocabulary = static_cast<std::uint64_t>(found->second.shape[0]);
+  if (const auto other = reader.get_or<std::uint64_t>("embedding_length_out", 0);
+      other != 0 && other != hidden)
+    reader.fail(reader.key("embedding_length_out"), " = ", other, ", which is not supported (",
+                reader.key("embedding_length"), " = ", hidden, " is)");
+  const auto vocabulary = detail::gguf_vocabulary(gguf, reader);
+  const double theta = reader.has("rope.freq_base") ? reader.positive("rope.freq_base") : 10000.0;
+  if (reader.has("rope.freq_base_swa") && reader.positive("rope.freq_base_swa") != theta)
+    reader.fail(reader.key("rope.freq_base_swa"), " = ", reader.positive("rope.freq_base_swa"),
+                " and ", reader.key("rope.freq_base"), " = ", theta,
+                ": layers that differ are not supported");
 
   nlohmann::ordered_json config{
       {"architectures", {architecture}},
       {"model_type", model_type},
       {"hidden_size", hidden},
-      {"intermediate_size", size("feed_forward_length")},
-      {"num_hidden_layers", size("block_count")},
+      {"intermediate_size", reader.size("feed_forward_length")},
+      {"num_hidden_layers", layers},
       {"num_attention_heads", heads},
-      {"num_key_value_heads", reader.get_or<std::uint64_t>("attention.head_count_kv", heads)},
+      {"num_key_value_heads", kv_heads},
       {"head_dim", head_dim},
-      {"max_position_embeddings", reader.get_or<std::uint64_t>("context_length", 2048)},
+      {"max_position_embeddings", reader.size_or("context_length", 2048)},
       {"vocab_size", vocabulary},
       {"rms_norm_eps", reader.positive("attention.layer_norm_rms_epsilon")},
-      {"rope_theta", reader.has("rope.freq_base") ? reader.positive("rope.freq_base") : 10000.0},
+      {"rope_theta", theta},
       {"hidden_act", "silu"},
       {"tie_word_embeddings", gguf.tensors().count("output.weight") == 0},
       {"torch_dtype", "float16"}};

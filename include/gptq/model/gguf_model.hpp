@@ -25,7 +25,8 @@ class GgufSource : public io::TensorSource {
   explicit GgufSource(std::shared_ptr<const io::Gguf> gguf, const ModelConfig& config)
       : gguf_(std::move(gguf)), config_(config) {
     for (const auto& [name, tensor] : gguf_->tensors()) {
-      if (name == "rope_freqs.weight") continue;  // in the configuration
+      if (name == "rope_freqs.weight") continue;              // in the configuration
+      if (name.ends_with(".attn_rot_embd.weight")) continue;  // waves of positions, of old files
       names_[hf_name(name)] = name;
     }
   }

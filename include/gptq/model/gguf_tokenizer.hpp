@@ -8,9 +8,10 @@
 #include <gptq/model/gguf_config.hpp>
 #include <gptq/model/tokenizer.hpp>
 
-#include <algorithm>  // std::stable_sort
+#include <algorithm>  // std::find, std::stable_sort
 #include <cmath>      // std::isfinite
 #include <cstdint>
+#include <iterator>  // std::begin
 #include <optional>
 #include <string>
 #include <string_view>
@@ -54,7 +55,8 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
     return nlohmann::json{{"type", "Sequence"}, {"pretokenizers", std::move(parts)}};
   };
   if (pre == "gpt-2") return byte_level(true);
-  // Digits last, as transformers reads such a file: a space before a number stays with it.
+  // Words are cut before digits, as transformers does for such a file: of several spaces before a
+  // number, the last one is a piece of its own.
   if (pre == "smollm")
     return sequence({split_isolated(gpt2),
                      {{"type", "Digits"}, {"individual_digits", true}},
@@ -76,13 +78,15 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
   unsupported_component("the GGUF pre-tokenizer \"" + pre + "\"");
 }
 
-/// SentencePiece joins the pair whose piece has the highest score; as merges: every way to make
-/// every piece, best score first.
+/// The merges that do what the scores of a SentencePiece vocabulary say. SentencePiece joins those
+/// two neighbours whose joined text is the piece with the highest score; so the merges are all
+/// pairs of pieces that make up a piece, those of the pieces with the highest scores first.
 inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
                                          const std::vector<float>& scores,
                                          const std::vector<int>& types) {
-  // Pieces are words or less, and every place in them may be a merge: without a limit the merges of
-  // a hostile file would be larger than the file squared.
+  // A piece can be cut in two at each of its characters, and every cut is a merge with all of its
+  // text: the merges of a file with very long pieces would take as much memory as the square of its
+  // size. Real pieces are words or parts of words, so longer ones are refused.
   constexpr std::size_t longest = 1024;
   std::size_t bytes = 0, merge_bytes = 0;
   std::unordered_set<std::string_view> pieces;
@@ -120,6 +124,68 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
   return list;
 }
 
+/// A key behind "tokenizer.ggml.", and the values with which it changes nothing in a vocabulary
+/// where it is not read (as JSON; for an array, those of its elements).
+struct GgufTokenizerKey {
+  std::string_view name;
+  const char* neutral;
+};
+
+inline constexpr GgufTokenizerKey gguf_tokenizer_neutral_keys[] = {
+    {"add_space_prefix", "[false]"},         {"escape_whitespaces", "[true]"},
+    {"normalizer.lowercase", "[false]"},     {"precompiled_charsmap", R"([""])"},
+    {"remove_extra_whitespaces", "[false]"}, {"treat_whitespace_as_suffix", "[false]"}};
+
+/// Keys that are read elsewhere, concern pairs of texts or text generation, or belong to the other
+/// kind of vocabulary.
+inline constexpr std::string_view gguf_tokenizer_harmless_keys[] = {
+    "add_bos_token",      "add_eos_token",
+    "add_sep_token",      "bos_token_id",
+    "cls_token_id",       "eog_token_ids",
+    "eom_token_id",       "eos_token_id",
+    "eos_token_ids",      "eot_token_id",
+    "fim_mid_token_id",   "fim_pad_token_id",
+    "fim_pre_token_id",   "fim_rep_token_id",
+    "fim_sep_token_id",   "fim_suf_token_id",
+    "mask_token_id",      "merges",
+    "middle_token_id",    "model",
+    "padding_token_id",   "pre",
+    "prefix_token_id",    "scores",
+    "separator_token_id", "seperator_token_id",
+    "suffix_token_id",    "token_type",
+    "token_type_count",   "tokens",
+    "unknown_token_id"};
+
+/// \throws FormatError  a key that changes how texts are tokenized and is not used, or that nobody
+/// knows
+inline void require_known_tokenizer_keys(const io::Gguf& gguf, bool byte_level) {
+  const std::string prefix = "tokenizer.ggml.";
+  for (auto entry = gguf.metadata().lower_bound(prefix);
+       entry != gguf.metadata().end() && entry->first.rfind(prefix, 0) == 0; ++entry) {
+    const std::string name = entry->first.substr(prefix.size());
+    const auto& harmless = gguf_tokenizer_harmless_keys;
+    if (std::find(std::begin(harmless), std::end(harmless), name) != std::end(harmless)) continue;
+    if (name == "add_space_prefix" && !byte_level) continue;  // read
+    bool neutral = false;
+    for (const GgufTokenizerKey& key : gguf_tokenizer_neutral_keys)
+      neutral = neutral || (key.name == name && is_gguf_value_of(entry->second, key.neutral));
+    if (!neutral) unsupported_component(entry->first + " = " + entry->second.text());
+  }
+}
+
+/// The token that is put around each text, by its id; none where the key says no.
+/// \throws FormatError  the metadata asks for one, and does not say which
+inline std::optional<std::uint64_t> gguf_added_token(const io::Gguf& gguf, const std::string& name,
+                                                     std::uint64_t tokens, bool by_default) {
+  const std::string flag = "tokenizer.ggml.add_" + name + "_token",
+                    id = "tokenizer.ggml." + name + "_token_id";
+  if (!gguf.get_or<bool>(flag, by_default)) return std::nullopt;
+  const auto token = gguf_token_id(gguf, id, tokens);
+  gptq::detail::require<FormatError>(token || !gguf.has(flag), gguf.path().string(), ": ", flag,
+                                     " is true, and ", id, " names no token; ", tokenize_elsewhere);
+  return token;
+}
+
 }  // namespace detail
 
 /// token_type of every token.
@@ -143,13 +209,14 @@ inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t token
   return types;
 }
 
-/// \throws FormatError  a vocabulary of a kind that is not supported, or one that contradicts
-/// itself
+/// \throws FormatError  the vocabulary is of a kind that is not supported, its lists are not of one
+/// length, or a key changes how texts are tokenized and is not used
 inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
   const auto kind = gguf.get<std::string>("tokenizer.ggml.model");
   if (kind != "gpt2" && kind != "llama")
     unsupported_component("a GGUF vocabulary of the kind \"" + kind + "\"");
   const bool byte_level = kind == "gpt2";
+  detail::require_known_tokenizer_keys(gguf, byte_level);
   const auto tokens = gguf.get<std::vector<std::string>>("tokenizer.ggml.tokens");
   const auto types = gguf_token_types(gguf, tokens.size());
   const auto token = [&](const std::string& key) -> nlohmann::json {
@@ -221,19 +288,30 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
   }
 
   const bool bos_by_default = !byte_level || model["ignore_merges"].get<bool>();
-  const auto bos_id = gguf_token_id(gguf, "tokenizer.ggml.bos_token_id", tokens.size());
-  const nlohmann::json bos = token("tokenizer.ggml.bos_token_id");
+  const auto bos = detail::gguf_added_token(gguf, "bos", tokens.size(), bos_by_default),
+             eos = detail::gguf_added_token(gguf, "eos", tokens.size(), false);
   out["post_processor"] = nullptr;
-  if (gguf.get_or<bool>("tokenizer.ggml.add_bos_token", bos_by_default) && bos.is_string()) {
-    const nlohmann::json special{{"SpecialToken", {{"id", bos}, {"type_id", 0}}}};
-    const auto sequence = [](const char* id, int type) {
-      return nlohmann::json{{"Sequence", {{"id", id}, {"type_id", type}}}};
+  if (bos || eos) {
+    auto special_tokens = nlohmann::json::object(), single = nlohmann::json::array(),
+         pair = nlohmann::json::array();
+    const auto add_token = [&](const std::optional<std::uint64_t>& id, nlohmann::json& to,
+                               int type) {
+      if (!id) return;
+      const std::string& content = tokens[*id];
+      special_tokens[content] = {{"id", content}, {"ids", {*id}}, {"tokens", {content}}};
+      to.push_back({{"SpecialToken", {{"id", content}, {"type_id", type}}}});
     };
-    auto special_tokens = nlohmann::json::object();
-    special_tokens[bos.get<std::string>()] = {{"id", bos}, {"ids", {*bos_id}}, {"tokens", {bos}}};
+    const auto add_text = [&](const char* text, nlohmann::json& to, int type) {
+      add_token(bos, to, type);
+      to.push_back({{"Sequence", {{"id", text}, {"type_id", type}}}});
+      add_token(eos, to, type);
+    };
+    add_text("A", single, 0);
+    add_text("A", pair, 0);
+    add_text("B", pair, 1);
     out["post_processor"] = {{"type", "TemplateProcessing"},
-                             {"single", {special, sequence("A", 0)}},
-                             {"pair", {special, sequence("A", 0), special, sequence("B", 1)}},
+                             {"single", single},
+                             {"pair", pair},
                              {"special_tokens", special_tokens}};
   }
   out["model"] = std::move(model);

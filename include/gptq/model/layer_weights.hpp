@@ -307,7 +307,8 @@ inline void require_decoder_tensors(const ModelFiles& model) {
     if (name.rfind("model.layers.", 0) == 0 && known.count(name) == 0)
       throw FormatError(gptq::detail::message(
           source.where(name), ": tensor ", name, " has no place in a ", config.architecture, " of ",
-          config.layers, " layers as its config.json describes it"));
+          config.layers, " layers as its ",
+          model.from_gguf ? "metadata describe" : "config.json describes", " it"));
 }
 
 /// Reads all tensors once, so that a number that cannot be used is found before the work: one that

@@ -8,9 +8,10 @@
 #include <gptq/model/config.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
+#include <gptq/model/tokenizer/tokenizer_config.hpp>
 #include <gptq/pack/gptq.hpp>
 
-#include <algorithm>  // std::min
+#include <algorithm>  // std::all_of, std::min
 #include <cmath>      // std::isfinite
 #include <filesystem>
 #include <limits>
@@ -20,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
@@ -97,9 +99,12 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
   info.format = first == "gptq" ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
   if (const auto words = config.get_or<std::string>("pack_dtype", "int32"); words != "int32")
     config.fail("\"pack_dtype\" = \"", words, "\" is not read (int32 is)");
-  for (const char* key : {"is_marlin_format", "rotation", "adapter", "lora", "eora"})
-    if (config.has(key) && !is_one_of(json[key], off))
-      config.fail("\"", key, "\" = ", ConfigReader::text(json[key]),
+  for (const auto& [key, value] : json.items())
+    if (contains_any(lower_case(key),
+                     {"activation", "adapter", "eora", "hadamard", "input_bits", "kv_cache", "lora",
+                      "marlin", "rotat", "smooth", "sparsity"}) &&
+        !is_one_of(value, off))
+      config.fail("\"", key, "\" = ", ConfigReader::text(value),
                   " changes what the model computes, and that is not supported");
   return info;
 }
@@ -191,27 +196,64 @@ inline std::map<std::string, std::string> read_companions(const std::filesystem:
 
 /// Masks and tables that writers store beside the weights and that readers make up themselves.
 inline bool is_buffer(const std::string& name, const io::Shape& shape) {
-  const auto ends = [&](std::string_view end) {
-    return name.size() >= end.size() &&
-           std::string_view(name).substr(name.size() - end.size()) == end;
-  };
-  const bool mask =
-      ends("attn.bias") || ends("attention.bias");  // of a linear module: one dimension
-  return name.find("rotary_emb.") != std::string::npos || ends("masked_bias") ||
-         ends("causal_mask") || ends("attention_mask") || ends("attn_mask") ||
-         ends("position_ids") || (mask && shape.size() > 1);
+  for (const char* table : {"inv_freq", "cos_cached", "sin_cached", "cos", "sin"})
+    if (name.ends_with(std::string("rotary_emb.") + table)) return true;
+  for (const char* end : {"rotary_emb.original_inv_freq", "masked_bias", "causal_mask",
+                          "attention_mask", "attn_mask", "position_ids"})
+    if (name.ends_with(end)) return true;
+  const bool mask = name.ends_with("attn.bias") || name.ends_with("attention.bias");
+  return mask && shape.size() > 1;  // the bias of a linear module has one dimension
 }
 
-/// Leaves out buffers, and tensors outside the decoder that cannot be passed on; says so.
+/// Whether a tensor outside the layers is one that the decoder reads.
+inline bool is_read_outside_layers(const io::TensorSource& tensors, const std::string& name) {
+  if (name == "model.embed_tokens.weight" || name == "model.norm.weight" ||
+      name == "lm_head.weight")
+    return true;
+  for (const char* part : {"qweight", "qzeros", "scales", "g_idx"})
+    if (name == std::string("lm_head.") + part)
+      return !tensors.contains("lm_head.weight") && tensors.contains("lm_head.qweight");
+  return false;
+}
+
+/// Whether a tensor stands where a decoder of another kind has one that it computes with: in
+/// model.* or lm_head.*, or outside with a name that says so. Heads for other tasks do not.
+inline bool is_part_of_decoder(const std::string& name) {
+  for (const char* head : {"v_head.", "value_head.", "score.", "classifier.", "qa_outputs.",
+                           "reward_head.", "regression_head.", "medusa_head", "mtp."})
+    if (name.starts_with(head)) return false;
+  return name.starts_with("model.") || name.starts_with("lm_head.") ||
+         contains_any(lower_case(name), {"norm", "scale", "embed", "logit", "lm_head", "gate"});
+}
+
+inline bool is_all_zero(const io::TensorSource& tensors, const std::string& name) {
+  tensors.require_readable(name);
+  std::vector<float> numbers(static_cast<std::size_t>(io::element_count(tensors.shape(name))));
+  tensors.read(name, numbers);
+  return std::all_of(numbers.begin(), numbers.end(), [](float x) { return x == 0; });
+}
+
+/// Leaves out buffers, biases of zeros that no module reads, and tensors outside the decoder that
+/// cannot be passed on; says so.
+/// \throws FormatError  a tensor outside the layers that belongs to a decoder of another kind
 inline void leave_out_unused(io::FolderSource& tensors, const std::string& where,
                              std::vector<std::string>& notes) {
+  if (!tensors.contains("model.embed_tokens.weight")) return;  // another error says so
   std::vector<std::string> buffers, not_finite, unknown;
   for (const std::string& name : tensors.names()) {
     if (is_buffer(name, tensors.shape(name))) {
       buffers.push_back(name);
-    } else if (name.rfind("model.layers.", 0) != 0 && name.rfind("lm_head.", 0) != 0 &&
-               name != "model.embed_tokens.weight" && name != "model.norm.weight" &&
-               tensors.contains("model.embed_tokens.weight")) {
+    } else if (!name.starts_with("model.layers.") && !is_read_outside_layers(tensors, name)) {
+      if (is_part_of_decoder(name)) {
+        const bool bias = name == "lm_head.bias" || name == "model.norm.bias";
+        if (!bias || !is_all_zero(tensors, name))
+          throw FormatError(gptq::detail::message(
+              tensors.where(name), ": tensor ", name,
+              " belongs to a decoder of another kind: it changes what the model computes, and that "
+              "is not supported (remove it if nothing reads it)"));
+        buffers.push_back(name);
+        continue;
+      }
       const Index count = io::element_count(tensors.shape(name));
       (tensors.find_unfit(name, 0, count, true) ? not_finite : unknown).push_back(name);
     }
@@ -238,6 +280,14 @@ inline std::optional<QuantizationInfo> find_quantization(const ModelFiles& model
     if (const auto file = model.path / name; io::is_there(file))
       return parse_quantization(io::read_json(file), file.string());
   return std::nullopt;
+}
+
+/// Where the tokenizer's files contradict each other.
+inline TokenizerContradictions find_contradictions(const ModelFiles& model) {
+  const auto config = model.companions.find("tokenizer_config.json");
+  if (!model.tokenizer || config == model.companions.end()) return {};
+  return tokenizer_contradictions(*model.tokenizer,
+                                  nlohmann::json::parse(config->second, nullptr, false));
 }
 
 inline ModelFiles open_folder(const std::filesystem::path& path) {
@@ -275,6 +325,8 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   if (model.companions.count("tokenizer.json") > 0) {
     try {  // a model can be quantized without: --tokens
       model.tokenizer = io::read_json(path / "tokenizer.json");
+      for (std::string& note : find_contradictions(model).notes)
+        model.notes.push_back((path / "").string() + std::move(note));
     } catch (const FormatError& error) {
       model.tokenizer_problem = error.what();
     }
@@ -287,12 +339,15 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
 /// \throws FormatError  the model has no tokenizer, or one that is not supported
 inline Tokenizer load_tokenizer(const ModelFiles& model) {
   if (!model.tokenizer)
-    throw FormatError(
-        gptq::detail::message(model.path.string(), ": ",
-                              model.tokenizer_problem.empty()
-                                  ? "has no tokenizer.json; tokenize with another program and "
-                                    "pass the ids with --tokens FILE"
-                                  : model.tokenizer_problem));
+    throw FormatError(gptq::detail::message(
+        model.path.string(), ": ",
+        !model.tokenizer_problem.empty() ? model.tokenizer_problem
+        : model.from_gguf
+            ? std::string("has no vocabulary (tokenizer.ggml.model); ") + tokenize_elsewhere
+            : std::string("has no tokenizer.json; ") + tokenize_elsewhere));
+  if (const auto contradictions = detail::find_contradictions(model);
+      !contradictions.refusal.empty())
+    throw FormatError((model.path / "").string() + contradictions.refusal);
   const std::string where =
       (model.from_gguf ? model.path : model.path / "tokenizer.json").string() + ": ";
   try {

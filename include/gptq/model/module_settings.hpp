@@ -82,9 +82,10 @@ struct Override {
     std::string rest = text.substr(equals + 1);
     require(!rest.empty(), "the override \"", text,
             "\" changes nothing: it ends with = (bits:N, group-size:N)");
-    while (!rest.empty()) {
+    for (bool more = true; more;) {
       const std::size_t comma = (std::min)(rest.find(','), rest.size());
       const std::string part = rest.substr(0, comma);
+      more = comma < rest.size();
       rest.erase(0, comma + 1);
       const std::size_t colon = part.find(':');
       require(colon != std::string::npos, "the override \"", text, "\": \"", part,
@@ -93,8 +94,11 @@ struct Override {
       int number = 0;
       const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
       const bool is_number = error == std::errc{} && end == value.data() + value.size();
+      const bool group_size = key == "group-size" || key == "group_size";
+      require(!(key == "bits" && rule.bits) && !(group_size && rule.group_size), "the override \"",
+              text, "\" has ", key, " twice");
       if (key == "bits" && is_number) rule.bits = number;
-      else if ((key == "group-size" || key == "group_size") && is_number) rule.group_size = number;
+      else if (group_size && is_number) rule.group_size = number;
       else
         require(false, "the override \"", text, "\": \"", part,
                 key == "sym" ? "\" would mix symmetric and asymmetric grids, which the GPTQ format "

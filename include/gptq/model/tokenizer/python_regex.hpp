@@ -71,7 +71,7 @@ class PythonRegexReader {
     }
   }
 
-  /// {n}, {n,}, {,m} or {n,m} at the start of the rest.
+  /// {n}, {n,}, {,m}, {n,m} or {,} at the start of the rest.
   bool is_interval() const {
     std::size_t at = 1;
     const auto digits = [&] {
@@ -80,15 +80,19 @@ class PythonRegexReader {
       return at > begin;
     };
     const bool lower = digits();
-    bool upper = false;
     if (at < rest_.size() && rest_[at] == ',') {
       ++at;
-      upper = digits();
-      if (!lower && !upper) return false;
+      digits();
     } else if (!lower) {
       return false;
     }
     return at < rest_.size() && rest_[at] == '}';
+  }
+
+  static int number(std::string_view digits) {
+    int value = 0;
+    for (const char digit : digits) value = 10 * value + (digit - '0');
+    return value;
   }
 
   void quantifier(bool repeatable) {
@@ -104,10 +108,13 @@ class PythonRegexReader {
       const std::string_view inside = rest_.substr(1, rest_.find('}') - 1);
       if (inside.front() == ',') fail("an interval without a lower limit");
       const auto comma = inside.find(',');
-      for (const auto number :
+      for (const auto digits :
            {inside.substr(0, comma),
             comma == inside.npos ? std::string_view() : inside.substr(comma + 1)})
-        if (number.size() > 4) fail("an interval of more than 9999");
+        if (digits.size() > 4) fail("an interval of more than 9999");
+      if (comma != inside.npos && comma + 1 < inside.size() &&
+          number(inside.substr(comma + 1)) < number(inside.substr(0, comma)))
+        fail("an interval whose upper limit is less than its lower one");
       rest_.remove_prefix(inside.size() + 2);
       if (!rest_.empty() && rest_.front() == '?' && comma == inside.npos) fail("a lazy {n}");
     } else {
