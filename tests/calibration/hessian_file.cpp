@@ -103,7 +103,7 @@ TEST_CASE("files that are no Hessian are refused with what is wrong", "[hessian]
     std::string bad = good;
     return bad.replace(at, bytes.size(), bytes);
   };
-  refused("", "no Hessian");
+  refused("", "not a Hessian file");
   refused(with(0, "X"), "GPTQHESS");
   refused(with(8, "\x07"), "version 7");
   refused(with(12, "\x05"), "numbers of 5 bytes");
