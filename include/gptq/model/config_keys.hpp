@@ -2,8 +2,7 @@
 #pragma once
 
 // What the keys of a config.json mean where a decoder does not read them: another forward pass,
-// unless the value is one that changes nothing; the same thing under another name; nothing at all;
-// or nobody knows.
+// unless the value is one that changes nothing; nothing at all; or nobody knows.
 
 #include <nlohmann/json.hpp>
 
