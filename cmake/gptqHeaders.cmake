@@ -113,12 +113,14 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/config_aliases.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_keys.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp

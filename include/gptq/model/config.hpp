@@ -5,6 +5,7 @@
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/model/config_aliases.hpp>
 #include <gptq/model/config_reader.hpp>
 
 #include <nlohmann/json.hpp>
@@ -375,8 +376,8 @@ inline ModelConfig ModelConfig::parse(const nlohmann::json& json, const std::str
   model.qkv_bias = attention_bias || architecture.qkv_bias;
   model.o_bias = attention_bias;
   if (architecture.qkv_bias && !config.get_or<bool>("attention_bias", true))
-    config.fail("\"attention_bias\" is false, and a ", model.architecture,
-                " has biases of q, k and v (delete the key if it is wrong)");
+    model.notes.push_back(where + ": \"attention_bias\" is false and not used: q, k and v of a " +
+                          model.architecture + " always have biases");
   model.mlp_bias = architecture.mlp_bias && config.get_or<bool>("mlp_bias", false);
   model.window = detail::parse_windows(config, model, model.notes);
   detail::require_agreeing_aliases(config, model);

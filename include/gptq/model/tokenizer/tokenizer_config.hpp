@@ -30,7 +30,7 @@ struct TokenizerFacts {
   bool adds_space = false;       ///< a space or its mark before a text
   bool marks_spaces = false;     ///< pieces as SentencePiece has them
   bool byte_level = false;       ///< pieces of bytes
-  bool byte_level_only = false;  /// with nothing before them
+  bool byte_level_only = false;  ///< the same, and nothing else cuts the text
 };
 
 inline std::string member_text(const nlohmann::json& json, const char* key) {
