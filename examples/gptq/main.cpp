@@ -33,13 +33,8 @@ void on_memory_exhausted() {
 /// Where memory stays exhausted while an exception clears up, there is nobody to catch the next
 /// one.
 [[noreturn]] void on_terminate() {
-  try {
-    if (const auto error = std::current_exception()) std::rethrow_exception(error);
-  } catch (const std::bad_alloc&) {
-    constexpr char text[] =
-        "gptq: out of memory, even for clearing up: the next run there does it\n";
-    if (::write(STDERR_FILENO, text, sizeof text - 1) >= 0) ::_exit(usage_or_input_error);
-  } catch (...) {}
+  constexpr char text[] = "gptq: out of memory, even for clearing up: the next run there does it\n";
+  if (!reserve && ::write(STDERR_FILENO, text, sizeof text - 1) >= 0) ::_exit(usage_or_input_error);
   std::abort();
 }
 

@@ -72,14 +72,16 @@ class StagingArea {
   }
 
   /// Deletes it, the lock last. Does nothing without the lock, or where another folder has taken
-  /// its place.
+  /// its place. What cannot be deleted now, the next run deletes.
   void remove() noexcept {
-    std::error_code error;
-    if (lock_ && lock_.is_at(lock_file())) {
-      for (const auto& file : contents())
-        if (!error) std::filesystem::remove_all(file, error);
-      if (!error) std::filesystem::remove(path_, error);  // if empty
-    }
+    try {
+      std::error_code error;
+      if (lock_ && lock_.is_at(lock_file())) {
+        for (const auto& file : contents())
+          if (!error) std::filesystem::remove_all(file, error);
+        if (!error) std::filesystem::remove(path_, error);  // if empty
+      }
+    } catch (const std::exception&) {}  // no memory for a path
     release();
   }
 
