@@ -2,6 +2,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/subnormals.hpp"
 
 #include <cmath>
 #include <concepts>
@@ -352,4 +353,32 @@ TEST_CASE("without the baseline the solve is the same and the relative errors ar
   CHECK(test::code_differences(with, without) == 0);
   CHECK(without.report().loss == with.report().loss);
   CHECK(std::isnan(without.report().relative_error));
+}
+
+TEST_CASE("a process that takes subnormal numbers for zero gets the same", "[quantizer]") {
+  test::Layer layer = test::random_layer({.out = 16, .in = 64, .tokens = 128});
+  for (Index r = 0; r < 16; ++r)  // down to scales that are subnormal halves
+    for (Index c = 0; c < 64; ++c) layer.weight(r, c) *= std::pow(0.5, r);
+  test::round_to_float(layer);
+  const auto quantize = [&] {
+    const gptq::backend::Cpu backend(gptq::exec::Threads(2));
+    gptq::Hessian hessian(64, backend);
+    hessian.add(layer.x());
+    gptq::Params params;
+    params.group_size = 16;
+    params.damping = 0.01;
+    return gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(layer.w(),
+                                                                                    hessian);
+  };
+  const auto usual = quantize();
+  CHECK(usual.report().subnormal_scales > 0);
+  const test::SubnormalsAsZero mode;
+  const auto other = quantize();
+  for (Index r = 0; r < 16; ++r) {
+    for (Index c = 0; c < 64; ++c) REQUIRE(usual.codes()(r, c) == other.codes()(r, c));
+    for (Index g = 0; g < usual.groups(); ++g)
+      REQUIRE(usual.scales()(r, g) == other.scales()(r, g));
+  }
+  CHECK(usual.report().loss == other.report().loss);
+  CHECK(usual.report().relative_error == other.report().relative_error);
 }
