@@ -32,7 +32,7 @@ namespace gptq {
 /// Generative Pre-trained Transformers", 2022): each column is rounded in turn, and the columns
 /// behind it make up for the error as far as the Hessian of the inputs says that they can.
 ///
-///   gptq::Hessian<gptq::backend::Cpu> hessian(weight.cols());
+///   gptq::Hessian hessian(weight.cols(), gptq::backend::Cpu());
 ///   hessian.add(gptq::view(activations));                                  // [tokens, in]
 ///   gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
 ///   const auto layer = quantizer.quantize(gptq::view(weight), hessian);    // weight [out, in]

@@ -27,7 +27,7 @@ class Hessian {
 
   /// \param in_features  columns of the activations and of the weights that read them
   /// \throws OutOfMemory  the backend's memory does not do
-  explicit Hessian(Index in_features, B backend = B{})
+  explicit Hessian(Index in_features, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(with_sizes(backend_, checked(in_features), [&] {
           return backend_.zeros(in_features, in_features);
         })) {}
@@ -43,8 +43,9 @@ class Hessian {
   ///                          squares
   /// \throws NumericalError   an element is not finite
   template <class T>
-  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1, B backend = B{},
-                          double largest = 0, std::string_view name = "sum") {
+  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1,
+                          B backend = default_backend<B>(), double largest = 0,
+                          std::string_view name = "sum") {
     detail::require(sum.rows() == sum.cols(), name, " is ", sum.rows(), " x ", sum.cols(),
                     ", a Hessian is square");
     detail::require(

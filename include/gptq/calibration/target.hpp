@@ -18,7 +18,7 @@ namespace gptq {
 template <Backend B>
 class CrossMoment {
  public:
-  CrossMoment(Index rows, Index cols, B backend = B{})
+  CrossMoment(Index rows, Index cols, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(backend_.zeros(rows, cols)) {}
 
   /// \param a  [tokens, rows], of float, double, bfloat16 or float16, any strides; so is b
