@@ -147,7 +147,7 @@ class ModuleQuantizer {
     for (std::size_t i = 0; i < weights.size(); ++i) {
       results.push_back(
           {pack::to_gptq(quantized[i], format_, names[i], backend_), quantized[i].report()});
-      quantized[i].dequantize(weights[i]);
+      quantized[i].dequantize(weights[i], backend_);
     }
     return results;
   }
