@@ -37,6 +37,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/core/uninitialized.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/eigen.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/pool.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/exec/processors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/serial.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/threads.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/gptq.hpp

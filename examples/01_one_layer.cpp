@@ -17,7 +17,8 @@ int main() {
   for (Eigen::Index j = 1; j < activations.cols(); ++j)
     activations.col(j) += 0.8f * activations.col(j - 1);  // inputs that know of each other
 
-  gptq::Hessian<Backend> hessian(weight.cols());
+  const Backend backend;
+  gptq::Hessian hessian(weight.cols(), backend);
   hessian.add(gptq::view(activations));
 
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {

@@ -12,7 +12,8 @@ int main() {
   const Eigen::MatrixXf q = Eigen::MatrixXf::Random(256, 256), k = Eigen::MatrixXf::Random(64, 256),
                         v = Eigen::MatrixXf::Random(64, 256);
 
-  gptq::Hessian<Backend> hessian(256);
+  const Backend backend;
+  gptq::Hessian hessian(256, backend);
   hessian.add(gptq::view(activations));
 
   const gptq::Params params{.group_size = 64};

@@ -33,7 +33,8 @@ int main() {
   using Backend = gptq::backend::Cpu;
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, 128);
   const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(512, 128);
-  gptq::Hessian<Backend> hessian(128);
+  const Backend backend;
+  gptq::Hessian hessian(128, backend);
   hessian.add(gptq::view(activations));
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
     gptq::Params params{.group_size = 32};

@@ -52,12 +52,12 @@ int main() {
   const gptq::Params params{.group_size = 64};
 
   const EngineThreads threads;
-  gptq::Hessian<EngineBackend> mine(192, EngineBackend(threads));
+  gptq::Hessian mine(192, EngineBackend(threads));
   mine.add(gptq::view(activations));
   const auto a =
       gptq::Quantizer<gptq::scheme::Int4, EngineBackend>(params).quantize(gptq::view(weight), mine);
 
-  gptq::Hessian<gptq::backend::Cpu> theirs(192);
+  gptq::Hessian theirs(192, gptq::backend::Cpu());
   theirs.add(gptq::view(activations));
   const auto b = gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(
       gptq::view(weight), theirs);

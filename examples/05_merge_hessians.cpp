@@ -29,11 +29,12 @@ fs::path file_of(const fs::path& folder, int process) {
 }
 
 int main(int argc, char** argv) {
+  const Backend backend;
   const fs::path folder = argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path();
   if (argc > 2) {  // one of the two: calibrate, save, end
     const int process = std::atoi(argv[2]);
     const Eigen::MatrixXf seen = activations(process);
-    gptq::Hessian<Backend> hessian(inputs);
+    gptq::Hessian hessian(inputs, backend);
     hessian.add(gptq::view(seen));
     gptq::save_hessian(hessian, file_of(folder, process));
     return 0;
@@ -43,11 +44,11 @@ int main(int argc, char** argv) {
   for (const char* process : {"0 & first=$!; ", "1 && wait $first"})
     both << std::quoted(argv[0]) << ' ' << std::quoted(folder.string()) << ' ' << process;
   if (std::system(both.str().c_str()) != 0) return 1;
-  auto merged = gptq::load_hessian<Backend>(file_of(folder, 0));
-  merged.merge(gptq::load_hessian<Backend>(file_of(folder, 1)));
+  auto merged = gptq::load_hessian(file_of(folder, 0), backend);
+  merged.merge(gptq::load_hessian(file_of(folder, 1), backend));
   gptq::save_hessian(merged, folder / "merged.hessian");
 
-  gptq::Hessian<Backend> whole(inputs);
+  gptq::Hessian whole(inputs, backend);
   for (const int process : {0, 1}) {
     const Eigen::MatrixXf seen = activations(process);
     whole.add(gptq::view(seen));

@@ -13,7 +13,7 @@ int main(int argc, char** argv) {
   using Backend = gptq::backend::Cpu;
   const fs::path folder = argc > 1 ? fs::path(argv[1]) : fs::temp_directory_path();
   try {
-    const auto hessian = gptq::load_hessian<Backend>(folder / "merged.hessian");
+    const auto hessian = gptq::load_hessian(folder / "merged.hessian", Backend());
     const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(48, hessian.in_features());
     for (const auto order : {gptq::Order::natural, gptq::Order::act, gptq::Order::min_pivot}) {
       const gptq::Quantizer<gptq::scheme::Asymmetric<3>, Backend> quantizer(

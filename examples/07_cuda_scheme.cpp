@@ -19,7 +19,8 @@ int main() {
   }
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, 128);
   const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(512, 128);
-  gptq::Hessian<Backend> hessian(128);
+  const Backend gpu;
+  gptq::Hessian hessian(128, gpu);
   hessian.add(gptq::view(activations));
   const auto layer = gptq::Quantizer<PowersOfTwo, Backend>({.group_size = 32})
                          .quantize(gptq::view(weight), hessian);

@@ -66,9 +66,12 @@ Params layer_params(const LayerOptions& o) {
   choose(params.solver, o.solver,
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
+  // Habits that these settings leave nothing to do.
+  if (params.groups == Groups::fixed) params.parity.stale_group_scales = false;
+  if (params.group_size != -1) params.parity.dead_weights_in_range = false;
   if (params.parity.stale_group_scales && params.solver != Solver::lazy_batch) {
     params.parity.stale_group_scales = false;
-    if (params.groups == Groups::dynamic && o.group_size != -1 && o.group_size % o.block_size != 0)
+    if (o.group_size != -1 && o.group_size % o.block_size != 0)
       print_error(
           "note: --parity {} takes scales from a partly corrected weight, of which --solver "
           "left-looking has none: they come from the corrected one\n",

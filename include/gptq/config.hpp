@@ -3,6 +3,29 @@
 
 // What depends on the compiler and its target, read here and nowhere else.
 
+// Rounding adds a large number and takes it away again, reports are differences of nearly equal
+// sums, and NaN is looked for: compilers that may simplify all this make codes wrong and reports
+// perfect.
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(_M_FP_FAST) || \
+    (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error \
+    "gptq needs IEEE arithmetic: compile without -ffast-math, -Ofast, -fassociative-math and \
+-ffinite-math-only (docs/backends.md, Your compiler's flags)"
+#endif
+
+// The value of an expression, computed as it stands before anything is added to it, also where a
+// compiler does not tell by a macro that it may reorder sums.
+#if defined(__has_builtin) && !defined(__CUDACC__)
+#if __has_builtin(__builtin_assoc_barrier)
+#define GPTQ_AS_IT_STANDS(...) __builtin_assoc_barrier(__VA_ARGS__)
+#elif __has_builtin(__arithmetic_fence) && defined(__x86_64__)
+#define GPTQ_AS_IT_STANDS(...) __arithmetic_fence(__VA_ARGS__)
+#endif
+#endif
+#ifndef GPTQ_AS_IT_STANDS
+#define GPTQ_AS_IT_STANDS(...) (__VA_ARGS__)
+#endif
+
 // Marks what runs on the host and on a GPU: schemes, lanes and the column kernel.
 #if defined(__CUDACC__)
 #define GPTQ_HD __host__ __device__

@@ -10,7 +10,7 @@
 #include <gptq/core/uninitialized.hpp>
 #include <gptq/scheme/scale_range.hpp>
 
-#include <algorithm>  // std::min
+#include <algorithm>  // std::copy_n, std::min
 #include <cmath>      // std::abs
 #include <cstdint>
 #include <span>
@@ -83,14 +83,59 @@ class QuantizedMatrix {
   }
 
   /// Writes all weights to `out` [rows, cols].
+  /// \throws InvalidArgument  it has another shape
   void dequantize(MatrixView<float> out) const {
-    detail::require(out.rows() == rows_ && out.cols() == cols_, "dequantize: the output is ",
-                    out.rows(), " x ", out.cols(), ", the weight ", rows_, " x ", cols_);
-    for (Index r = 0; r < rows_; ++r)
-      for (Index c = 0; c < cols_; ++c) out(r, c) = (*this)(r, c);
+    require_shape(out);
+    for (Index r = 0; r < rows_; r += tile) dequantize_rows(r, out);
+  }
+
+  /// The same on the backend's threads.
+  template <Backend B>
+  void dequantize(MatrixView<float> out, const B& backend) const {
+    require_shape(out);
+    backend.for_each((rows_ + tile - 1) / tile, [&](Index i) { dequantize_rows(i * tile, out); });
   }
 
  private:
+  static constexpr Index tile = 64;  // rows and columns
+
+  void require_shape(MatrixView<float> out) const {
+    detail::require(out.rows() == rows_ && out.cols() == cols_, "dequantize: the output is ",
+                    out.rows(), " x ", out.cols(), ", the weight ", rows_, " x ", cols_);
+  }
+
+  /// Codes lie column by column and most outputs row by row: tiles turn the one into the other.
+  void dequantize_rows(Index first, MatrixView<float> out) const {
+    const Index rows = (std::min)(tile, rows_ - first);
+    float weights[tile][tile];  // by column
+    float scales[tile] = {}, zeros[tile] = {};
+    std::uint8_t codes[tile] = {};
+    Index group = -1;
+    for (Index begin = 0; begin < cols_; begin += tile) {
+      const Index cols = (std::min)(tile, cols_ - begin);
+      for (Index c = 0; c < cols; ++c) {
+        if (const Index own = group_index_[std::size_t(begin + c)]; own != group) {
+          group = own;
+          std::copy_n(scales_.data() + group * rows_ + first, rows, scales);
+          std::copy_n(zeros_.data() + group * rows_ + first, rows, zeros);
+        }
+        std::copy_n(codes_.data() + (begin + c) * rows_ + first, rows, codes);
+        for (Index r = 0; r < tile; ++r)  // all of a tile: a loop of known length is vector code
+          weights[c][r] = scheme_.decode(static_cast<float>(codes[r]),
+                                         scheme::Grid<float>{scales[r], zeros[r]});
+        if (out.row_stride() == 1) std::copy_n(weights[c], rows, &out(first, begin + c));
+      }
+      if (out.row_stride() == 1) continue;
+      for (Index r = 0; r < rows; ++r) {
+        float* const to = &out(first + r, begin);
+        if (cols == tile && out.col_stride() == 1)
+          for (Index c = 0; c < tile; ++c) to[c] = weights[c][r];
+        else
+          for (Index c = 0; c < cols; ++c) to[c * out.col_stride()] = weights[c][r];
+      }
+    }
+  }
+
   S scheme_;
   Index rows_, cols_, group_size_, groups_;
   detail::UninitializedVector<std::uint8_t> codes_;

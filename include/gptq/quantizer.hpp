@@ -32,7 +32,7 @@ namespace gptq {
 /// Generative Pre-trained Transformers", 2022): each column is rounded in turn, and the columns
 /// behind it make up for the error as far as the Hessian of the inputs says that they can.
 ///
-///   gptq::Hessian<gptq::backend::Cpu> hessian(weight.cols());
+///   gptq::Hessian hessian(weight.cols(), gptq::backend::Cpu());
 ///   hessian.add(gptq::view(activations));                                  // [tokens, in]
 ///   gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
 ///   const auto layer = quantizer.quantize(gptq::view(weight), hessian);    // weight [out, in]
@@ -76,8 +76,12 @@ class Quantizer {
         solver::require_weight(weight, hessian.in_features(), params_, hessian.backend(), name);
     step(progress, "factorize", 0, 1);
     return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
-      return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
-                              damped_factor(hessian, params_), name, progress);
+      const auto factor = damped_factor(hessian, params_);
+      auto result = quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
+                                     factor, name, progress);
+      result.report().seconds.factorize = factor.seconds;
+      result.report().seconds.total += factor.seconds;
+      return result;
     });
   }
 
@@ -221,6 +225,7 @@ class Quantizer {
     std::mutex mutex;
     Index done = 0;
     std::exception_ptr stopped;
+    Stopwatch panel_time;
     factor.backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
       {
         const std::lock_guard lock(mutex);
@@ -250,8 +255,10 @@ class Quantizer {
       step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()),
            &stopped);
     });
+    const double together = panel_time.lap();
     finish(panels, factor, w, unit, name, result);
-    result.report().seconds.total = factor.seconds + total.lap();
+    result.report().seconds.share(together);
+    result.report().seconds.total = total.lap();
     return result;
   }
 
@@ -286,7 +293,6 @@ class Quantizer {
     report.clipped +=
         static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
     report.paper_error = report.damped_loss * factor.paper_error_per_loss;
-    report.seconds.factorize = factor.seconds;
   }
 
   /// All weights in one panel.
@@ -322,8 +328,7 @@ class Quantizer {
     for (std::size_t i = 0; i < results.size(); ++i)
       finish({{Index{0}, reports[i]}}, of(i), weights[i], unit, names[i], results[i]);
     const double seconds = total.lap() / static_cast<double>(results.size());
-    for (std::size_t i = 0; i < results.size(); ++i)
-      results[i].report().seconds.total = of(i).seconds + seconds;
+    for (auto& result : results) result.report().seconds.total = seconds;
     return results;
   }
 
@@ -367,7 +372,12 @@ class Quantizer {
             names.subspan(first, some), std::span<const double>(largest).subspan(first, some),
             factors, factors.layouts(),
             [&](std::size_t i) -> const DampedFactor<B>& { return factors.each[i]; });
-        for (auto& result : done) results.push_back(std::move(result));
+        for (std::size_t i = 0; i < some; ++i) {
+          Timings& seconds = done[i].report().seconds;
+          seconds.factorize = factors.each[i].seconds;
+          seconds.total += seconds.factorize;
+          results.push_back(std::move(done[i]));
+        }
       });
     }
     step(progress, "quantize", static_cast<double>(views.size()),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/core/concepts.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
+#include <gptq/gptq.hpp>
 
 #include "../support/catch.hpp"
+#include "../support/files.hpp"
 #include "../support/sanitized.hpp"
 
 #include <sys/resource.h>  // setrlimit
@@ -13,6 +14,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <fstream>
+#include <limits>
 #include <new>  // std::bad_alloc
 #include <numeric>
 #include <optional>
@@ -53,6 +56,64 @@ TEST_CASE("exec::Threads runs everything once and reports the first failure", "[
   CHECK(gptq::exec::Threads(3).concurrency() == 3);
   CHECK_THAT(error_of<gptq::InvalidArgument>([] { gptq::exec::Threads(-1); }),
              ContainsSubstring("threads = -1"));
+}
+
+namespace {
+
+/// Threads that this process has, as the kernel counts them.
+int threads_of_process() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("Threads:")) return std::stoi(line.substr(8));
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("Hessians that name no backend share the threads of the process", "[executor]") {
+  const int before = threads_of_process();
+  std::vector<gptq::Hessian<gptq::backend::Cpu>> hessians;
+  const std::vector<float> x(64 * 32, 0.5f);
+  for (int i = 0; i < 128; ++i) {
+    hessians.emplace_back(32);
+    hessians.back().add(gptq::MatrixView<const float>(x.data(), 64, 32));
+  }
+  CHECK(threads_of_process() <= before + gptq::exec::processors() + 1);
+  const gptq::exec::Threads a, b, own(2);
+  CHECK(a.start() == b.concurrency());
+  CHECK(own.start() == 2);
+}
+
+TEST_CASE("a container's quota of processor time counts as processors", "[executor]") {
+  const auto quota = [](const std::string& groups,
+                        const std::vector<std::pair<std::string, std::string>>& files) {
+    const test::TemporaryFolder root;
+    const auto write = [&](const std::string& path, const std::string& text) {
+      const auto file = root.path() / path;
+      std::filesystem::create_directories(file.parent_path());
+      std::ofstream(file) << text;
+    };
+    write("proc/self/cgroup", groups);
+    for (const auto& [path, text] : files) write("sys/fs/cgroup/" + path, text);
+    return gptq::exec::detail::cpu_quota(root.path().string());
+  };
+  const double none = std::numeric_limits<double>::infinity();
+  CHECK(quota("0::/\n", {}) == none);
+  CHECK(quota("", {}) == none);
+  CHECK(quota("0::/\n", {{"cpu.max", "max 100000\n"}}) == none);
+  CHECK(quota("0::/\n", {{"cpu.max", "150000 100000\n"}}) == 1.5);
+  // The group, a group around it, and a container that sees its own group as the root.
+  CHECK(quota("0::/a/b\n", {{"a/b/cpu.max", "400000 100000\n"}, {"cpu.max", "max 100000"}}) == 4);
+  CHECK(quota("0::/a/b\n", {{"a/b/cpu.max", "max 100000\n"}, {"a/cpu.max", "50000 100000"}}) ==
+        0.5);
+  CHECK(quota("0::/docker/123\n", {{"cpu.max", "200000 100000\n"}}) == 2);
+  // The first version.
+  const std::string first = "12:pids:/x\n4:cpu,cpuacct:/x\n1:name=systemd:/x\n";
+  CHECK(quota(first, {{"cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n"},
+                      {"cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"}}) == 2.5);
+  CHECK(quota(first, {{"cpu,cpuacct/cpu.cfs_quota_us", "-1\n"},
+                      {"cpu,cpuacct/cpu.cfs_period_us", "100000\n"}}) == none);
+  CHECK(gptq::exec::processors() >= 1);
 }
 
 TEST_CASE("what comes behind a failure is not begun", "[executor]") {

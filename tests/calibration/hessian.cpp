@@ -155,6 +155,13 @@ TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "
   negative[3] = -1;
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { weighted.add(layer.x(), negative); }),
              ContainsSubstring("token_weights[3] = -1"));
+  const double sequences = weighted.sequences();
+  CHECK_THAT(error_of<gptq::InvalidArgument>(
+                 [&] { weighted.add(layer.x(), std::vector<float>(60, 0.0f)); }),
+             ContainsSubstring("token_weights are all zero: none of the 60 tokens counts"));
+  CHECK(weighted.sequences() == sequences);
+  weighted.add(layer.x().middle_rows(0, 0), std::vector<float>{});
+  CHECK(weighted.sequences() == sequences);
 }
 
 TEST_CASE("merged Hessians weigh each other by their tokens", "[hessian]") {
@@ -162,8 +169,12 @@ TEST_CASE("merged Hessians weigh each other by their tokens", "[hessian]") {
   gptq::Hessian<Cpu> a(40), b(40);
   a.add(layer.x().middle_rows(0, 13));
   b.add(layer.x().middle_rows(13, 87));
+  b.add(layer.x().middle_rows(0, 0));
   a.merge(b);
+  a.merge(gptq::Hessian<Cpu>(40));
   CHECK(a.tokens() == 100);
+  CHECK(a.sequences() == 2);
+  CHECK(a.largest() == (std::max)(calibrate<Cpu>(layer).largest(), b.largest()));
   CHECK(relative_difference(read(a), read(calibrate<Cpu>(layer))) < 1e-6);
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { a.merge(gptq::Hessian<Cpu>(41)); }),
              ContainsSubstring("41 inputs"));

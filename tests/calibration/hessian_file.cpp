@@ -42,11 +42,10 @@ TEST_CASE("a rank that has seen nothing, large sums and small activations go thr
   auto merged = test::calibrate<Cpu>(layer);
   const double tokens = merged.tokens();
   Hessian<Cpu> idle(16);
-  idle.add(layer.x(), std::vector<float>(40, 0.0f));  // all of it masked
   gptq::save_hessian(idle, folder / "idle");
   const auto read = gptq::load_hessian<Cpu>(folder / "idle");
   CHECK(read.tokens() == 0);
-  CHECK(read.sequences() == 1);
+  CHECK(read.sequences() == 0);
   merged.merge(read);
   CHECK(merged.tokens() == tokens);
   CHECK_THROWS_WITH(
@@ -130,6 +129,8 @@ TEST_CASE("a sum from elsewhere makes a Hessian, if it can be one", "[hessian]")
   CHECK_THROWS_WITH(Hessian<Cpu>::from_sum(view, 0),
                     ContainsSubstring("a sum over no tokens is zero"));
   CHECK_THROWS_AS(Hessian<Cpu>::from_sum(view, -1), gptq::InvalidArgument);
+  CHECK_THROWS_WITH(Hessian<Cpu>::from_sum(view, 5, 0),
+                    ContainsSubstring("5 tokens in no sequences"));
   auto bad = sum;
   bad[33] = -1;
   CHECK_THROWS_AS(Hessian<Cpu>::from_sum(gptq::MatrixView<const float>(bad.data(), 32, 32), 1),

@@ -166,3 +166,78 @@ TEST_CASE("cross moments refuse what does not fit", "[target]") {
              }),
              ContainsSubstring("a cross moment of 3 x 4 cannot add 5 x 3 and 6 x 4"));
 }
+
+TEST_CASE("cross moments take numbers that they can add and no others", "[target]") {
+  const Layer layer = test::random_layer({.out = 3, .in = 8, .tokens = 50});
+  const auto x = layer.x();
+  CrossMoment<Cpu> whole(8, 8);
+  whole.add(x, x);
+  const auto same_as_whole = [&](const auto& moment) {
+    for (Index i = 0; i < 8; ++i)
+      for (Index j = 0; j < 8; ++j)
+        CHECK(moment.sum()(i, j) == Approx(whole.sum()(i, j)).epsilon(0.02).margin(0.5));
+  };
+  const auto in_type = [&](auto convert) {
+    using T = decltype(convert(0.0f));
+    std::vector<T> numbers;
+    for (const float v : layer.activations_f) numbers.push_back(convert(v));
+    const gptq::MatrixView<const T> view(numbers.data(), 50, 8);
+    CrossMoment<Cpu> moment(8, 8);
+    moment.add(view, view);
+    CHECK(moment.tokens() == 50);
+    same_as_whole(moment);
+  };
+  in_type([](float v) { return static_cast<double>(v); });
+  in_type([](float v) { return gptq::to_bfloat16(v); });
+  in_type([](float v) { return gptq::to_float16(v); });
+
+  auto broken = layer.activations_f;
+  CrossMoment<Cpu> moment(8, 8);
+  moment.add(x, x);
+  for (const float bad : {NAN, INFINITY}) {
+    broken[3 * 8 + 5] = bad;
+    const gptq::MatrixView<const float> view(broken.data(), 50, 8);
+    CHECK_THAT(error_of<gptq::NumericalError>([&] { moment.add(view, x); }),
+               ContainsSubstring("a(3, 5) = "));
+    CHECK_THAT(error_of<gptq::NumericalError>([&] { moment.add(x, view); }),
+               ContainsSubstring("b(3, 5) = "));
+  }
+  for (float& v : broken) v = 1e19f;
+  const gptq::MatrixView<const float> huge(broken.data(), 50, 8);
+  CHECK_THAT(error_of<gptq::NumericalError>([&] { moment.add(huge, huge); }),
+             ContainsSubstring("may not fit the backend's numbers"));
+  CHECK(moment.tokens() == 50);
+  same_as_whole(moment);
+}
+
+TEST_CASE("what cannot be aimed at leaves the weight as it was", "[target]") {
+  const Disturbed d(0.3);
+  const auto factor =
+      gptq::damped_factor(test::calibrate<Cpu>(d.layer), {.group_size = -1, .damping = 0.01});
+  CrossMoment<Cpu> cross(40, 40), narrow(12, 39), short_one(40, 40);
+  cross.add(d.dx(), d.layer.x());
+  short_one.add(d.dx().middle_rows(0, 10), d.layer.x().middle_rows(0, 10));
+  auto weight = d.layer.weight_f;
+  const auto refused = [&](const Mismatch<Cpu>& mismatch) {
+    const auto before = weight;
+    const auto what = error_of<gptq::Error>([&] {
+      gptq::aim_at_full_precision(gptq::MatrixView<float>(weight.data(), 12, 40), factor, mismatch);
+    });
+    CHECK(weight == before);
+    return what;
+  };
+  for (const double strength : {7.0, -1.0, static_cast<double>(NAN)}) {
+    CHECK_THAT(refused({.inputs = &cross, .input_strength = strength}),
+               ContainsSubstring("the strength of the inputs is "));
+    CHECK_THAT(refused({.inputs = &cross, .residual_strength = strength}),
+               ContainsSubstring("the strength of the residual is "));
+  }
+  CHECK_THAT(refused({.inputs = &cross, .residual = &narrow}),
+             ContainsSubstring("the cross moment of the residual is 12 x 39, a weight of 12 x 40 "
+                               "needs 12 x 40"));
+  CHECK_THAT(refused({.inputs = &short_one}),
+             ContainsSubstring("the cross moment of the inputs has 10 tokens, the Hessian has"));
+  for (float& w : weight) w = 3e38f;
+  CHECK_THAT(refused({.inputs = &cross, .input_strength = 1}),
+             ContainsSubstring("the weight that makes up for the layers before("));
+}

@@ -1,5 +1,5 @@
-# Compiles SOURCE as it is, which must work, and with GPTQ_TEST_FAIL, which must fail with the message that its line
-# "// expects: REGEX" names.
+# Compiles SOURCE as it is, which must work, and with flags that make it fail with the message that its line
+# "// expects: REGEX" names: those of its lines "// fails with: FLAGS", else -DGPTQ_TEST_FAIL.
 
 file(STRINGS ${SOURCE} line REGEX "^// expects: ")
 string(REPLACE "// expects: " "" expected "${line}")
@@ -9,10 +9,23 @@ execute_process(COMMAND ${COMPILER} ${flags} -fsyntax-only ${SOURCE} RESULT_VARI
 if(NOT healthy EQUAL 0)
   message(FATAL_ERROR "does not compile without its fault:\n${output}")
 endif()
-execute_process(COMMAND ${COMPILER} ${flags} -DGPTQ_TEST_FAIL -fsyntax-only ${SOURCE} RESULT_VARIABLE failing ERROR_VARIABLE output)
-if(failing EQUAL 0)
-  message(FATAL_ERROR "compiles with its fault")
+
+set(kinds "fails with: ")
+if(COMPILER_ID STREQUAL "GNU")
+  set(kinds "fails with(, in g\\+\\+)?: ")
 endif()
-if(NOT output MATCHES "${expected}")
-  message(FATAL_ERROR "the message has no \"${expected}\":\n${output}")
+file(STRINGS ${SOURCE} faults REGEX "^// ${kinds}")
+list(TRANSFORM faults REPLACE "^// ${kinds}" "")
+if(NOT faults)
+  set(faults -DGPTQ_TEST_FAIL)
 endif()
+foreach(fault IN LISTS faults)
+  separate_arguments(fault UNIX_COMMAND "${fault}")
+  execute_process(COMMAND ${COMPILER} ${flags} ${fault} -fsyntax-only ${SOURCE} RESULT_VARIABLE failing ERROR_VARIABLE output)
+  if(failing EQUAL 0)
+    message(FATAL_ERROR "compiles with ${fault}")
+  endif()
+  if(NOT output MATCHES "${expected}")
+    message(FATAL_ERROR "${fault}: the message has no \"${expected}\":\n${output}")
+  endif()
+endforeach()

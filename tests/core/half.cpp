@@ -3,10 +3,12 @@
 #include <gptq/core/half.hpp>
 
 #include "../support/catch.hpp"
+#include "../support/subnormals.hpp"
 
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 using gptq::bfloat16;
 using gptq::float16;
@@ -26,6 +28,9 @@ double half_value(std::uint16_t bits) {
 }  // namespace
 
 TEST_CASE("every half converts to the float of its value and back to itself", "[half]") {
+  std::optional<test::SubnormalsAsZero> mode;
+  SECTION("as usual") {}
+  SECTION("with subnormal floats taken for zero") { mode.emplace(); }
   for (unsigned bits = 0; bits < 65536; ++bits) {
     const float16 half{static_cast<std::uint16_t>(bits)};
     const float x = gptq::to_float(half);
@@ -58,6 +63,9 @@ TEST_CASE("rounding to a half without storing it gives the same float", "[half]"
     if (std::isnan(stored)) REQUIRE(std::isnan(rounded));
     else REQUIRE(std::bit_cast<std::uint32_t>(rounded) == std::bit_cast<std::uint32_t>(stored));
   };
+  std::optional<test::SubnormalsAsZero> mode;
+  SECTION("as usual") {}
+  SECTION("with subnormal floats taken for zero") { mode.emplace(); }
   // All exponents and signs, and of the mantissas those around each decision.
   for (std::uint32_t high = 0; high < 0x80000u; ++high)
     for (const std::uint32_t low : {0x0u, 0x1u, 0xfffu, 0x1000u, 0x1001u, 0x1fffu})

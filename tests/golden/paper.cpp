@@ -14,14 +14,14 @@ using Cpu = gptq::backend::Cpu;
 
 namespace {
 
-/// Params::paper() with the settings of a file, everything else as the caller has it.
-Params settings_of(const nlohmann::json& settings, Params params = Params::paper()) {
-  params.group_size = settings["group_size"].get<Index>();
+/// Params::paper() with the settings of a file.
+Params settings_of(const nlohmann::json& settings) {
+  Params params = Params::paper(
+      settings["group_size"].get<Index>(),
+      settings["static_groups"].get<bool>() ? gptq::Groups::fixed : gptq::Groups::dynamic);
   params.block_size = settings["block_size"].get<Index>();
   params.damping = settings["percdamp"].get<double>();
   params.order = settings["act_order"].get<bool>() ? gptq::Order::act : gptq::Order::natural;
-  params.groups =
-      settings["static_groups"].get<bool>() ? gptq::Groups::fixed : gptq::Groups::dynamic;
   params.range = settings["mse"].get<bool>() ? gptq::Range::mse : gptq::Range::minmax;
   return params;
 }

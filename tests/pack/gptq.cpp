@@ -169,3 +169,33 @@ TEST_CASE("shapes that the format cannot hold are refused before packing", "[gpt
       error_of<gptq::InvalidArgument>([] { gptq::pack::require_gptq_shape(64, 64, 5, "k_proj"); }),
       ContainsSubstring("bits = 5"));
 }
+
+TEST_CASE("what a file would round is not packed", "[gptq]") {
+  const auto code = [](Index, Index) { return 1; };
+  const auto packed = [&](float scale, float zero, gptq::ScaleType type) {
+    const auto q = made<Asymmetric<4>>(
+        32, 32, 32, code, [&](Index r, Index) { return r == 5 ? zero : 3; }, scale);
+    return error_of<gptq::InvalidArgument>([&] {
+      gptq::pack::to_gptq(q, GptqFormat::v2, "up_proj", gptq::pack::HostPacking{}, type);
+    });
+  };
+  const auto half = 0.3332519531f, brain = 0.333984375f;
+  const auto fits = [&](float scale, gptq::ScaleType type) {
+    const auto q = made<Asymmetric<4>>(
+        32, 32, 32, code, [](Index, Index) { return 3; }, scale);
+    CHECK_NOTHROW(
+        gptq::pack::to_gptq(q, GptqFormat::v2, "up_proj", gptq::pack::HostPacking{}, type));
+  };
+  fits(half, gptq::ScaleType::fp16);
+  fits(brain, gptq::ScaleType::bf16);
+  fits(1.0f / 3, gptq::ScaleType::fp32);
+  CHECK_THAT(
+      packed(1.0f / 3, 3, gptq::ScaleType::fp16),
+      ContainsSubstring("scale 0.333333 of up_proj, row 0, group 0 would be rounded to fp16"));
+  CHECK_THAT(packed(half, 3, gptq::ScaleType::bf16), ContainsSubstring("would be rounded to bf16"));
+  CHECK_THAT(packed(1, 3, gptq::ScaleType::power_of_two),
+             ContainsSubstring("has no scales in power_of_two"));
+  for (const float zero : {2.5f, -1.0f, 16.0f, NAN})
+    CHECK_THAT(packed(half, zero, gptq::ScaleType::fp16),
+               ContainsSubstring("of up_proj, row 5, group 0 is not one of 0 .. 15"));
+}

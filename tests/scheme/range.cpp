@@ -152,3 +152,31 @@ TEST_CASE("a lane of groups is fitted like its groups one by one", "[range]") {
   lane_fit(Affine<4>{});
   lane_fit(Asymmetric<3>{});
 }
+
+TEST_CASE("the weighted search comes close to trying every scale", "[range]") {
+  const auto excess = [](auto scheme, unsigned groups) {
+    using S = decltype(scheme);
+    const auto zero = static_cast<float>(1 << (S::bits - 1));
+    double searched = 0, best = 0;
+    for (unsigned seed = 0; seed < groups; ++seed) {
+      const Group g = random_group(seed, 128);
+      float largest = 0;
+      for (const float w : g.weights) largest = (std::max)(largest, std::abs(w));
+      double least = loss<S>(g, {2 * largest, zero});
+      for (std::uint16_t bits = 1; bits < 0x7c00; ++bits) {
+        const float scale = gptq::to_float(gptq::float16{bits});
+        if (scale * zero < 0.2f * largest || scale > 2 * largest) continue;  // far too small, large
+        for (const float sign : {1.0f, -1.0f})
+          least = (std::min)(least, loss<S>(g, {sign * scale, zero}));
+      }
+      searched += loss<S>(g, fit<S>(g, {Range::weighted, true, ScaleType::fp16}));
+      best += least;
+    }
+    return searched / best - 1;
+  };
+  CHECK(excess(Affine<2>{}, 40) < 0.002);
+  CHECK(excess(Affine<3>{}, 40) < 0.006);
+  CHECK(excess(Affine<4>{}, 40) < 0.001);
+  // The coarser the steps of the search are beside a step of the grid, the more there is to find.
+  CHECK(excess(Affine<8>{}, 20) < 0.03);
+}

@@ -28,8 +28,7 @@ using Reference = gptq::backend::Reference;
 TEST_CASE("parity: stale scales depend on the block size, fresh ones do not", "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 128});
   const auto with = [&](Index block, bool stale) {
-    Params params = Params::paper();
-    params.group_size = 32;
+    Params params = Params::paper(32);
     params.block_size = block;
     params.parity.stale_group_scales = stale;
     return quantize<Int4, Reference>(layer, params);
@@ -123,9 +122,7 @@ TEST_CASE("parity: stale scales are the same thing where no block holds a group'
           "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 128});
   for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
-    Params params = Params::paper();
-    params.groups = groups;
-    params.group_size = groups == Groups::fixed ? 32 : -1;
+    Params params = Params::paper(groups == Groups::fixed ? 32 : -1, groups);
     const auto with = [&](Index block) {
       params.block_size = block;
       return quantize<Int4, Reference>(layer, params);
@@ -245,7 +242,6 @@ TEST_CASE("parity: weights of dead inputs count for the range of their row, or d
       else CHECK(with.scales()(r, 0) == without.scales()(r, 0));
       CHECK(without.scales()(r, 0) < 0.1f);
     }
-    params.parity.dead_weights_in_range = true;
     params.group_size = 48;  // fitted on the way, from what is left of the weight
     CHECK(test::code_differences(quantize<Int4, decltype(backend)>(layer, params, backend),
                                  without) == 0);

@@ -2,7 +2,9 @@
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/subnormals.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <limits>
@@ -352,4 +354,75 @@ TEST_CASE("without the baseline the solve is the same and the relative errors ar
   CHECK(test::code_differences(with, without) == 0);
   CHECK(without.report().loss == with.report().loss);
   CHECK(std::isnan(without.report().relative_error));
+}
+
+TEST_CASE("a process that takes subnormal numbers for zero gets the same", "[quantizer]") {
+  test::Layer layer = test::random_layer({.out = 16, .in = 64, .tokens = 128});
+  for (Index r = 0; r < 16; ++r)  // down to scales that are subnormal halves
+    for (Index c = 0; c < 64; ++c) layer.weight(r, c) *= std::pow(0.5, r);
+  test::round_to_float(layer);
+  const auto quantize = [&] {
+    const gptq::backend::Cpu backend(gptq::exec::Threads(2));
+    gptq::Hessian hessian(64, backend);
+    hessian.add(layer.x());
+    gptq::Params params;
+    params.group_size = 16;
+    params.damping = 0.01;
+    return gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(layer.w(),
+                                                                                    hessian);
+  };
+  const auto usual = quantize();
+  CHECK(usual.report().subnormal_scales > 0);
+  const test::SubnormalsAsZero mode;
+  const auto other = quantize();
+  for (Index r = 0; r < 16; ++r) {
+    for (Index c = 0; c < 64; ++c) REQUIRE(usual.codes()(r, c) == other.codes()(r, c));
+    for (Index g = 0; g < usual.groups(); ++g)
+      REQUIRE(usual.scales()(r, g) == other.scales()(r, g));
+  }
+  CHECK(usual.report().loss == other.report().loss);
+  CHECK(usual.report().relative_error == other.report().relative_error);
+}
+
+TEST_CASE("dequantized matrices have the weights that one asks for one by one", "[quantizer]") {
+  for (const auto& [rows, cols, group] : {std::tuple<Index, Index, Index>{1, 1, 1},
+                                          {64, 64, 64},
+                                          {65, 130, 48},
+                                          {130, 63, 5},
+                                          {200, 256, 128}}) {
+    gptq::QuantizedMatrix<Int4> q(rows, cols, group);
+    for (Index r = 0; r < rows; ++r) {
+      for (Index c = 0; c < cols; ++c)
+        q.codes()(r, c) = static_cast<std::uint8_t>((7 * r + c) % 16);
+      for (Index g = 0; g < q.groups(); ++g) {
+        q.scales()(r, g) = 0.25f * static_cast<float>(1 + (r + g) % 5);
+        q.zeros()(r, g) = static_cast<float>((r + 3 * g) % 16);
+      }
+    }
+    if (cols > 8)
+      std::swap(q.group_index()[3], q.group_index()[static_cast<std::size_t>(cols - 1)]);
+    // Row by row, column by column, and with room between.
+    for (const auto& [row_stride, col_stride] :
+         {std::pair<Index, Index>{cols, 1}, {1, rows}, {2 * cols + 1, 2}}) {
+      std::vector<float> numbers(static_cast<std::size_t>(2 * (rows + 1) * (2 * cols + 1)), -77.0f);
+      const gptq::MatrixView<float> out(numbers.data(), rows, cols, row_stride, col_stride);
+      const auto check = [&] {
+        Index wrong = 0;
+        for (Index r = 0; r < rows; ++r)
+          for (Index c = 0; c < cols; ++c) wrong += out(r, c) != q(r, c);
+        CHECK(wrong == 0);
+        CHECK(std::count(numbers.begin(), numbers.end(), -77.0f) ==
+              static_cast<Index>(numbers.size()) - rows * cols);
+      };
+      q.dequantize(out);
+      check();
+      std::fill(numbers.begin(), numbers.end(), -77.0f);
+      q.dequantize(out, Cpu(gptq::exec::Threads(3)));
+      check();
+    }
+  }
+  const gptq::QuantizedMatrix<Int4> q(4, 32, 32);
+  std::vector<float> few(64);
+  CHECK_THROWS_AS(q.dequantize({few.data(), 2, 32}), gptq::InvalidArgument);
+  CHECK_THROWS_AS(q.dequantize({few.data(), 2, 32}, Cpu()), gptq::InvalidArgument);
 }

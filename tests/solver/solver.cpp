@@ -152,7 +152,8 @@ TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest
           check(gptq::scheme::NF4{}, params, Cpu{});
           Params paper = params;
           paper.parity = {.dead_inputs = gptq::DeadInputs::unit,
-                          .stale_group_scales = solver == gptq::Solver::lazy_batch,
+                          .stale_group_scales =
+                              solver == gptq::Solver::lazy_batch && groups == gptq::Groups::dynamic,
                           .one_sided_range = true,
                           .round_with_zero = true,
                           .narrow_range = true};
@@ -296,6 +297,94 @@ TEST_CASE("weights of dead inputs are rounded to nearest, and what is in use sta
   require_dead_weights_rounded<gptq::scheme::Float4, Cpu>(layer, params);
   require_dead_weights_rounded<gptq::scheme::Int8, Reference>(layer, params);
   require_dead_weights_rounded<gptq::scheme::NF4, Cpu>(layer, params);
+}
+
+namespace {
+
+/// Levels at ±½ and ±1½ of a scale: no zero.
+struct HalfSteps {
+  static constexpr int bits = 2, max_code = 3;
+
+  template <class T>
+  GPTQ_HD T encode(const T& x, const gptq::scheme::Grid<T>& grid) const {
+    using gptq::kernel::clamp, gptq::kernel::round_even;
+    return clamp<T>(round_even(x / grid.scale + T(1.5f)), T(0), T(3));
+  }
+  template <class T>
+  GPTQ_HD T decode(const T& code, const gptq::scheme::Grid<T>& grid) const {
+    return grid.scale * (code - T(1.5f));
+  }
+  template <class T>
+  GPTQ_HD gptq::scheme::Grid<T> fit(const T& low, const T& high,
+                                    const gptq::scheme::ScaleRounding& rounding) const {
+    return {gptq::scheme::round_scale(gptq::kernel::max(-low, high) / T(1.5f), rounding), T(0)};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a grid without a zero: dead inputs count in no loss", "[solver][dead]") {
+  for (const Index out : {5, 40}) {  // in lanes that are not full, too
+    Layer layer = layer_with_dead_inputs();
+    layer.weight.rows = out;
+    layer.weight.data.resize(static_cast<std::size_t>(out * 96));
+    test::round_to_float(layer);
+    const Matrix h = test::hessian_of(layer);
+    const double energy = test::quadratic_form(layer.weight, h);
+    Layer used = layer;  // without the weights that grids are not chosen for
+    for (Index r = 0; r < out; ++r)
+      for (Index c = 0; c < 96; ++c)
+        if (h(c, c) == 0) used.weight(r, c) = 0;
+    test::round_to_float(used);
+    const double rtn_loss = test::quadratic_form(
+        test::error_of_weight(used,
+                              gptq::baseline::round_to_nearest<HalfSteps>(
+                                  used.w(), {.group_size = 32, .range = Range::minmax}, Cpu{})),
+        h);
+    const auto check = [&](auto backend, const Params& params, double tolerance) {
+      using B = decltype(backend);
+      const auto q = quantize<HalfSteps, B>(layer, params);
+      const double truth = test::quadratic_form(test::error_of_weight(layer, q), h);
+      CHECK(q.report().loss == Approx(truth).epsilon(tolerance));
+      CHECK(q.report().relative_error == Approx(truth / energy).epsilon(tolerance));
+      CHECK(q.column_loss()[9] == 0);
+      CHECK(q.report().rtn_relative_error == Approx(rtn_loss / energy).epsilon(1e-4));
+      if (!params.parity.zero_dead_weights) return;
+      for (Index r = 0; r < out; ++r)  // what is nearest to zero
+        CHECK(std::abs(q(r, 9)) == 0.5f * std::abs(q.scales()(r, q.group_index()[9])));
+    };
+    for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
+      for (const auto dead : {gptq::DeadInputs::mean_last, gptq::DeadInputs::unit})
+        for (const bool zero : {false, true}) {
+          Params params{.group_size = 32, .solver = solver};
+          params.parity.dead_inputs = dead;
+          params.parity.zero_dead_weights = zero;
+          check(Reference{}, params, 1e-10);
+          check(Cpu{}, params, 1e-4);
+        }
+  }
+}
+
+TEST_CASE("stages take no more time together than the call, and a factor counts once",
+          "[solver][report]") {
+  const Layer layer = random_layer({.out = 96, .in = 256, .tokens = 64});
+  const gptq::backend::Cpu backend(gptq::exec::Threads(4));
+  gptq::Hessian hessian(256, backend);
+  hessian.add(layer.x());
+  const gptq::Quantizer<Int4, Cpu> quantizer({.group_size = 32});
+  const auto sum = [](const gptq::Timings& t) { return t.factorize + t.fit + t.solve + t.measure; };
+  const auto whole = quantizer.quantize(layer.w(), hessian).report().seconds;
+  CHECK(whole.factorize > 0);
+  CHECK(whole.fit > 0);
+  CHECK(sum(whole) <= whole.total);
+  const auto factor = quantizer.factorize(hessian);
+  CHECK(factor.seconds > 0);
+  const gptq::MatrixView<const float> views[] = {layer.w(), layer.w(), layer.w()};
+  for (const auto& q :
+       quantizer.quantize(std::span<const gptq::MatrixView<const float>>(views), factor)) {
+    CHECK(q.report().seconds.factorize == 0);
+    CHECK(sum(q.report().seconds) <= q.report().seconds.total);
+  }
 }
 
 TEST_CASE("with a pattern of zeros dead inputs are the first ones, and habits make them zero",

@@ -35,6 +35,7 @@ class Cuda {
   using Scalar = float;
   using Matrix = cuda::DeviceMatrix<float>;
   using Worker = cuda::Worker;
+  static constexpr bool must_be_named = true;
 
   /// \param stream     null: a stream of its own; else the caller's, which must outlive all copies
   /// \param precision  of XᵀX from single-precision activations: `split` takes three products of

@@ -23,7 +23,7 @@ namespace gptq::baseline {
 /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
 template <Scheme S, Backend B, class W>
 QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
-                                    const B& backend = B{}, S scheme = {},
+                                    const B& backend = default_backend<B>(), S scheme = {},
                                     std::string_view name = "the weight") {
   params.validate();
   scheme = scheme::with_parity(scheme, params.parity);

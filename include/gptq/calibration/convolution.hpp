@@ -80,7 +80,7 @@ template <Backend B>
 class ConvolutionHessian {
  public:
   /// \throws InvalidArgument  the shape cannot be
-  explicit ConvolutionHessian(Convolution shape, B backend = B{}) : shape_(shape) {
+  explicit ConvolutionHessian(Convolution shape, B backend = default_backend<B>()) : shape_(shape) {
     shape.validate();
     for (Index g = 0; g < shape.groups; ++g) hessians_.emplace_back(shape.in_features(), backend);
   }

@@ -26,12 +26,11 @@ struct DampedFactor {
   typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
   ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
   Params params{};               ///< it was made with
-  std::vector<double> added{};   ///< λ by position
+  std::vector<double> added{};   ///< to the diagonal of H, by position: λ, and a dead input's own
   Damping damping{};             ///< for the report
   double tokens = 0;             ///< behind the Hessian
-  /// The paper's "error" in units of the damped loss; unknown where sequences are.
-  double paper_error_per_loss = Report::unknown;
-  double seconds = 0;  ///< it took
+  double paper_error_per_loss = 0;  ///< the paper's "error" in units of the damped loss
+  double seconds = 0;               ///< it took
 };
 
 /// The unit that H is factored in: 1, but for activations so large or small that squares of outputs
@@ -158,8 +157,7 @@ struct Unfactored {
         factor{.backend = hessian.backend(), .tokens = hessian.tokens()} {
     const Index n = hessian.in_features();
     factor.unit = plan.unit;
-    if (hessian.sequences() > 0)
-      factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
+    factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
     factor.layout =
         ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
                      needs_group_index(params) ? Grouping::positions : Grouping::columns);
@@ -174,13 +172,11 @@ struct Unfactored {
 
   /// Damps by a fraction.
   /// \return  what the arranged diagonal lacks, by position
-  std::vector<double> damp(const Params& params, double fraction) {
+  const std::vector<double>& damp(const Params& params, double fraction) {
     factor.damping.fraction = fraction;
     factor.damping.lambda = fraction * plan.mean;
-    const auto added = plan.damping(params, fraction);
-    factor.added = by_position(added, factor.layout.order());
-    for (double& lambda : factor.added) lambda /= plan.unit;
-    return by_position(plan.missing(added), factor.layout.order());
+    factor.added = by_position(plan.missing(plan.damping(params, fraction)), factor.layout.order());
+    return factor.added;
   }
 
   /// \param roots  the diagonal of R
@@ -192,11 +188,9 @@ struct Unfactored {
 };
 
 template <Backend B>
-void require_tokens(const Hessian<B>& hessian, const Params& params) {
+void require_tokens(const Hessian<B>& hessian) {
   require(hessian.tokens() > 0,
           "the Hessian has seen no tokens: add calibration activations first");
-  require(params.parity.samples != SampleCount::twice_sequences || hessian.sequences() > 0,
-          "SampleCount::twice_sequences needs a Hessian of sequences, not of none");
 }
 
 }  // namespace detail
@@ -212,14 +206,14 @@ template <Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   Stopwatch watch;
   const B& backend = hessian.backend();
-  detail::require_tokens(hessian, params);
+  detail::require_tokens(hessian);
   detail::Unfactored<B> made(hessian, backend.diagonal(hessian.sum()), params);
   DampedFactor<B>& result = made.factor;
   const std::span<const Index> order = result.layout.order();
 
   Index failed = -1;
   for (double fraction = params.damping;; fraction *= 4) {
-    const auto missing = made.damp(params, fraction);
+    const auto& missing = made.damp(params, fraction);
     if (params.factor_in_double) {
       failed = backend.factorize_in_double(hessian.sum(), order, made.plan.scale_in_unit(), missing,
                                            result.r);

@@ -7,7 +7,7 @@
 
 #include <gptq/core/concepts.hpp>
 
-#include <algorithm>  // std::max
+#include <algorithm>  // std::any_of, std::max
 #include <cmath>      // std::isfinite, std::pow
 #include <limits>
 #include <numeric>  // std::accumulate
@@ -27,7 +27,7 @@ class Hessian {
 
   /// \param in_features  columns of the activations and of the weights that read them
   /// \throws OutOfMemory  the backend's memory does not do
-  explicit Hessian(Index in_features, B backend = B{})
+  explicit Hessian(Index in_features, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(with_sizes(backend_, checked(in_features), [&] {
           return backend_.zeros(in_features, in_features);
         })) {}
@@ -36,20 +36,22 @@ class Hessian {
   /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it is finite, the
   ///                   upper triangle is used
   /// \param tokens     behind the sum; 0 where it is zero
-  /// \param sequences  behind the sum, for SampleCount::twice_sequences
+  /// \param sequences  behind the sum, for SampleCount::twice_sequences; 0 only where tokens is
   /// \param largest    activation behind the sum; 0: not known
   /// \param name       of the sum, for messages
   /// \throws InvalidArgument  not square, or a count or a square is negative, or no tokens have
   ///                          squares
   /// \throws NumericalError   an element is not finite
   template <class T>
-  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1, B backend = B{},
-                          double largest = 0, std::string_view name = "sum") {
+  static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1,
+                          B backend = default_backend<B>(), double largest = 0,
+                          std::string_view name = "sum") {
     detail::require(sum.rows() == sum.cols(), name, " is ", sum.rows(), " x ", sum.cols(),
                     ", a Hessian is square");
     detail::require(
         std::isfinite(tokens) && tokens >= 0 && std::isfinite(sequences) && sequences >= 0, name,
         ": a Hessian of ", tokens, " tokens in ", sequences, " sequences");
+    detail::require(tokens == 0 || sequences > 0, name, ": ", tokens, " tokens in no sequences");
     const MatrixView<const std::remove_const_t<T>> view = sum;
     require_finite(backend, view, name);
     for (Index i = 0; i < view.rows(); ++i) {
@@ -80,8 +82,8 @@ class Hessian {
 
   /// The same with a weight per token: 0 leaves a token out (padding), whatever stands there;
   /// others say how much it counts.
-  /// \throws InvalidArgument  a weight is negative or not finite, or their number is not that of
-  ///                          the tokens
+  /// \throws InvalidArgument  a weight is negative or not finite, all are zero, or their number is
+  ///                          not that of the tokens
   template <class T>
   void add(MatrixView<T> activations, std::span<const float> token_weights) {
     detail::require(static_cast<Index>(token_weights.size()) == activations.rows(),
@@ -90,6 +92,10 @@ class Hessian {
     for (std::size_t t = 0; t < token_weights.size(); ++t)
       detail::require(std::isfinite(token_weights[t]) && token_weights[t] >= 0, "token_weights[", t,
                       "] = ", token_weights[t], " must be finite and not negative");
+    detail::require(token_weights.empty() || std::any_of(token_weights.begin(), token_weights.end(),
+                                                         [](float weight) { return weight > 0; }),
+                    "token_weights are all zero: none of the ", activations.rows(),
+                    " tokens counts");
     add_weighted<std::remove_const_t<T>>(activations, token_weights.data());
   }
 

@@ -100,7 +100,7 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
 /// \throws FormatError     it is not a Hessian, or damaged; the message says how
 /// \throws NumericalError  an element is not finite
 template <Backend B>
-Hessian<B> load_hessian(const std::filesystem::path& path, B backend = B{}) {
+Hessian<B> load_hessian(const std::filesystem::path& path, B backend = default_backend<B>()) {
   const std::string name = path.string();
   const auto check = [&](bool good, const auto&... what) {
     detail::require<FormatError>(good, name, ": ", what...);

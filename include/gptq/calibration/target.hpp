@@ -6,6 +6,8 @@
 
 #include <gptq/calibration/damping.hpp>
 
+#include <algorithm>  // std::min
+#include <limits>
 #include <numeric>  // std::iota
 #include <utility>  // std::move
 #include <vector>
@@ -16,19 +18,40 @@ namespace gptq {
 template <Backend B>
 class CrossMoment {
  public:
-  CrossMoment(Index rows, Index cols, B backend = B{})
+  CrossMoment(Index rows, Index cols, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(backend_.zeros(rows, cols)) {}
 
-  /// \param a  [tokens, rows]
+  /// \param a  [tokens, rows], of float, double, bfloat16 or float16, any strides; so is b
   /// \param b  [tokens, cols]
   /// \throws InvalidArgument  the shapes do not fit
+  /// \throws NumericalError   a number is not finite, or the sum could leave the range of the
+  ///                          backend's numbers; nothing was added
   template <class T>
   void add(MatrixView<const T> a, MatrixView<const T> b) {
     detail::require(a.rows() == b.rows() && a.cols() == sum_.rows() && b.cols() == sum_.cols(),
                     "a cross moment of ", sum_.rows(), " x ", sum_.cols(), " cannot add ", a.rows(),
                     " x ", a.cols(), " and ", b.rows(), " x ", b.cols());
-    backend_.accumulate_cross(sum_, a, b);
-    tokens_ += static_cast<double>(a.rows());
+    const auto tokens = static_cast<double>(a.rows());
+    const double largest_a = require_finite(backend_, a, "a"),
+                 largest_b = require_finite(backend_, b, "b");
+    const double bound = bound_ + tokens * largest_a * largest_b;
+    if (!(bound < static_cast<double>(std::numeric_limits<typename B::Scalar>::max())))
+      throw NumericalError(detail::message(
+          "numbers of up to ", largest_a, " and ", largest_b, ": the products of ", tokens,
+          " tokens may not fit the backend's numbers; scale them, or use a backend in double "
+          "precision"));
+    if constexpr (requires { backend_.accumulate_cross(sum_, a, b); }) {
+      backend_.accumulate_cross(sum_, a, b);
+    } else {
+      for (Index t = 0; t < a.rows(); t += converted) {
+        const Index some = (std::min)(converted, a.rows() - t);
+        const auto left = backend_.upload(a.middle_rows(t, some)),
+                   right = backend_.upload(b.middle_rows(t, some));
+        backend_.accumulate_cross(sum_, left.view(), right.view());
+      }
+    }
+    bound_ = bound;
+    tokens_ += tokens;
   }
 
   Index rows() const { return sum_.rows(); }
@@ -37,9 +60,12 @@ class CrossMoment {
   const typename B::Matrix& sum() const { return sum_; }
 
  private:
+  static constexpr Index converted = 512;  // tokens at once
+
   B backend_;
   typename B::Matrix sum_;
   double tokens_ = 0;
+  double bound_ = 0;  // on the elements of the sum
 };
 
 /// What a layer is to make up for, with the strength of each part.
@@ -49,7 +75,40 @@ struct Mismatch {
   double input_strength = 0.5;             ///< α, 0 .. 1
   const CrossMoment<B>* residual = nullptr;  ///< (r − r̃)ᵀX̃, [out, in]: the stream the output joins
   double residual_strength = 0.5;            ///< β, 0 .. 1
+
+  /// Whether it does anything to a weight.
+  bool counts() const {
+    return (inputs && input_strength > 0) || (residual && residual_strength > 0);
+  }
+
+  /// \param out, in  of the weight
+  /// \param tokens   behind its Hessian
+  /// \throws InvalidArgument  names what does not fit
+  void validate(Index out, Index in, double tokens) const {
+    const auto check = [&](const char* name, const CrossMoment<B>* moment, Index rows,
+                           double strength) {
+      detail::require(strength >= 0 && strength <= 1, "the strength of the ", name, " is ",
+                      strength, ", not 0 to 1");
+      if (!moment) return;
+      detail::require(moment->rows() == rows && moment->cols() == in, "the cross moment of the ",
+                      name, " is ", moment->rows(), " x ", moment->cols(), ", a weight of ", out,
+                      " x ", in, " needs ", rows, " x ", in);
+      detail::require(moment->tokens() == tokens, "the cross moment of the ", name, " has ",
+                      moment->tokens(), " tokens, the Hessian has ", tokens);
+    };
+    check("inputs", inputs, in, input_strength);
+    check("residual", residual, out, residual_strength);
+  }
 };
+
+namespace detail {
+
+inline void copy(MatrixView<const float> from, MatrixView<float> to) {
+  for (Index r = 0; r < from.rows(); ++r)
+    for (Index c = 0; c < from.cols(); ++c) to(r, c) = from(r, c);
+}
+
+}  // namespace detail
 
 /// The weight to quantize in place of W, added to `weight` in place:
 ///   W* = W + (α·W·(X − X̃)ᵀX̃ + β·(r − r̃)ᵀX̃)·(H + λI)⁻¹,   H = X̃ᵀX̃
@@ -57,52 +116,54 @@ struct Mismatch {
 /// is good for the plain problem is good for this one (QEP, Arai & Ichikawa 2025). Strengths below
 /// 1 keep the layer from learning the calibration text's noise.
 ///
-/// \param weight  [out, in]
+/// \param weight  [out, in]; as it was where this throws
 /// \param factor  of the Hessian of X̃
+/// \throws InvalidArgument  shapes, tokens or strengths do not fit
+/// \throws NumericalError   an element of W* is not finite
 template <Backend B>
 void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& factor,
                            const Mismatch<B>& mismatch) {
-  const Index n = weight.cols();
+  const Index n = weight.cols(), rows = weight.rows();
   const B& backend = factor.backend;
+  detail::require(factor.layout.columns() == n, "the factor has ", factor.layout.columns(),
+                  " inputs, the weight ", n);
+  mismatch.validate(rows, n, factor.tokens);
+  if (!mismatch.counts()) return;
+  const auto on_host = [&](const auto& fill) {
+    std::vector<float> numbers(static_cast<std::size_t>(rows * n));
+    fill(MatrixView<float>(numbers.data(), rows, n));
+    return numbers;
+  };
+  std::vector<float> residual;  // (r − r̃)ᵀX̃ where the host can reach it
+  if (mismatch.residual)
+    residual = on_host([&](auto to) { backend.download(mismatch.residual->sum(), to); });
+  std::vector<float> target =
+      on_host([&](auto to) { detail::copy(MatrixView<const float>(weight), to); });
+  const MatrixView<float> aimed(target.data(), rows, n);
+
   std::vector<Index> natural(static_cast<std::size_t>(n));
   std::iota(natural.begin(), natural.end(), Index{0});
   const ColumnLayout columns(std::move(natural), n);
-  detail::require(factor.layout.columns() == n, "the factor has ", factor.layout.columns(),
-                  " inputs, the weight ", n);
-  if (mismatch.inputs)
-    detail::require(mismatch.inputs->rows() == n && mismatch.inputs->cols() == n &&
-                        mismatch.inputs->tokens() > 0,
-                    "the cross moment of the inputs is ", mismatch.inputs->rows(), " x ",
-                    mismatch.inputs->cols(), " of ", mismatch.inputs->tokens(),
-                    " tokens, the weight has ", n, " inputs");
-  if (mismatch.residual)
-    detail::require(mismatch.residual->tokens() > 0, "the residual's cross moment has no tokens");
-  std::vector<float> residual;  // (r − r̃)ᵀX̃ where the host can reach it
-  if (mismatch.residual) {
-    detail::require(mismatch.residual->rows() == weight.rows() && mismatch.residual->cols() == n,
-                    "the residual's cross moment is ", mismatch.residual->rows(), " x ",
-                    mismatch.residual->cols(), ", the weight ", weight.rows(), " x ", n);
-    residual.resize(static_cast<std::size_t>(weight.size()));
-    backend.download(mismatch.residual->sum(),
-                     MatrixView<float>(residual.data(), weight.rows(), n));
-  }
-  backend.for_panels(weight.rows(), [&](const auto& worker, Index first, Index rows) {
-    auto panel = worker.load_panel(MatrixView<const float>(weight), first, rows, columns, 1);
+  backend.for_panels(rows, [&](const auto& worker, Index first, Index count) {
+    auto panel = worker.load_panel(MatrixView<const float>(weight), first, count, columns, 1);
     const auto push = [&](const auto& direction, double scale) {
       auto g = worker.gather(direction, factor.layout.order());
       worker.solve_factor(factor.r, g);
-      worker.add_rows(g, scale / factor.unit, factor.layout.order(), first, rows, weight);
+      worker.add_rows(g, scale / factor.unit, factor.layout.order(), first, count, aimed);
     };
     if (mismatch.inputs && mismatch.input_strength > 0) {
       worker.propagate(panel.residual, 0, n, mismatch.inputs->sum(), panel.weight, 0, n);
       push(panel.residual, mismatch.input_strength / mismatch.inputs->tokens());
     }
     if (mismatch.residual && mismatch.residual_strength > 0) {
-      const MatrixView<const float> r(residual.data(), weight.rows(), n);
-      push(worker.load_panel(r, first, rows, columns, 1).weight,
+      const MatrixView<const float> r(residual.data(), rows, n);
+      push(worker.load_panel(r, first, count, columns, 1).weight,
            mismatch.residual_strength / mismatch.residual->tokens());
     }
   });
+  require_finite(backend, MatrixView<const float>(aimed),
+                 "the weight that makes up for the layers before");
+  detail::copy(aimed, weight);
 }
 
 }  // namespace gptq

@@ -178,6 +178,17 @@ concept Backend = std::copyable<B> &&
 
 // clang-format on
 
+/// The backend of whoever names none. Those that hold resources of their own say `must_be_named`.
+template <class B>
+B default_backend() {
+  static_assert(
+      !requires { requires B::must_be_named; },
+      "gptq: name the backend. Each that is made has streams and memory of its own, and "
+      "weights go into one launch only where their Hessians share a backend: make one and "
+      "pass it to all of them");
+  return B{};
+}
+
 /// The largest magnitude of a matrix.
 /// \param first_row  of what the caller gave, for the message
 /// \throws NumericalError  names the first element that is not finite

@@ -34,13 +34,14 @@ GPTQ_HD constexpr float to_float(bfloat16 x) {
 GPTQ_HD constexpr float to_float(float16 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
-  // The exponent field is 112 too small for a float; one multiplication corrects it and, at the
-  // same time, normalises the subnormal numbers.
-  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
-  const std::uint32_t special = x.bits & 0x7c00u;
-  const std::uint32_t finite = std::bit_cast<std::uint32_t>(scaled);
+  const std::uint32_t exponent = x.bits & 0x7c00u;
   const std::uint32_t infinite_or_nan = magnitude | 0x7f800000u;
-  return std::bit_cast<float>(sign | (special == 0x7c00u ? infinite_or_nan : finite));
+  const std::uint32_t normal = magnitude + 0x38000000u;  // the exponent field is 112 too small
+  // A subnormal half counts units of 2⁻²⁴, the last place of floats in [½, 1). No subnormal float
+  // takes part: a processor may be told to read those as zero.
+  const float counted = std::bit_cast<float>(0x3f000000u | (x.bits & 0x3ffu)) - 0.5f;
+  const std::uint32_t finite = exponent == 0 ? std::bit_cast<std::uint32_t>(counted) : normal;
+  return std::bit_cast<float>(sign | (exponent == 0x7c00u ? infinite_or_nan : finite));
 }
 
 GPTQ_HD constexpr bfloat16 to_bfloat16(float x) {
@@ -73,7 +74,9 @@ GPTQ_HD constexpr float round_to_float16(float x) {
   const std::uint32_t magnitude = bits & 0x7fffffffu;
   const std::uint32_t normal = (magnitude + 0xfffu + ((magnitude >> 13) & 1u)) & ~0x1fffu;
   // As in to_float16: the last place of floats in [½, 1) is the unit of subnormal halves.
-  const float subnormal = (std::bit_cast<float>(magnitude) + 0.5f) - 0.5f;
+  const std::uint32_t units =
+      std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+  const float subnormal = static_cast<float>(static_cast<std::int32_t>(units)) * 0x1p-24f;
   std::uint32_t rounded =
       magnitude < 0x38800000u ? std::bit_cast<std::uint32_t>(subnormal) : normal;
   rounded = magnitude < 0x477ff000u ? rounded : 0x7f800000u;

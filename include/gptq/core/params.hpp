@@ -99,13 +99,13 @@ enum class OnFailure {
   round_to_nearest,  ///< the same, then round to nearest without compensation; the report says so
 };
 
-/// N:M sparsity: of every `of` neighbouring weights of a row, `zeros` are zero. of = 0: dense.
+/// N:M sparsity: of every `of` neighbouring weights of a row, `zeros` are zero. {0, 0}: dense.
 struct Sparsity {
   static constexpr int largest = 16;  ///< `of`
 
   Index zeros = 0, of = 0;
 
-  constexpr bool dense() const { return zeros == 0 || of == 0; }
+  constexpr bool dense() const { return zeros == 0 && of == 0; }
 };
 
 /// What the sum of squares XᵀX is multiplied by to make H. Losses change with it, and codes only
@@ -143,7 +143,8 @@ struct Parity {
   /// either sign on a level, instead of 2·max|w| / (2^bits − 1): steps are wider, at 4 bits by 7 %
   /// (msModelSlim, AutoAWQ).
   bool narrow_range = false;
-  /// The weights of dead inputs become zero, where another text may need them (GPTQ,
+  /// The weights of dead inputs become zero, or what is nearest to it on a grid that has none,
+  /// where another text may need them (GPTQ,
   /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, llm-compressor, msModelSlim).
   bool zero_dead_weights = false;
   /// With one group per row, the weights of dead inputs count for the range of their row (GPTQ,
@@ -183,13 +184,18 @@ struct Params {
   Parity parity{};
 
   /// The choices and habits of the paper's own code, from its defaults on.
-  static Params paper() {
+  /// \param groups  of more than one per row: chosen when they are reached, or before (its
+  ///                static_groups)
+  static Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
     Params p = descendant();
+    p.group_size = group_size;
+    p.groups = groups;
+    p.parity.stale_group_scales = groups == Groups::dynamic;
     p.allow_tail_group = true;
     p.parity.samples = SampleCount::twice_sequences;
     p.parity.dead_inputs = DeadInputs::unit;
     p.parity.one_sided_range = true;
-    p.parity.dead_weights_in_range = true;
+    p.parity.dead_weights_in_range = group_size == -1;
     return p;
   }
 
@@ -232,6 +238,11 @@ struct Params {
     require(!parity.stale_group_scales || solver == Solver::lazy_batch,
             "parity.stale_group_scales is a habit of Solver::lazy_batch: left_looking has no "
             "partly corrected weight");
+    require(!parity.stale_group_scales || groups == Groups::dynamic,
+            "parity.stale_group_scales is a habit of Groups::dynamic: fixed groups take their "
+            "scales from the weight as it was");
+    require(!parity.dead_weights_in_range || group_size == -1,
+            "parity.dead_weights_in_range is a habit of group_size = -1, which is ", group_size);
     if (sparsity.dense()) return;
     const Index of = sparsity.of;
     require(

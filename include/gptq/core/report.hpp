@@ -29,13 +29,23 @@ struct Damping {
   bool round_to_nearest = false;
 };
 
-/// Wall time per stage of one call of quantize, in seconds.
+/// Wall time of one call of quantize, in seconds. Stages that threads do side by side share the
+/// time that passes meanwhile, so that all of them together never take more than the total.
 struct Timings {
-  double factorize = 0;  ///< ordering, damping and the Cholesky factorization
-  double fit = 0;        ///< choosing scales and zero points
-  double solve = 0;      ///< rounding with compensation
-  double measure = 0;    ///< output energy and the round-to-nearest baseline
+  /// Ordering, damping and the Cholesky factorization; 0 where the caller has made the factor,
+  /// which serves several weights: see DampedFactor::seconds.
+  double factorize = 0;
+  double fit = 0;      ///< choosing scales and zero points
+  double solve = 0;    ///< rounding with compensation
+  double measure = 0;  ///< output energy and the round-to-nearest baseline
   double total = 0;
+
+  /// Makes of the times of all threads the time that passed.
+  void share(double passed) {
+    const double spent = fit + solve + measure;
+    if (spent <= passed) return;
+    for (double* stage : {&fit, &solve, &measure}) *stage *= passed / spent;
+  }
 };
 
 /// What became of a weight, and how long it took.

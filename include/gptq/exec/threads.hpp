@@ -1,21 +1,18 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// exec::Threads: a pool of threads, started when first needed and shared by all copies.
+// exec::Threads: a pool of threads, started when first needed and shared by all copies; one for the
+// whole process unless somebody asks for another.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/exec/pool.hpp>
-
-#ifdef __linux__
-#include <sched.h>  // sched_getaffinity
-#endif
+#include <gptq/exec/processors.hpp>
 
 #include <atomic>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <type_traits>
 
 namespace gptq::exec {
@@ -27,12 +24,18 @@ namespace gptq::exec {
 /// asked() after start().
 class Threads {
  public:
-  /// \param count  threads that work, the calling one among them; 0: as many as the machine offers
-  /// to this process
-  explicit Threads(int count = 0) : state_(std::make_shared<State>()) {
-    detail::require(count >= 0, "threads = ", count,
-                    " must not be negative (0: one per processor)");
-    state_->asked = count > 0 ? count : offered();
+  /// The pool of the process, with a thread per processor: all that were made in this way share it.
+  Threads() {
+    static const Threads shared(0);
+    state_ = shared.state_;
+  }
+
+  /// A pool of its own.
+  /// \param count  threads that work, the calling one among them; 0: one per processor
+  explicit Threads(int count) : state_(std::make_shared<State>()) {
+    gptq::detail::require(count >= 0, "threads = ", count,
+                          " must not be negative (0: one per processor)");
+    state_->asked = count > 0 ? count : processors();
     state_->running = state_->asked;
   }
 
@@ -64,16 +67,6 @@ class Threads {
   }
 
  private:
-  /// Processors that this process may run on.
-  static int offered() {
-#ifdef __linux__
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
-#endif
-    const int all = static_cast<int>(std::thread::hardware_concurrency());
-    return all > 0 ? all : 1;
-  }
-
   struct State {
     int asked = 1;
     std::atomic<int> running{1};

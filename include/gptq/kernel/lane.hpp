@@ -122,7 +122,8 @@ Lane<T, N> power(const Lane<T, N>& x, float exponent) {
 template <class T, int N>
 Lane<T, N> round_small(const Lane<T, N>& x) {
   constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
-  return (x + Lane<T, N>(magic)) - Lane<T, N>(magic);
+  const Lane<T, N> shifted(GPTQ_AS_IT_STANDS(x.v + Lane<T, N>(magic).v));
+  return shifted - Lane<T, N>(magic);
 }
 
 /// Larger numbers are integers anyway, and keep out of the trick.

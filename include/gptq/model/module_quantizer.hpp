@@ -12,6 +12,7 @@
 #include <gptq/scheme/scale_range.hpp>
 
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <utility>  // std::move
@@ -130,9 +131,15 @@ class ModuleQuantizer {
     Params params = params_;
     params.group_size = settings.group_size;
     std::vector<QuantizedMatrix<S>> quantized;
-    if (method_ == Method::gptq)
-      quantized = Quantizer<S, B>(params).quantize(weights, factor(settings.group_size), names);
-    else
+    if (method_ == Method::gptq) {
+      const auto& made = factor(settings.group_size);
+      quantized = Quantizer<S, B>(params).quantize(weights, made, names);
+      if (counted_.insert(&made).second) {  // the first one pays for all
+        Timings& seconds = quantized.front().report().seconds;
+        seconds.factorize = made.seconds;
+        seconds.total += made.seconds;
+      }
+    } else
       for (std::size_t i = 0; i < weights.size(); ++i)
         quantized.push_back(
             baseline::round_to_nearest<S>(weights[i], params, backend_, S{}, names[i]));
@@ -140,7 +147,7 @@ class ModuleQuantizer {
     for (std::size_t i = 0; i < weights.size(); ++i) {
       results.push_back(
           {pack::to_gptq(quantized[i], format_, names[i], backend_), quantized[i].report()});
-      quantized[i].dequantize(weights[i]);
+      quantized[i].dequantize(weights[i], backend_);
     }
     return results;
   }
@@ -151,6 +158,7 @@ class ModuleQuantizer {
   B backend_;
   const Hessian<B>* hessian_;
   std::map<Index, DampedFactor<B>> factors_;
+  std::set<const DampedFactor<B>*> counted_;  // whose time is in a report
 };
 
 }  // namespace gptq::model

@@ -5,14 +5,21 @@
 // qzeros, scales, g_idx.
 
 #include <gptq/core/error.hpp>
+#include <gptq/core/half.hpp>
 #include <gptq/pack/bitstream.hpp>
 #include <gptq/quantized_matrix.hpp>
 
+#include <cmath>  // std::nearbyint
 #include <cstdint>
 #include <string_view>
 #include <vector>
 
 namespace gptq::pack {
+
+/// What the layout can say: weight = scale · (code − zero), codes and zeros of 2, 3, 4 or 8 bits.
+template <class S>
+concept GptqScheme = scheme::is_affine<S> &&
+    (S::bits == 2 || S::bits == 3 || S::bits == 4 || S::bits == 8);
 
 /// How zero points are stored: v1 stores zero − 1 (and readers add 1), v2 stores zero.
 enum class GptqFormat { v1, v2 };
@@ -46,16 +53,31 @@ inline void require_gptq_shape(Index in, Index out, int bits, std::string_view n
           " is not a multiple of 32, which the GPTQ format needs (skip the layer)");
 }
 
+/// Whether a file that stores scales in this type stores this one as it is.
+/// \throws InvalidArgument  the format has no scales of that type
+inline bool is_number_of(float scale, ScaleType type) {
+  switch (type) {
+    case ScaleType::fp16: return to_float(to_float16(scale)) == scale;
+    case ScaleType::bf16: return to_float(to_bfloat16(scale)) == scale;
+    case ScaleType::fp32: return true;
+    default: break;
+  }
+  throw InvalidArgument(
+      gptq::detail::message("the GPTQ format has no scales in ", gptq::name(type)));
+}
+
 /// Packs codes where they are told to: on the host.
 struct HostPacking {};
 
 /// Packs a quantized weight.
 /// \param backend  packs the codes if it can (`pack_words`), as backend::Cuda does
-/// \throws InvalidArgument  the shape does not fit the layout, or a zero point does not fit v1 (1
-/// .. 2^bits − 1)
-template <class S, class B = HostPacking>
+/// \param scales   in which the file will store them: fp16, as all readers expect, bf16 or fp32
+/// \throws InvalidArgument  the shape does not fit the layout, a zero point is not one of the
+///                          format's (0 .. 2^bits − 1; v1: not 0), or a scale would be rounded
+template <GptqScheme S, class B = HostPacking>
 GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
-                    std::string_view name = "the layer", const B& backend = {}) {
+                    std::string_view name = "the layer", const B& backend = {},
+                    ScaleType scales = ScaleType::fp16) {
   constexpr int bits = S::bits;
   require_gptq_shape(q.cols(), q.rows(), bits, name);
   const Index in = q.cols(), out = q.rows(), groups = q.groups();
@@ -70,10 +92,19 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
   const auto zeros = q.zeros();
   const int offset = format == GptqFormat::v1 ? 1 : 0;
   for (Index o = 0; o < out; ++o)
-    for (Index g = 0; g < groups; ++g)
-      gptq::detail::require(static_cast<int>(zeros(o, g)) >= offset, "zero point ", zeros(o, g),
-                            " of ", name, ", row ", o, ", group ", g,
+    for (Index g = 0; g < groups; ++g) {
+      const float zero = zeros(o, g), scale = q.scales()(o, g);
+      gptq::detail::require(
+          zero >= 0 && zero <= static_cast<float>(S::max_code) && zero == std::nearbyint(zero),
+          "zero point ", zero, " of ", name, ", row ", o, ", group ", g, " is not one of 0 .. ",
+          S::max_code);
+      gptq::detail::require(zero >= static_cast<float>(offset), "zero point ", zero, " of ", name,
+                            ", row ", o, ", group ", g,
                             " cannot be stored in GPTQ format v1: use v2");
+      gptq::detail::require(is_number_of(scale, scales), "scale ", scale, " of ", name, ", row ", o,
+                            ", group ", g, " would be rounded to ", gptq::name(scales),
+                            ": quantize with that Params::scale_type, or store another type");
+    }
   const Index zero_words = word_count(out, bits);
   t.qzeros.resize(static_cast<std::size_t>(groups * zero_words));
   MatrixView<std::uint32_t> qzeros(t.qzeros.data(), groups, zero_words);

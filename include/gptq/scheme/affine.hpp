@@ -84,6 +84,13 @@ struct Affine {
   }
 };
 
+/// Whether a scheme is weight = scale · (code − zero), which is what checkpoint formats store.
+/// Schemes of others may say so of themselves.
+template <class S>
+inline constexpr bool is_affine = false;
+template <int Bits, Symmetry Kind>
+inline constexpr bool is_affine<Affine<Bits, Kind>> = true;
+
 using Int2 = Affine<2>;
 using Int3 = Affine<3>;
 using Int4 = Affine<4>;

@@ -48,7 +48,7 @@ FactorBatch<B> damped_factors(std::span<const Hessian<B>* const> hessians, const
   const auto batches = hessians.front()->backend().batches();
   std::vector<const typename B::Matrix*> sums;
   for (const Hessian<B>* hessian : hessians) {
-    gptq::detail::require_tokens(*hessian, params);
+    gptq::detail::require_tokens(*hessian);
     sums.push_back(&hessian->sum());
   }
   const auto diagonals = batches.diagonals(sums);
@@ -60,7 +60,7 @@ FactorBatch<B> damped_factors(std::span<const Hessian<B>* const> hessians, const
     const auto order = made.back().factor.layout.order();
     orders.insert(orders.end(), order.begin(), order.end());
     scales.push_back(made.back().plan.scale_in_unit());
-    const auto lacks = made.back().damp(params, params.damping);
+    const auto& lacks = made.back().damp(params, params.damping);
     missing.insert(missing.end(), lacks.begin(), lacks.end());
   }
   FactorBatch<B> batch;
@@ -86,7 +86,7 @@ FactorBatch<B> damped_factors(std::span<const Hessian<B>* const> hessians, const
 }
 
 /// Rounds the weights of a panel and measures each; see solve_panel and measure_baseline.
-/// \param added  λ by position, of each weight
+/// \param added  DampedFactor::added of each weight
 /// \param store  store(): takes codes and grids, before the baseline overwrites them
 template <class S, class Worker, class Factor, class Panel, class Store>
 std::vector<PanelReport> solve_batch(const Worker& worker, const S& scheme, const Factor& factor,
@@ -96,7 +96,7 @@ std::vector<PanelReport> solve_batch(const Worker& worker, const S& scheme, cons
   const std::size_t count = added.size();
   PanelReport shared;
   solve_panel<S>(worker, scheme, factor, params, search, false, panel, shared.seconds);
-  const auto weighted = [&](const auto& a) {  // Σ λ·‖A_p‖², of each weight
+  const auto weighted = [&](const auto& a) {  // Σ_p added_p·‖A_p‖², of each weight
     const auto squares = worker.squares_of(a);
     std::vector<double> sums(count);
     for (std::size_t i = 0; i < count; ++i)

@@ -21,7 +21,7 @@ namespace gptq::solver {
 struct PanelReport {
   std::vector<double> column_loss;  ///< by position
   Index clipped = 0;
-  double penalty = 0;        ///< Σ λ·‖D‖²: the damping's share of the loss
+  double penalty = 0;        ///< Σ_p added_p·‖D_p‖²: the damping's share of the loss
   double output_energy = 0;  ///< tr(W·H·Wᵀ)
   double rtn_loss = 0;       ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
   Timings seconds;

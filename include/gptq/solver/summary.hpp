@@ -20,11 +20,13 @@ void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnL
                bool baseline, double unit, QuantizedMatrix<S>& result) {
   Report& report = result.report();
   double penalty = 0, output_energy = 0, rtn_loss = 0;
+  double dead_loss = 0;  // of inputs that count in no loss, which the penalty has too
   Index clipped = 0;
   for (const auto& [first, panel] : panels) {
-    for (Index p = 0; p < layout.columns(); ++p)
-      result.column_loss()[std::size_t(layout.column(p))] +=
-          panel.column_loss[std::size_t(p)] * unit;
+    for (Index p = 0; p < layout.columns(); ++p) {
+      const double loss = panel.column_loss[std::size_t(p)] * unit;
+      (layout.dead(p) ? dead_loss : result.column_loss()[std::size_t(layout.column(p))]) += loss;
+    }
     penalty += panel.penalty;
     output_energy += panel.output_energy;
     rtn_loss += panel.rtn_loss;
@@ -37,7 +39,7 @@ void summarize(const std::map<Index, solver::PanelReport>& panels, const ColumnL
   output_energy *= unit;
   rtn_loss *= unit;
   for (const double loss : result.column_loss()) report.damped_loss += loss;
-  report.loss = (std::max)(0.0, report.damped_loss - penalty);
+  report.loss = (std::max)(0.0, report.damped_loss + dead_loss - penalty);
   if (report.damping.round_to_nearest) {  // what was measured is not H
     report.loss = report.damped_loss = Report::unknown;
     for (double& loss : result.column_loss()) loss = Report::unknown;

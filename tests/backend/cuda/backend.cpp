@@ -376,12 +376,13 @@ TEST_CASE("Hessians of backends of their own add up, of thousands of inputs and 
   std::normal_distribution<float> normal(0.5f, 1.0f);
   for (auto& v : x) v = gptq::to_bfloat16(normal(random));
   gptq::Hessian<Cpu> expected(n);
-  gptq::Hessian<Cuda> a(n), b(n);
+  const Cuda backend;
+  gptq::Hessian<Cuda> a(n, backend), b(n, backend);
   expected.add(gptq::MatrixView<const gptq::bfloat16>(x.data(), tokens, n));
   a.add(gptq::MatrixView<const gptq::bfloat16>(x.data(), piece, n));
   b.add(gptq::MatrixView<const gptq::bfloat16>(x.data() + piece * n, tokens - piece, n));
   a.merge(b);
-  b = gptq::Hessian<Cuda>(4);
+  b = gptq::Hessian<Cuda>(4, backend);
   std::vector<double> of_gpu(static_cast<std::size_t>(n * n)), of_cpu(of_gpu.size());
   a.backend().download(a.sum(), gptq::MatrixView<double>(of_gpu.data(), n, n));
   expected.backend().download(expected.sum(), gptq::MatrixView<double>(of_cpu.data(), n, n));

@@ -22,7 +22,7 @@ int main() {
   }
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(32, 64),
                         activations = Eigen::MatrixXf::Random(200, 64);
-  gptq::Hessian<Cuda> hessian(weight.cols());
+  gptq::Hessian hessian(weight.cols(), Cuda());
   hessian.add(gptq::view(activations));
   const auto layer = gptq::Quantizer<gptq::scheme::Int4, Cuda>({.group_size = 32})
                          .quantize(gptq::view(weight), hessian);
