@@ -1,6 +1,7 @@
 # Every public header, by the target that it belongs to. A test compares the lists with the tree.
 
 set(GPTQ_CORE_HEADERS
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/concept.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/amx.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/cholesky.hpp
@@ -10,21 +11,18 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/pivot_order.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/tiled_products.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cpu/tiles.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/host_matrix.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/host_worker.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/host/matrix.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/host/worker.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/reference.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/inverse_hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/obq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/pruning.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/rtn.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/convolution.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/damping.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/cross_moment.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian_file.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/order.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/target.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/config.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/core/concepts.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/half.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/matrix_view.hpp
@@ -36,23 +34,30 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/core/stopwatch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/uninitialized.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/eigen.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/exec/concept.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/pool.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/processors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/serial.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/threads.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/damping.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/factor.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/order.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/target.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/gptq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/output_file.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/kernel/arithmetic.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/column_block.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/column_layout.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/kernel/lane.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/kernel/panel.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/kernel/rank.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/lane/arithmetic.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/lane/lane.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/lane/rank.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/lane/row.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantized_matrix.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/affine.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/codebook.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/scheme/concept.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/grid.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/minifloat.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/range.hpp
@@ -143,8 +148,8 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/pre_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/python_regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/regex.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/tokenizer_config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp

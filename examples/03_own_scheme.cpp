@@ -10,10 +10,10 @@
 struct Ternary {
   static constexpr int bits = 2, max_code = 2;  // codes 0, 1, 2
 
-  // T is a number, or a lane of rows: arithmetic and the names of gptq/kernel/arithmetic.hpp only.
+  // T is a number, or a lane of rows: arithmetic and the names of gptq/lane/arithmetic.hpp only.
   template <class T>
   GPTQ_HD T encode(const T& x, const gptq::scheme::Grid<T>& grid) const {
-    using gptq::kernel::clamp, gptq::kernel::round_even;
+    using gptq::lane::clamp, gptq::lane::round_even;
     return clamp<T>(round_even(x / grid.scale), T(-1), T(1)) + T(1);
   }
   template <class T>
@@ -23,11 +23,11 @@ struct Ternary {
   template <class T>
   GPTQ_HD gptq::scheme::Grid<T> fit(const T& low, const T& high,
                                     const gptq::scheme::ScaleRounding& rounding) const {
-    using gptq::kernel::max;
+    using gptq::lane::max;
     return {gptq::scheme::round_scale(max(-low, high), rounding), T(0)};
   }
 };
-static_assert(gptq::Scheme<Ternary>);
+static_assert(gptq::scheme::Scheme<Ternary>);
 
 int main() {
   using Backend = gptq::backend::Cpu;

@@ -41,10 +41,10 @@ struct EngineThreads {
       if (error) std::rethrow_exception(error);
   }
 };
-static_assert(gptq::Executor<EngineThreads>);
+static_assert(gptq::exec::Executor<EngineThreads>);
 
 using EngineBackend = gptq::backend::BasicCpu<EngineThreads>;
-static_assert(gptq::Backend<EngineBackend>);
+static_assert(gptq::backend::Backend<EngineBackend>);
 
 int main() {
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(128, 192);

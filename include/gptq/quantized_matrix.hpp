@@ -5,7 +5,7 @@
 // What is stored here is what was rounded, bit for bit: no step between here and the file rounds
 // again.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/uninitialized.hpp>
 #include <gptq/scheme/scale_range.hpp>
@@ -90,7 +90,7 @@ class QuantizedMatrix {
   }
 
   /// The same on the backend's threads.
-  template <Backend B>
+  template <backend::Backend B>
   void dequantize(MatrixView<float> out, const B& backend) const {
     require_shape(out);
     backend.for_each((rows_ + tile - 1) / tile, [&](Index i) { dequantize_rows(i * tile, out); });

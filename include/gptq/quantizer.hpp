@@ -5,10 +5,11 @@
 // was rounded.
 
 #include <gptq/calibration/convolution.hpp>
-#include <gptq/calibration/damping.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/quantized_matrix.hpp>
+#include <gptq/scheme/concept.hpp>
 #include <gptq/solver/batch_solver.hpp>
 #include <gptq/solver/dead_columns.hpp>
 #include <gptq/solver/memory_plan.hpp>
@@ -36,7 +37,7 @@ namespace gptq {
 ///   hessian.add(gptq::view(activations));                                  // [tokens, in]
 ///   gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
 ///   const auto layer = quantizer.quantize(gptq::view(weight), hessian);    // weight [out, in]
-template <Scheme S, Backend B>
+template <scheme::Scheme S, backend::Backend B>
 class Quantizer {
  public:
   /// \throws InvalidArgument  a parameter is out of range

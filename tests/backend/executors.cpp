@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include <gptq/exec/concept.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
 #include <gptq/gptq.hpp>
@@ -27,7 +28,7 @@
 using gptq::Index;
 
 template <class E>
-  requires gptq::Executor<E>
+  requires gptq::exec::Executor<E>
 static void test_executor(const E& executor) {
   for (const Index n : {0, 1, 2, 7, 1000}) {
     std::vector<std::atomic<int>> calls(static_cast<std::size_t>(n));

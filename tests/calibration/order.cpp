@@ -2,8 +2,8 @@
 
 #include <gptq/backend/cpu.hpp>
 #include <gptq/backend/reference.hpp>
-#include <gptq/calibration/damping.hpp>
-#include <gptq/calibration/order.hpp>
+#include <gptq/factor/factor.hpp>
+#include <gptq/factor/order.hpp>
 #include <gptq/kernel/column_layout.hpp>
 
 #include "../support/catch.hpp"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/calibration/target.hpp>
+#include <gptq/factor/target.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"

@@ -7,7 +7,7 @@
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 
 #include <numeric>
 
@@ -30,7 +30,7 @@ inline void require_close(const Matrix& a, const Matrix& b, double tolerance, bo
 
 /// \param tolerance  relative error allowed in sums of a few hundred terms
 template <class B>
-  requires gptq::Backend<B>
+  requires gptq::backend::Backend<B>
 void test_backend(const B& backend, double tolerance) {
   for (const Index n : {1, 5, 64, 130, 261}) {
     INFO("n = " << n);

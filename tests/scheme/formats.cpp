@@ -80,7 +80,7 @@ using Binary = Levels<-8, 8>;
 TEMPLATE_TEST_CASE("any sorted table is a codebook: the nearest level, as an own loop finds it",
                    "[scheme]", Ternary, Lopsided, Upwards, Downwards, Binary) {
   const TestType scheme;
-  static_assert(gptq::Scheme<TestType>);
+  static_assert(gptq::scheme::Scheme<TestType>);
   constexpr int size = TestType::max_code + 1;
   for (const float scale : {0.5f, -0.5f})
     for (float x = -2; x < 2; x += 0.013f) {

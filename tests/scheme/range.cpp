@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/kernel/lane.hpp>
+#include <gptq/lane/lane.hpp>
 #include <gptq/scheme/affine.hpp>
 #include <gptq/scheme/range.hpp>
 
@@ -125,7 +125,7 @@ TEST_CASE("a group of zeros has a usable grid that holds them exactly", "[range]
 }
 
 TEST_CASE("a lane of groups is fitted like its groups one by one", "[range]") {
-  using Lane = gptq::kernel::Lane<float, 16>;
+  using Lane = gptq::lane::Lane<float, 16>;
   std::vector<Group> groups;
   for (unsigned seed = 0; seed < 16; ++seed) groups.push_back(random_group(seed + 7));
   for (const auto& g : groups) CHECK(g.weights.size() == 64);

@@ -208,7 +208,7 @@ struct Stateful {
   using Inner = gptq::scheme::Asymmetric<3>;
   float width_;
 };
-static_assert(gptq::Scheme<Stateful> && !std::default_initializable<Stateful>);
+static_assert(gptq::scheme::Scheme<Stateful> && !std::default_initializable<Stateful>);
 
 }  // namespace
 

@@ -307,7 +307,7 @@ struct HalfSteps {
 
   template <class T>
   GPTQ_HD T encode(const T& x, const gptq::scheme::Grid<T>& grid) const {
-    using gptq::kernel::clamp, gptq::kernel::round_even;
+    using gptq::lane::clamp, gptq::lane::round_even;
     return clamp<T>(round_even(x / grid.scale + T(1.5f)), T(0), T(3));
   }
   template <class T>
@@ -317,7 +317,7 @@ struct HalfSteps {
   template <class T>
   GPTQ_HD gptq::scheme::Grid<T> fit(const T& low, const T& high,
                                     const gptq::scheme::ScaleRounding& rounding) const {
-    return {gptq::scheme::round_scale(gptq::kernel::max(-low, high) / T(1.5f), rounding), T(0)};
+    return {gptq::scheme::round_scale(gptq::lane::max(-low, high) / T(1.5f), rounding), T(0)};
   }
 };
 

@@ -172,7 +172,7 @@ struct Midrise {
   static constexpr int bits = 2, max_code = 3;
   template <class T>
   T encode(const T& x, const gptq::scheme::Grid<T>& g) const {
-    using gptq::kernel::clamp, gptq::kernel::round_even;
+    using gptq::lane::clamp, gptq::lane::round_even;
     return clamp(round_even(x / g.scale + T(1.5f)), T(0), T(3));
   }
   template <class T>

@@ -11,11 +11,11 @@
 #include <gptq/backend/cpu/inverse.hpp>
 #include <gptq/backend/cpu/pivot_order.hpp>
 #include <gptq/backend/cpu/tiled_products.hpp>
-#include <gptq/backend/host_worker.hpp>
+#include <gptq/backend/host/worker.hpp>
 #include <gptq/config.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/kernel/lane.hpp>
+#include <gptq/lane/lane.hpp>
 
 #include <Eigen/Core>
 
@@ -53,9 +53,9 @@ class BasicCpu {
   const Executor& executor() const { return executor_; }
 
   /// What happens to a panel of rows: the products by our own kernel, the rest by HostWorker.
-  class Worker : public HostWorker<Scalar, kernel::Lane<Scalar, lane>, lane> {
+  class Worker : public HostWorker<Scalar, lane::Lane<Scalar, lane>, lane> {
    public:
-    using Panel = typename HostWorker<Scalar, kernel::Lane<Scalar, lane>, lane>::Panel;
+    using Panel = typename HostWorker<Scalar, lane::Lane<Scalar, lane>, lane>::Panel;
 
     /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
     /// from + from_count)

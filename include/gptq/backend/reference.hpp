@@ -4,7 +4,7 @@
 // backend::Reference: plain loops in double precision. The oracle that other backends are tested
 // against, and the example to read before writing one.
 
-#include <gptq/backend/host_worker.hpp>
+#include <gptq/backend/host/worker.hpp>
 
 #include <algorithm>  // std::min_element
 #include <cmath>      // std::sqrt

@@ -3,8 +3,9 @@
 
 // Round to nearest: each weight on its own, no calibration. What every quantizer is compared with.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 #include <gptq/quantized_matrix.hpp>
+#include <gptq/scheme/concept.hpp>
 
 #include <numeric>  // std::iota
 #include <string_view>
@@ -21,7 +22,7 @@ namespace gptq::baseline {
 /// \throws InvalidArgument  the weight is empty; the group size does not divide in_features
 /// \throws NumericalError   a weight is not finite
 /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
-template <Scheme S, Backend B, class W>
+template <scheme::Scheme S, backend::Backend B, class W>
 QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
                                     const B& backend = default_backend<B>(), S scheme = {},
                                     std::string_view name = "the weight") {

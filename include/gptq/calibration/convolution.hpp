@@ -76,7 +76,7 @@ void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<
 }
 
 /// The Hessians of a convolution's groups.
-template <Backend B>
+template <backend::Backend B>
 class ConvolutionHessian {
  public:
   /// \throws InvalidArgument  the shape cannot be

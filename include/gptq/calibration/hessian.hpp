@@ -5,7 +5,7 @@
 // that read the same input (q, k and v; gate and up) share one, and any number of solves leaves it
 // as it is.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 
 #include <algorithm>  // std::any_of, std::max
 #include <cmath>      // std::isfinite, std::pow
@@ -20,7 +20,7 @@ namespace gptq {
 
 /// The sum is kept as it is and divided by the number of tokens when it is read, so batches of any
 /// size and the Hessians of several processes add up, but for rounding.
-template <Backend B>
+template <backend::Backend B>
 class Hessian {
  public:
   using Matrix = typename B::Matrix;

@@ -66,7 +66,7 @@ class Checksum {
 /// Writes the sum (upper triangle, row by row) and the counts, under a temporary name that is
 /// renamed at the end.
 /// \throws IoError  the file cannot be written
-template <Backend B>
+template <backend::Backend B>
 void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) {
   using Scalar = typename B::Scalar;
   const Index n = hessian.in_features();
@@ -99,7 +99,7 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
 /// \throws IoError         the file cannot be read
 /// \throws FormatError     it is not a Hessian, or damaged; the message says how
 /// \throws NumericalError  an element is not finite
-template <Backend B>
+template <backend::Backend B>
 Hessian<B> load_hessian(const std::filesystem::path& path, B backend = default_backend<B>()) {
   const std::string name = path.string();
   const auto check = [&](bool good, const auto&... what) {

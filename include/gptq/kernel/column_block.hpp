@@ -8,14 +8,17 @@
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/core/params.hpp>
-#include <gptq/kernel/arithmetic.hpp>
-#include <gptq/kernel/rank.hpp>
+#include <gptq/lane/arithmetic.hpp>
+#include <gptq/lane/rank.hpp>
 #include <gptq/scheme/grid.hpp>
 
 #include <cstdint>
 #include <type_traits>  // std::is_same_v
 
 namespace gptq::kernel {
+
+using lane::count, lane::load, lane::rank_ascending, lane::select, lane::store, lane::store_codes,
+    lane::sum;
 
 /// A block of columns for one lane of neighbouring rows. Memory is input-major: column j of the
 /// lane starts at j · stride and is one load.

@@ -5,7 +5,7 @@
 // tile whose shape depends on the operands alone, so any number of threads gives the same bits.
 
 #include <gptq/backend/cpu/tiled_products.hpp>
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>

@@ -3,7 +3,7 @@
 
 // LayerWeights: one decoder layer in memory, as floats, whatever it was stored as.
 
-#include <gptq/backend/host_worker.hpp>
+#include <gptq/backend/host/worker.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/model/model_files.hpp>

@@ -5,7 +5,7 @@
 // linear modules gathers a Hessian; the modules are quantized; what follows sees the quantized
 // ones.
 
-#include <gptq/calibration/target.hpp>
+#include <gptq/factor/target.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/model/module_quantizer.hpp>

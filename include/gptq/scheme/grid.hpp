@@ -7,7 +7,8 @@
 #include <gptq/core/half.hpp>
 #include <gptq/core/minifloat.hpp>
 #include <gptq/core/params.hpp>
-#include <gptq/kernel/arithmetic.hpp>
+#include <gptq/lane/arithmetic.hpp>
+#include <gptq/lane/row.hpp>
 
 #include <bit>     // std::bit_cast
 #include <cfloat>  // FLT_MIN
@@ -16,8 +17,8 @@
 namespace gptq::scheme {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
-using kernel::abs, kernel::any, kernel::clamp, kernel::map, kernel::max, kernel::min, kernel::power,
-    kernel::round_even, kernel::round_small, kernel::select;
+using lane::abs, lane::any, lane::clamp, lane::map, lane::max, lane::min, lane::power,
+    lane::round_even, lane::round_small, lane::select;
 
 /// What a scheme needs to turn a code into a weight. T is a number, or a lane of them.
 template <class T>

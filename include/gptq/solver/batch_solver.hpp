@@ -4,7 +4,7 @@
 // Several weights at once, for backends that do so in a launch for all of them
 // (`Backend::batches`).
 
-#include <gptq/calibration/damping.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/solver/panel_solver.hpp>
 
 #include <span>
@@ -15,7 +15,7 @@ namespace gptq::solver {
 
 /// Backends that take several weights at once.
 template <class B>
-concept BatchBackend = Backend<B> && requires(const B backend) {
+concept BatchBackend = backend::Backend<B> && requires(const B backend) {
   backend.batches();
 };
 

@@ -4,7 +4,7 @@
 // The paper's solver (GPTQ, Algorithm 1): each block of columns spreads its errors to all columns
 // behind it in one product, with U = R⁻¹, the Cholesky factor of H⁻¹ = UᵀU.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 #include <gptq/kernel/panel.hpp>
 #include <gptq/solver/cuts.hpp>
 

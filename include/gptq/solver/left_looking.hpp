@@ -4,7 +4,7 @@
 // The left-looking solver (block LDL, "LDLQ" of the QuIP paper): the integers of GPTQ from the
 // factor R alone, with no inverse, the weight read once and never rewritten.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 #include <gptq/kernel/panel.hpp>
 #include <gptq/solver/cuts.hpp>
 

@@ -3,7 +3,7 @@
 
 // MemoryPlan: how much memory quantizing a weight takes, before it is taken.
 
-#include <gptq/core/concepts.hpp>
+#include <gptq/backend/concept.hpp>
 #include <gptq/core/params.hpp>
 #include <gptq/solver/batch_solver.hpp>
 
@@ -34,7 +34,7 @@ struct MemoryPlan {
 namespace detail {
 
 /// \param width  rows of a panel
-template <Backend B>
+template <backend::Backend B>
 MemoryPlan plan_of_panels(Index rows, Index width, Index cols, const Params& params,
                           const B& backend) {
   constexpr Index scalar = sizeof(typename B::Scalar);
@@ -62,14 +62,14 @@ MemoryPlan plan_of_panels(Index rows, Index width, Index cols, const Params& par
 }  // namespace detail
 
 /// The plan for a weight [rows, cols] of numbers of at most 4 bytes.
-template <Backend B>
+template <backend::Backend B>
 MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
   return detail::plan_of_panels(rows, backend.panel_rows(rows), cols, params, backend);
 }
 
 /// The plan for several weights that read one input, with so many rows together: in one panel where
 /// the backend takes them so.
-template <Backend B>
+template <backend::Backend B>
 MemoryPlan memory_plan_together(Index rows, Index cols, const Params& params, const B& backend) {
   const bool one = solver::BatchBackend<B> && solver::batchable(params);
   return detail::plan_of_panels(rows, one ? rows : backend.panel_rows(rows), cols, params, backend);
@@ -77,7 +77,7 @@ MemoryPlan memory_plan_together(Index rows, Index cols, const Params& params, co
 
 /// The plan for `count` weights [rows, cols] with Hessians of their own (experts) in one call of
 /// Quantizer::quantize: as many factors and panels as are worked on at once, and all results.
-template <Backend B>
+template <backend::Backend B>
 MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params,
                        const B& backend) {
   MemoryPlan plan = memory_plan(rows, cols, params, backend);
@@ -124,7 +124,7 @@ std::string cheaper_settings(const Params& params, const Peak& peak) {
 }  // namespace detail
 
 /// What a weight takes and what would take less, for messages.
-template <Backend B>
+template <backend::Backend B>
 std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
   using detail::mib;
   const MemoryPlan plan = memory_plan(rows, cols, params, backend);
@@ -142,7 +142,7 @@ std::string memory_advice(Index rows, Index cols, const Params& params, const B&
 }
 
 /// The same for a factor alone.
-template <Backend B>
+template <backend::Backend B>
 std::string factor_advice(Index cols, const Params& params, const B& backend) {
   using detail::mib;
   const MemoryPlan plan = memory_plan(1, cols, params, backend);

@@ -4,7 +4,7 @@
 // One panel of rows from weight to codes: fit the grids, round with compensation, and measure what
 // it cost.
 
-#include <gptq/calibration/damping.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/scheme/range.hpp>

@@ -3,7 +3,7 @@
 
 // What a weight, its Hessian or its factor, and the parameters must have in common.
 
-#include <gptq/calibration/damping.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/memory_plan.hpp>
 
@@ -16,7 +16,7 @@ namespace gptq::solver {
 /// \return  the largest weight
 /// \throws InvalidArgument  shapes do not fit
 /// \throws NumericalError   a weight is not finite
-template <class W, Backend B>
+template <class W, backend::Backend B>
 double require_weight(MatrixView<W> weight, Index in_features, const Params& params,
                       const B& backend, std::string_view name) {
   detail::require(weight.rows() > 0, "the weight ", name, " has no rows");
@@ -28,7 +28,7 @@ double require_weight(MatrixView<W> weight, Index in_features, const Params& par
 }
 
 /// The same for a weight that a factor was made for.
-template <class W, Backend B>
+template <class W, backend::Backend B>
 double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const Params& params,
                       std::string_view name) {
   const double largest =
@@ -64,13 +64,13 @@ inline bool one_unit(std::span<const double> largest) {
 }
 
 /// f(); where the backend has too little memory for it, says what the plan proposes.
-template <Backend B, class F>
+template <backend::Backend B, class F>
 auto advised(Index rows, Index cols, const Params& params, const B& backend, const F& f) {
   return detail::advised(f, [&] { return memory_advice(rows, cols, params, backend); });
 }
 
 /// damped_factor; where the backend has too little memory for it, says what the plan proposes.
-template <Backend B>
+template <backend::Backend B>
 DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params) {
   return detail::advised(
       [&] { return damped_factor(hessian, params); },

@@ -8,7 +8,7 @@
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/baseline/rtn.hpp>
-#include <gptq/calibration/target.hpp>
+#include <gptq/factor/target.hpp>
 #include <gptq/pack/gptq.hpp>
 
 using gptq::Index;

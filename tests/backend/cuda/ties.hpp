@@ -8,7 +8,7 @@
 #include "../../support/layer.hpp"
 
 #include <gptq/backend/reference.hpp>
-#include <gptq/calibration/damping.hpp>
+#include <gptq/factor/factor.hpp>
 
 #include <algorithm>
 #include <cmath>

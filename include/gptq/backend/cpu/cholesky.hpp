@@ -8,7 +8,7 @@
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 
 #include <Eigen/Core>

@@ -3,7 +3,7 @@
 
 // Blocks of row-major matrices as Eigen sees them.
 
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 
 #include <Eigen/Core>

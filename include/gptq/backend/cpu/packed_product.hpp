@@ -5,7 +5,7 @@
 // operands packed and a block of C in registers. About a quarter faster than Eigen's where the
 // registers are wide.
 
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
 

@@ -6,7 +6,7 @@
 // unstable direction. Ties keep the natural order.
 
 #include <gptq/backend/cpu/packed_product.hpp>
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 
 #include <algorithm>  // std::reverse

@@ -6,7 +6,7 @@
 
 #include <gptq/backend/cuda/device.cuh>
 #include <gptq/backend/cuda/launch.hpp>
-#include <gptq/kernel/arithmetic.hpp>
+#include <gptq/lane/arithmetic.hpp>
 
 #include <cfloat>  // FLT_MAX
 #include <cmath>   // HUGE_VALF, std::sqrt
@@ -163,10 +163,10 @@ struct ReduceRows {
 struct Largest {
   template <class T>
   GPTQ_HD float element(float largest, const T& x) const {
-    const float size = kernel::abs(static_cast<float>(to_float(x)));
+    const float size = lane::abs(static_cast<float>(to_float(x)));
     return both(largest, size <= FLT_MAX ? size : HUGE_VALF);  // not a number: infinite
   }
-  GPTQ_HD float both(float a, float b) const { return kernel::max(a, b); }
+  GPTQ_HD float both(float a, float b) const { return lane::max(a, b); }
 };
 
 struct Squares {

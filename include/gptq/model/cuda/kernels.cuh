@@ -125,7 +125,7 @@ struct Attend {
         if (t >= Tile) return;
         float* const mine = score + t * (Tile + 1);
         float most = top[t];
-        for (int j = 0; j < Tile; ++j) most = kernel::max(most, mine[j]);
+        for (int j = 0; j < Tile; ++j) most = lane::max(most, mine[j]);
         float added = 0;
         for (int j = 0; j < Tile; ++j) {
           mine[j] = mine[j] > -HUGE_VALF ? std::exp(mine[j] - most) : 0.0f;
@@ -220,10 +220,10 @@ struct AddLogits {
     block.for_threads([&](int t) {
       double most = state.top[r];
       for (Index c = t; c < logits.cols(); c += threads)
-        most = kernel::max(most, static_cast<double>(logits(r, c)));
+        most = lane::max(most, static_cast<double>(logits(r, c)));
       partial[t] = most;
     });
-    reduce(block, partial, [](double a, double b) { return kernel::max(a, b); });
+    reduce(block, partial, [](double a, double b) { return lane::max(a, b); });
     double* const top = partial + threads;
     block.for_threads([&](int t) {
       if (t == 0) *top = partial[0];

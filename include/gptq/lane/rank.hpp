@@ -5,9 +5,9 @@
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
-#include <gptq/kernel/arithmetic.hpp>
+#include <gptq/lane/arithmetic.hpp>
 
-namespace gptq::kernel {
+namespace gptq::lane {
 
 /// rank[k] = how many of values[0, count) are smaller than values[k], the first of equals being the
 /// smaller one: a permutation of 0..count-1 for each row of a lane.
@@ -21,4 +21,4 @@ GPTQ_HD void rank_ascending(const T* values, int count, T* rank) {
   }
 }
 
-}  // namespace gptq::kernel
+}  // namespace gptq::lane

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The contracts: what a scheme, an executor and a backend are. Prose first, then the requirement
-// that the compiler checks.
+// The contracts of a backend and of its workers. Prose first, then the requirement that the
+// compiler checks.
 
 #include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -20,48 +20,10 @@
 #include <vector>
 
 namespace gptq {
+namespace backend {
 
 // One requirement, one line:
 // clang-format off
-
-/// A scheme is a grid family: it turns a range into a grid, a number into a code and a code into a
-/// number.
-///
-/// Codes are 0..max_code in the order of the numbers they stand for, held in the arithmetic type T
-/// (a number, or a lane of rows). `encode` is total: it clamps and never traps.
-/// `decode(encode(decode(c, g), g), g) == decode(c, g)` for any grid whose scale is not zero. All
-/// run on the host and on a GPU: mark them GPTQ_HD and use nothing but arithmetic and the names of
-/// kernel/arithmetic.hpp.
-template <class S>
-concept Scheme = std::copyable<S> && requires(const S s, const float x, const scheme::Grid<float> grid) {
-  // Stored bits per code, at most 8, and the largest code.
-  { S::bits } -> std::convertible_to<int>;
-  { S::max_code } -> std::convertible_to<int>;
-  // The nearest code, as an integer held in a float; and the number that a code stands for.
-  { s.encode(x, grid) } -> std::same_as<float>;
-  { s.decode(x, grid) } -> std::same_as<float>;
-  // The grid that covers [low, high], low ≤ 0 ≤ high, low < high, with a storable scale.
-  { s.fit(x, x, scheme::ScaleRounding{}) } -> std::same_as<scheme::Grid<float>>;
-} && (!scheme::HasVariants<S> || requires(const S s, const scheme::Grid<float> grid, const int which) {
-  // Neighbours of a fitted grid that the range search tries too: variant 0 is the grid itself. Only
-  // schemes that have some say so.
-  { S::variants } -> std::convertible_to<int>;
-  { s.variant(grid, which) } -> std::same_as<scheme::Grid<float>>;
-  // Whether the variants behind 0 have negative scales, which Params::signed_scales can forbid.
-  { S::signed_variants } -> std::convertible_to<bool>;
-});
-
-/// An executor runs f(0) … f(n−1), in any order, at the same time or not, and returns when all are
-/// done.
-///
-/// The work is cut by the caller, never by the number of threads, so results do not depend on it.
-/// If calls throw, the exception of the smallest i is rethrown. f may call parallel_for.
-template <class E>
-concept Executor = std::copyable<E> && requires(const E executor, void (*f)(Index)) {
-  executor.parallel_for(Index{}, f);
-  // How many calls can run at the same time, at least 1.
-  { executor.concurrency() } -> std::convertible_to<int>;
-};
 
 /// A worker is what solves one panel of rows: a backend's operations on matrices that only one
 /// panel sees.
@@ -177,6 +139,8 @@ concept Backend = std::copyable<B> &&
 };
 
 // clang-format on
+
+}  // namespace backend
 
 /// The backend of whoever names none. Those that hold resources of their own say `must_be_named`.
 template <class B>

@@ -4,72 +4,17 @@
 // Asymmetric calibration: a layer whose inputs come from quantized layers aims at the outputs that
 // it has in the full-precision model, and so repairs what the layers before it lost.
 
-#include <gptq/calibration/damping.hpp>
+#include <gptq/calibration/cross_moment.hpp>
+#include <gptq/factor/factor.hpp>
 
-#include <algorithm>  // std::min
-#include <limits>
 #include <numeric>  // std::iota
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq {
 
-/// Σ a·bᵀ over tokens, for two inputs a and b of the same tokens.
-template <Backend B>
-class CrossMoment {
- public:
-  CrossMoment(Index rows, Index cols, B backend = default_backend<B>())
-      : backend_(std::move(backend)), sum_(backend_.zeros(rows, cols)) {}
-
-  /// \param a  [tokens, rows], of float, double, bfloat16 or float16, any strides; so is b
-  /// \param b  [tokens, cols]
-  /// \throws InvalidArgument  the shapes do not fit
-  /// \throws NumericalError   a number is not finite, or the sum could leave the range of the
-  ///                          backend's numbers; nothing was added
-  template <class T>
-  void add(MatrixView<const T> a, MatrixView<const T> b) {
-    detail::require(a.rows() == b.rows() && a.cols() == sum_.rows() && b.cols() == sum_.cols(),
-                    "a cross moment of ", sum_.rows(), " x ", sum_.cols(), " cannot add ", a.rows(),
-                    " x ", a.cols(), " and ", b.rows(), " x ", b.cols());
-    const auto tokens = static_cast<double>(a.rows());
-    const double largest_a = require_finite(backend_, a, "a"),
-                 largest_b = require_finite(backend_, b, "b");
-    const double bound = bound_ + tokens * largest_a * largest_b;
-    if (!(bound < static_cast<double>(std::numeric_limits<typename B::Scalar>::max())))
-      throw NumericalError(detail::message(
-          "numbers of up to ", largest_a, " and ", largest_b, ": the products of ", tokens,
-          " tokens may not fit the backend's numbers; scale them, or use a backend in double "
-          "precision"));
-    if constexpr (requires { backend_.accumulate_cross(sum_, a, b); }) {
-      backend_.accumulate_cross(sum_, a, b);
-    } else {
-      for (Index t = 0; t < a.rows(); t += converted) {
-        const Index some = (std::min)(converted, a.rows() - t);
-        const auto left = backend_.upload(a.middle_rows(t, some)),
-                   right = backend_.upload(b.middle_rows(t, some));
-        backend_.accumulate_cross(sum_, left.view(), right.view());
-      }
-    }
-    bound_ = bound;
-    tokens_ += tokens;
-  }
-
-  Index rows() const { return sum_.rows(); }
-  Index cols() const { return sum_.cols(); }
-  double tokens() const { return tokens_; }
-  const typename B::Matrix& sum() const { return sum_; }
-
- private:
-  static constexpr Index converted = 512;  // tokens at once
-
-  B backend_;
-  typename B::Matrix sum_;
-  double tokens_ = 0;
-  double bound_ = 0;  // on the elements of the sum
-};
-
 /// What a layer is to make up for, with the strength of each part.
-template <Backend B>
+template <backend::Backend B>
 struct Mismatch {
   const CrossMoment<B>* inputs = nullptr;  ///< (X − X̃)ᵀX̃, [in, in]
   double input_strength = 0.5;             ///< α, 0 .. 1
@@ -120,7 +65,7 @@ inline void copy(MatrixView<const float> from, MatrixView<float> to) {
 /// \param factor  of the Hessian of X̃
 /// \throws InvalidArgument  shapes, tokens or strengths do not fit
 /// \throws NumericalError   an element of W* is not finite
-template <Backend B>
+template <backend::Backend B>
 void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& factor,
                            const Mismatch<B>& mismatch) {
   const Index n = weight.cols(), rows = weight.rows();

@@ -4,13 +4,13 @@
 // HostWorker: the part of a worker that every backend in host memory shares - everything but the
 // matrix products.
 
-#include <gptq/backend/host_matrix.hpp>
+#include <gptq/backend/host/matrix.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/core/params.hpp>
 #include <gptq/kernel/column_block.hpp>
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/kernel/panel.hpp>
-#include <gptq/kernel/rank.hpp>
+#include <gptq/lane/rank.hpp>
 #include <gptq/scheme/range.hpp>
 
 #include <bit>  // std::bit_cast
@@ -25,7 +25,7 @@
 namespace gptq::backend {
 
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
-using kernel::abs, kernel::load, kernel::select, kernel::store, kernel::store_codes;
+using lane::abs, lane::load, lane::select, lane::store, lane::store_codes;
 
 /// The bits of a number in the type that a backend computes with, but for its sign: magnitudes are
 /// ordered like them, numbers that are not finite last. Tests of integers become vector code.

@@ -14,7 +14,7 @@
 #include <cstdint>
 #include <type_traits>
 
-namespace gptq::kernel {
+namespace gptq::lane {
 
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD constexpr T select(bool condition, T yes, T no) {
@@ -85,4 +85,4 @@ requires std::is_floating_point_v<T> GPTQ_HD constexpr Index count(T /*kind*/, b
   return mask ? 1 : 0;
 }
 
-}  // namespace gptq::kernel
+}  // namespace gptq::lane

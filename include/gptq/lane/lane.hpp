@@ -7,7 +7,7 @@
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
-#include <gptq/kernel/arithmetic.hpp>
+#include <gptq/lane/arithmetic.hpp>
 
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -18,7 +18,7 @@
 #include <cstdint>
 #include <cstring>  // std::memcpy
 
-namespace gptq::kernel {
+namespace gptq::lane {
 inline namespace GPTQ_SIMD {
 
 /// N rows of a column. The compiler's vector type is lowered to what the machine has: one AVX-512
@@ -113,7 +113,7 @@ Lane<T, N> map(const Lane<T, N>& x, const F& f) {
 template <class T, int N>
 Lane<T, N> power(const Lane<T, N>& x, float exponent) {
   Lane<T, N> y;
-  for (int i = 0; i < N; ++i) y.v[i] = kernel::power(x.v[i], exponent);
+  for (int i = 0; i < N; ++i) y.v[i] = lane::power(x.v[i], exponent);
   return y;
 }
 
@@ -183,4 +183,4 @@ Index count(const Lane<T, N>& kind, const typename Lane<T, N>::Mask& mask, Index
 }
 
 }  // namespace GPTQ_SIMD
-}  // namespace gptq::kernel
+}  // namespace gptq::lane

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Damping: make the Hessian safely factorable, factor it, and say what was done.
+// The factor of a damped Hessian: ordered, made safely factorable, factored, and what was done.
 
 #include <gptq/calibration/hessian.hpp>
-#include <gptq/calibration/order.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
+#include <gptq/factor/damping.hpp>
+#include <gptq/factor/order.hpp>
 
-#include <algorithm>  // std::clamp
-#include <cmath>      // std::exp2, std::sqrt
-#include <numeric>    // std::accumulate
+#include <cmath>  // std::sqrt
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -18,7 +17,7 @@
 namespace gptq {
 
 /// H + diag(λ) = R·Rᵀ in solving order. Made once per input, it serves every weight that reads it.
-template <Backend B>
+template <backend::Backend B>
 struct DampedFactor {
   B backend;                     ///< where the matrices live
   double unit = 1;               ///< in which R·Rᵀ, pivots and λ count H: a power of four
@@ -33,72 +32,7 @@ struct DampedFactor {
   double seconds = 0;               ///< it took
 };
 
-/// The unit that H is factored in: 1, but for activations so large or small that squares of outputs
-/// would leave the range of float. A power of four, whose root is exact, so that codes do not
-/// depend on it. \param mean  of the diagonal of H
-inline double hessian_unit(double mean) {
-  constexpr double usual = 30;  // powers of two
-  const double size = std::log2(mean);
-  const double beyond = size - std::clamp(size, -usual, usual);
-  return std::exp2(2 * std::trunc(beyond / 2));
-}
-
 namespace detail {
-
-/// The diagonal of H, what makes it usable, and how it is scaled.
-struct DiagonalPlan {
-  double scale = 1;              ///< H = scale · Σ xxᵀ
-  std::vector<double> diagonal;  ///< of H; dead inputs as the order is to see them
-  std::vector<bool> dead;        ///< inputs that were always zero
-  Index dead_count = 0;
-  double mean = 1;           ///< of the diagonal, which damping is a fraction of
-  double unit = 1;           ///< see hessian_unit
-  double dead_diagonal = 1;  ///< what a dead input gets in place of zero
-
-  DiagonalPlan(std::vector<double> sums, double tokens, double sequences, const Parity& parity)
-      : scale(parity.samples == SampleCount::twice_sequences ? 2 / sequences
-              : parity.samples == SampleCount::twice_tokens  ? 2 / tokens
-                                                             : 1 / tokens),
-        diagonal(std::move(sums)),
-        dead(diagonal.size(), false) {
-    for (std::size_t i = 0; i < diagonal.size(); ++i) {
-      dead[i] = !(diagonal[i] > 0);
-      dead_count += dead[i];
-      diagonal[i] *= scale;
-      if (dead[i] && parity.dead_inputs == DeadInputs::unit) diagonal[i] = 1;
-    }
-    const bool ones = parity.dead_inputs != DeadInputs::mean_last;
-    double total = std::accumulate(diagonal.begin(), diagonal.end(), 0.0);
-    if (parity.dead_inputs == DeadInputs::unit_last) total += static_cast<double>(dead_count);
-    const auto counted =
-        static_cast<double>(static_cast<Index>(diagonal.size()) - (ones ? 0 : dead_count));
-    mean = counted > 0 ? total / counted : 1;
-    dead_diagonal = ones ? 1 : mean;
-    require<NumericalError>(std::isfinite(mean), "the mean of the Hessian's diagonal is ", mean,
-                            ": ", tokens, " tokens in ", sequences,
-                            " sequences are too few for its sums");
-    unit = hessian_unit(mean);
-  }
-
-  /// λ of each input.
-  std::vector<double> damping(const Params& params, double fraction) const {
-    std::vector<double> added(diagonal.size(), fraction * mean);
-    if (params.damping_rule == DampingRule::own_diagonal)
-      for (std::size_t i = 0; i < added.size(); ++i)
-        added[i] = fraction * (dead[i] ? dead_diagonal : diagonal[i]);
-    return added;
-  }
-
-  /// What the diagonal of Σ xxᵀ·scale lacks, in the unit: the damping, and a dead input's own.
-  std::vector<double> missing(std::vector<double> added) const {
-    for (std::size_t i = 0; i < added.size(); ++i) {
-      if (dead[i]) added[i] += dead_diagonal;
-      added[i] /= unit;
-    }
-    return added;
-  }
-  double scale_in_unit() const { return scale / unit; }
-};
 
 /// values[order[p]] at p
 template <class T>
@@ -108,7 +42,7 @@ std::vector<T> by_position(const std::vector<T>& values, std::span<const Index> 
   return result;
 }
 
-template <Backend B>
+template <backend::Backend B>
 std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& plan,
                                  const Params& params) {
   const Index group_size = effective_group_size(params, hessian.in_features());
@@ -122,7 +56,7 @@ std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& 
 
 /// λmax/λmin of R·Rᵀ from a few steps of the power method with R and with R⁻¹: seldom more than a
 /// few per cent too small.
-template <Backend B>
+template <backend::Backend B>
 double condition_estimate(const B& backend, const typename B::Matrix& r) {
   constexpr int steps = 12;
   double largest = 0, smallest = 0;
@@ -146,7 +80,7 @@ double condition_estimate(const B& backend, const typename B::Matrix& r) {
 }
 
 /// A factor that lacks its matrices and pivots: the order, and what is to be damped how.
-template <Backend B>
+template <backend::Backend B>
 struct Unfactored {
   DiagonalPlan plan;
   DampedFactor<B> factor;
@@ -187,7 +121,7 @@ struct Unfactored {
   }
 };
 
-template <Backend B>
+template <backend::Backend B>
 void require_tokens(const Hessian<B>& hessian) {
   require(hessian.tokens() > 0,
           "the Hessian has seen no tokens: add calibration activations first");
@@ -202,7 +136,7 @@ void require_tokens(const Hessian<B>& hessian) {
 /// its diagonal. Where the factorization fails, λ grows fourfold up to ten times the mean, as
 /// Params::on_failure allows.
 /// \throws NumericalError  H cannot be factored; the message names the pivot and the last λ
-template <Backend B>
+template <backend::Backend B>
 DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   Stopwatch watch;
   const B& backend = hessian.backend();

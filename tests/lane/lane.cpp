@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/kernel/lane.hpp>
+#include <gptq/lane/lane.hpp>
 
 #include "../support/catch.hpp"
 
@@ -9,11 +9,11 @@
 #include <random>
 #include <vector>
 
-namespace kernel = gptq::kernel;
+namespace lane = gptq::lane;
 
 TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]", float, double) {
   using T = TestType;
-  using Lane = kernel::Lane<T, 64 / sizeof(T)>;
+  using Lane = lane::Lane<T, 64 / sizeof(T)>;
   std::mt19937 random(3);
   std::normal_distribution<T> normal(0, 10);
   for (int round = 0; round < 200; ++round) {
@@ -21,20 +21,19 @@ TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]",
     for (int i = 0; i < Lane::size; ++i) x[i] = normal(random), y[i] = normal(random);
     if (round % 3 == 0)
       x[0] = T(0.5), x[1] = T(1.5), x[2] = T(-2.5), x[3] = T(1e12), x[4] = T(-1e12);
-    const Lane a = kernel::load(x, Lane{}), b = kernel::load(y, Lane{});
+    const Lane a = lane::load(x, Lane{}), b = lane::load(y, Lane{});
     const auto same = [&](const Lane& lane, auto&& scalar) {
-      kernel::store(out, lane);
+      lane::store(out, lane);
       for (int i = 0; i < Lane::size; ++i) CHECK(out[i] == scalar(x[i], y[i]));
     };
     same(a + b, [](T p, T q) { return p + q; });
     same(a / b, [](T p, T q) { return p / q; });
     same(-a, [](T p, T) { return -p; });
-    same(min(a, b), [](T p, T q) { return kernel::min(p, q); });
-    same(max(a, b), [](T p, T q) { return kernel::max(p, q); });
+    same(min(a, b), [](T p, T q) { return lane::min(p, q); });
+    same(max(a, b), [](T p, T q) { return lane::max(p, q); });
     same(abs(a), [](T p, T) { return std::abs(p); });
     same(round_even(a), [](T p, T) { return std::nearbyint(p); });
-    same(kernel::clamp<Lane>(a, Lane(-3), Lane(4)),
-         [](T p, T) { return kernel::clamp<T>(p, -3, 4); });
+    same(lane::clamp<Lane>(a, Lane(-3), Lane(4)), [](T p, T) { return lane::clamp<T>(p, -3, 4); });
     same(select(a < b, a, b), [](T p, T q) { return p < q ? p : q; });
     same(power(abs(a), 2.4f),
          [](T p, T) { return static_cast<T>(std::pow(std::abs(p), static_cast<T>(2.4f))); });
@@ -43,50 +42,50 @@ TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]",
     double sum = 0;
     int below = 0;
     for (int i = 0; i < 5; ++i) sum += static_cast<double>(x[i]), below += x[i] < y[i];
-    CHECK(kernel::sum(a, 5) == sum);
-    CHECK(kernel::count(a, a < b, 5) == below);
+    CHECK(lane::sum(a, 5) == sum);
+    CHECK(lane::count(a, a < b, 5) == below);
     for (int i = 5; i < Lane::size; ++i) sum += static_cast<double>(x[i]), below += x[i] < y[i];
     double size = 0;
     for (const T value : x) size += std::abs(static_cast<double>(value));
-    CHECK(std::abs(kernel::sum(a, Lane::size) - sum) <= 1e-14 * size);
-    CHECK(kernel::count(a, a < b, Lane::size) == below);
+    CHECK(std::abs(lane::sum(a, Lane::size) - sum) <= 1e-14 * size);
+    CHECK(lane::count(a, a < b, Lane::size) == below);
     CHECK(any(a < b) == (below > 0));
     CHECK_FALSE(any(a < a));
     std::uint8_t codes[Lane::size];
-    kernel::store_codes(codes, kernel::clamp<Lane>(round_even(a), Lane(0), Lane(255)));
+    lane::store_codes(codes, lane::clamp<Lane>(round_even(a), Lane(0), Lane(255)));
     for (int i = 0; i < Lane::size; ++i)
-      CHECK(codes[i] == kernel::clamp<T>(std::nearbyint(x[i]), 0, 255));
+      CHECK(codes[i] == lane::clamp<T>(std::nearbyint(x[i]), 0, 255));
   }
 }
 
 TEST_CASE("one row among many is any", "[lane]") {
-  using Lane = kernel::Lane<float, 16>;
+  using Lane = lane::Lane<float, 16>;
   for (int i = 0; i < Lane::size; ++i) {
     float x[Lane::size] = {};
     x[i] = 1;
-    CHECK(any(kernel::load(x, Lane{}) > Lane(0)));
+    CHECK(any(lane::load(x, Lane{}) > Lane(0)));
   }
 }
 
 TEST_CASE("rounding takes ties to even, in lanes as in numbers", "[lane]") {
-  using Lane = kernel::Lane<float, 16>;
+  using Lane = lane::Lane<float, 16>;
   const float ties[16] = {0.5f, 1.5f, 2.5f, 3.5f,  -0.5f, -1.5f,       -2.5f,      -3.5f,
                           6.5f, 7.5f, 8.5f, 14.5f, 15.5f, 0.49999997f, 4194303.5f, -4194303.5f};
   const float expected[16] = {0, 2, 2, 4, 0, -2, -2, -4, 6, 8, 8, 14, 16, 0, 4194304, -4194304};
   float out[16];
-  kernel::store(out, round_even(kernel::load(ties, Lane{})));
+  lane::store(out, round_even(lane::load(ties, Lane{})));
   for (int i = 0; i < 16; ++i) {
     CHECK(out[i] == expected[i]);
-    CHECK(kernel::round_even(ties[i]) == expected[i]);
+    CHECK(lane::round_even(ties[i]) == expected[i]);
   }
 }
 
 TEST_CASE("clamping gives a storable number even for NaN", "[lane]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
-  CHECK(kernel::clamp<float>(nan, 0, 15) == 0.0f);
+  CHECK(lane::clamp<float>(nan, 0, 15) == 0.0f);
   float out[16], in[16] = {};
   in[3] = nan;
-  kernel::store(out, kernel::clamp<kernel::Lane<float, 16>>(
-                         kernel::load(in, kernel::Lane<float, 16>{}), 1.0f, 15.0f));
+  lane::store(out, lane::clamp<lane::Lane<float, 16>>(lane::load(in, lane::Lane<float, 16>{}), 1.0f,
+                                                      15.0f));
   CHECK(out[3] == 1.0f);
 }
