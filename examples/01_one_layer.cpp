@@ -19,14 +19,14 @@ int main() {
 
   const Backend backend;
   gptq::Hessian hessian(weight.cols(), backend);
-  hessian.add(gptq::view(activations));
+  hessian.add(activations);
 
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
     gptq::Params params;
     params.group_size = 128;
     params.solver = solver;  // the same codes from both; lazy_batch is the paper's form
     const gptq::Quantizer<Scheme, Backend> quantizer(params);
-    const auto layer = quantizer.quantize(gptq::view(weight), hessian, "my layer");
+    const auto layer = quantizer.quantize(weight, hessian, "my layer");
 
     const gptq::Report& report = layer.report();
     std::cout << "relative output error " << report.relative_error << ", round to nearest "

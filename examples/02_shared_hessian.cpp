@@ -14,7 +14,7 @@ int main() {
 
   const Backend backend;
   gptq::Hessian hessian(256, backend);
-  hessian.add(gptq::view(activations));
+  hessian.add(activations);
 
   const gptq::Params params{.group_size = 64};
   const gptq::Quantizer<gptq::scheme::Int4, Backend> four_bits(params);
@@ -23,9 +23,9 @@ int main() {
   // The factor serves every weight and every scheme with the same order, group size and damping. A
   // solve never changes it, nor the Hessian.
   const auto factor = four_bits.factorize(hessian);
-  const double q_error = four_bits.quantize(gptq::view(q), factor, "q").report().relative_error;
-  const double k_error = four_bits.quantize(gptq::view(k), factor, "k").report().relative_error;
-  const double v_error = eight_bits.quantize(gptq::view(v), factor, "v").report().relative_error;
+  const double q_error = four_bits.quantize(q, factor, "q").report().relative_error;
+  const double k_error = four_bits.quantize(k, factor, "k").report().relative_error;
+  const double v_error = eight_bits.quantize(v, factor, "v").report().relative_error;
   std::cout << "relative output error: q " << q_error << ", k " << k_error << ", v in 8 bits "
             << v_error << '\n';
   return v_error < q_error && v_error < k_error ? 0 : 1;

@@ -35,12 +35,11 @@ int main() {
   const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(512, 128);
   const Backend backend;
   gptq::Hessian hessian(128, backend);
-  hessian.add(gptq::view(activations));
+  hessian.add(activations);
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
     gptq::Params params{.group_size = 32};
     params.solver = solver;
-    const auto layer =
-        gptq::Quantizer<Ternary, Backend>(params).quantize(gptq::view(weight), hessian);
+    const auto layer = gptq::Quantizer<Ternary, Backend>(params).quantize(weight, hessian);
     std::cout << "relative output error of three levels: " << layer.report().relative_error
               << ", round to nearest " << layer.report().rtn_relative_error << '\n';
     if (!(layer.report().relative_error < layer.report().rtn_relative_error)) return 1;

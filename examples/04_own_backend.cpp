@@ -53,14 +53,13 @@ int main() {
 
   const EngineThreads threads;
   gptq::Hessian mine(192, EngineBackend(threads));
-  mine.add(gptq::view(activations));
-  const auto a =
-      gptq::Quantizer<gptq::scheme::Int4, EngineBackend>(params).quantize(gptq::view(weight), mine);
+  mine.add(activations);
+  const auto a = gptq::Quantizer<gptq::scheme::Int4, EngineBackend>(params).quantize(weight, mine);
 
   gptq::Hessian theirs(192, gptq::backend::Cpu());
-  theirs.add(gptq::view(activations));
-  const auto b = gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(
-      gptq::view(weight), theirs);
+  theirs.add(activations);
+  const auto b =
+      gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(weight, theirs);
 
   std::cout << "pieces of work: " << *threads.calls << '\n';
   // Whoever runs the pieces, the bits are the same.

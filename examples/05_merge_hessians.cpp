@@ -35,7 +35,7 @@ int main(int argc, char** argv) {
     const int process = std::atoi(argv[2]);
     const Eigen::MatrixXf seen = activations(process);
     gptq::Hessian hessian(inputs, backend);
-    hessian.add(gptq::view(seen));
+    hessian.add(seen);
     gptq::save_hessian(hessian, file_of(folder, process));
     return 0;
   }
@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
   gptq::Hessian whole(inputs, backend);
   for (const int process : {0, 1}) {
     const Eigen::MatrixXf seen = activations(process);
-    whole.add(gptq::view(seen));
+    whole.add(seen);
   }
   std::cout << "tokens: " << merged.tokens() << '\n';
   for (gptq::Index i = 0; i < inputs; ++i)

@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
     for (const auto order : {gptq::Order::natural, gptq::Order::act, gptq::Order::min_pivot}) {
       const gptq::Quantizer<gptq::scheme::Asymmetric<3>, Backend> quantizer(
           {.group_size = 32, .order = order});
-      const auto layer = quantizer.quantize(gptq::view(weight), hessian);
+      const auto layer = quantizer.quantize(weight, hessian);
       std::cout << "order " << static_cast<int>(order) << ": relative output error "
                 << layer.report().relative_error << '\n';
       if (!(layer.report().relative_error < layer.report().rtn_relative_error)) return 1;

@@ -21,9 +21,9 @@ int main() {
   const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(512, 128);
   const Backend gpu;
   gptq::Hessian hessian(128, gpu);
-  hessian.add(gptq::view(activations));
-  const auto layer = gptq::Quantizer<PowersOfTwo, Backend>({.group_size = 32})
-                         .quantize(gptq::view(weight), hessian);
+  hessian.add(activations);
+  const auto layer =
+      gptq::Quantizer<PowersOfTwo, Backend>({.group_size = 32}).quantize(weight, hessian);
   std::printf("relative output error of powers of two: %.4f, round to nearest %.4f\n",
               layer.report().relative_error, layer.report().rtn_relative_error);
   return layer.report().relative_error < layer.report().rtn_relative_error ? 0 : 1;

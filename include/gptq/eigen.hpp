@@ -15,11 +15,7 @@ auto view(const Eigen::DenseBase<Derived>& matrix) {
   static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
                 "gptq: view() needs a matrix, a map or a block: an expression has no numbers in "
                 "memory, evaluate it first");
-  const Derived& m = matrix.derived();
-  const Index row_stride = Derived::IsRowMajor ? m.outerStride() : m.innerStride();
-  const Index col_stride = Derived::IsRowMajor ? m.innerStride() : m.outerStride();
-  return MatrixView<const typename Derived::Scalar>(m.data(), m.rows(), m.cols(), row_stride,
-                                                    col_stride);
+  return detail::view_of(matrix.derived());
 }
 
 /// A temporary would be gone before the view is used.

@@ -13,7 +13,6 @@
 #include <gptq/calibration/convolution.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/calibration/hessian_file.hpp>
-#include <gptq/factor/target.hpp>
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -23,6 +22,7 @@
 #include <gptq/exec/concept.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
+#include <gptq/factor/target.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/affine.hpp>

@@ -5,9 +5,9 @@
 // was rounded.
 
 #include <gptq/calibration/convolution.hpp>
-#include <gptq/factor/factor.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/progress.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/scheme/concept.hpp>
 #include <gptq/solver/batch_solver.hpp>
@@ -86,6 +86,12 @@ class Quantizer {
     });
   }
 
+  template <StridedMatrix M>
+  QuantizedMatrix<S> quantize(const M& weight, const Hessian<B>& hessian,
+                              std::string_view name = {}, const Progress& progress = {}) const {
+    return quantize(detail::view_of(weight), hessian, name, progress);
+  }
+
   /// The same with a factor that `factorize` of a quantizer with the same order, group size and
   /// damping made.
   template <class W>
@@ -96,6 +102,12 @@ class Quantizer {
       return quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest, factor,
                               name, progress);
     });
+  }
+
+  template <StridedMatrix M>
+  QuantizedMatrix<S> quantize(const M& weight, const DampedFactor<B>& factor,
+                              std::string_view name = {}, const Progress& progress = {}) const {
+    return quantize(detail::view_of(weight), factor, name, progress);
   }
 
   /// Several weights that read the same input (q, k and v), with its factor; as one taller weight
@@ -139,6 +151,14 @@ class Quantizer {
     return results;
   }
 
+  template <class W>
+  std::vector<QuantizedMatrix<S>> quantize(const std::vector<MatrixView<W>>& weights,
+                                           const DampedFactor<B>& factor,
+                                           std::span<const std::string> names = {},
+                                           const Progress& progress = {}) const {
+    return quantize(std::span<const MatrixView<W>>(weights), factor, names, progress);
+  }
+
   /// Many weights of one shape, each with its own Hessian (experts): several at the same time.
   /// Results do not depend on how many.
   /// \throws InvalidArgument  the numbers of weights and Hessians differ; else as `quantize`, for
@@ -173,6 +193,13 @@ class Quantizer {
     return results;
   }
 
+  template <class W>
+  std::vector<QuantizedMatrix<S>> quantize(const std::vector<MatrixView<W>>& weights,
+                                           std::span<const Hessian<B>* const> hessians,
+                                           const Progress& progress = {}) const {
+    return quantize(std::span<const MatrixView<W>>(weights), hessians, progress);
+  }
+
   /// A convolution, group by group.
   /// \param weight  [out, channels / groups · height · width]: the weight, flattened from its
   /// second
@@ -193,8 +220,7 @@ class Quantizer {
       weights.push_back(weight.middle_rows(g * rows, rows));
       hessians.push_back(&hessian.group(g));
     }
-    return quantize(std::span<const MatrixView<W>>(weights),
-                    std::span<const Hessian<B>* const>(hessians), progress);
+    return quantize(weights, hessians, progress);
   }
 
  private:

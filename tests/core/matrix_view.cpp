@@ -2,12 +2,14 @@
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/eigen.hpp>
+#include <gptq/gptq.hpp>
 
 #include "../support/catch.hpp"
 
 #include <Eigen/Core>
 
 #include <type_traits>
+#include <vector>
 
 using gptq::Index;
 
@@ -52,4 +54,37 @@ TEST_CASE("a size that does not fit memory is an error, not an overflow", "[matr
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::detail::checked_size(-1, 3); }),
              ContainsSubstring("negative"));
   CHECK(gptq::detail::checked_size(46341, 46341) == Index(46341) * 46341);
+}
+
+TEST_CASE("Eigen's matrices go where views go, expressions do not", "[matrix_view]") {
+  using gptq::StridedMatrix;
+  using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  static_assert(StridedMatrix<Eigen::MatrixXf> && StridedMatrix<Rows> &&
+                StridedMatrix<Eigen::Map<const Eigen::MatrixXf>> &&
+                StridedMatrix<decltype(Rows().block(0, 0, 1, 1))>);
+  static_assert(!StridedMatrix<decltype(Rows() + Rows())> &&
+                !StridedMatrix<gptq::MatrixView<const float>>);
+
+  using Cpu = gptq::backend::Cpu;
+  const Cpu backend;
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Random(90, 40), w = Eigen::MatrixXf::Random(12, 40);
+  const Rows x_rows = x.cast<double>();
+  gptq::Hessian a(32, backend), b(32, backend), c(32, backend);
+  a.add(gptq::view(x.middleCols(3, 32)));
+  b.add(x.middleCols(3, 32));
+  c.add(x_rows.middleCols(3, 32), std::vector<float>(90, 1.0f));
+  for (Index i = 0; i < 32; ++i) {
+    CHECK(a.sum()(0, i) == b.sum()(0, i));
+    CHECK(a.sum()(0, i) == Approx(c.sum()(0, i)));
+  }
+  const gptq::Quantizer<gptq::scheme::Int4, Cpu> quantizer({.group_size = 16});
+  const auto factor = quantizer.factorize(a);
+  const auto expected = gptq::to_eigen(quantizer.quantize(gptq::view(w.middleCols(3, 32)), factor));
+  CHECK(gptq::to_eigen(quantizer.quantize(w.middleCols(3, 32), factor)) == expected);
+  CHECK(gptq::to_eigen(quantizer.quantize(w.middleCols(3, 32), a)) == expected);
+  const auto view = gptq::view(w.middleCols(3, 32));
+  const std::vector<gptq::MatrixView<const float>> views{view, view};
+  for (const auto& q : quantizer.quantize(views, factor)) CHECK(gptq::to_eigen(q) == expected);
+  const std::vector<const gptq::Hessian<Cpu>*> hessians{&a, &b};
+  for (const auto& q : quantizer.quantize(views, hessians)) CHECK(gptq::to_eigen(q) == expected);
 }

@@ -77,7 +77,13 @@ class Hessian {
   /// \throws OutOfMemory      the backend's memory does not do; some of them may have been added
   template <class T>
   void add(MatrixView<T> activations) {
+    static_assert(Number<std::remove_const_t<T>>,
+                  "gptq: activations are float, double, bfloat16 or float16");
     add_weighted<std::remove_const_t<T>>(activations, nullptr);
+  }
+  template <StridedMatrix M>
+  void add(const M& activations) {
+    add(detail::view_of(activations));
   }
 
   /// The same with a weight per token: 0 leaves a token out (padding), whatever stands there;
@@ -97,6 +103,10 @@ class Hessian {
                     "token_weights are all zero: none of the ", activations.rows(),
                     " tokens counts");
     add_weighted<std::remove_const_t<T>>(activations, token_weights.data());
+  }
+  template <StridedMatrix M>
+  void add(const M& activations, std::span<const float> token_weights) {
+    add(detail::view_of(activations), token_weights);
   }
 
   /// Adds what another Hessian of the same input has seen.

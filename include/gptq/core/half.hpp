@@ -7,6 +7,7 @@
 #include <gptq/config.hpp>
 
 #include <bit>  // std::bit_cast
+#include <concepts>
 #include <cstdint>
 
 namespace gptq {
@@ -22,6 +23,11 @@ struct bfloat16 {
   std::uint16_t bits = 0;
   friend bool operator==(bfloat16, bfloat16) = default;
 };
+
+/// The numbers that weights and activations may be.
+template <class T>
+concept Number = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bfloat16> ||
+    std::same_as<T, float16>;
 
 GPTQ_HD constexpr float to_float(float x) { return x; }
 GPTQ_HD constexpr double to_float(double x) { return x; }

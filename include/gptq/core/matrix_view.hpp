@@ -70,7 +70,26 @@ class MatrixView {
   Index row_stride_ = 0, col_stride_ = 1;
 };
 
+/// Matrices of other libraries whose numbers lie in memory, such as Eigen's matrices, maps and
+/// blocks. (An expression of Eigen's has no numbers yet.)
+template <class M>
+concept StridedMatrix = requires(const M& matrix) {
+  *matrix.data();
+  matrix.rows();
+  matrix.cols();
+  matrix.rowStride();
+  matrix.colStride();
+};
+
 namespace detail {
+
+/// \param matrix  must live as long as the view
+template <StridedMatrix M>
+auto view_of(const M& matrix) {
+  using Scalar = std::remove_cvref_t<decltype(*matrix.data())>;
+  return MatrixView<const Scalar>(matrix.data(), matrix.rows(), matrix.cols(), matrix.rowStride(),
+                                  matrix.colStride());
+}
 
 /// rows · cols, or an error where the product does not fit.
 inline Index checked_size(Index rows, Index cols) {

@@ -5,9 +5,9 @@
 // linear modules gathers a Hessian; the modules are quantized; what follows sees the quantized
 // ones.
 
-#include <gptq/factor/target.hpp>
 #include <gptq/core/progress.hpp>
 #include <gptq/core/stopwatch.hpp>
+#include <gptq/factor/target.hpp>
 #include <gptq/model/module_quantizer.hpp>
 #include <gptq/model/perplexity.hpp>
 #include <gptq/model/placed_layer.hpp>

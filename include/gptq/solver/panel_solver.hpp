@@ -4,9 +4,9 @@
 // One panel of rows from weight to codes: fit the grids, round with compensation, and measure what
 // it cost.
 
-#include <gptq/factor/factor.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/core/stopwatch.hpp>
+#include <gptq/factor/factor.hpp>
 #include <gptq/scheme/range.hpp>
 #include <gptq/solver/lazy_batch.hpp>
 #include <gptq/solver/left_looking.hpp>
