@@ -45,8 +45,8 @@
 #define GPTQ_ON_DEVICE 0
 #endif
 
-// Before a loop of `count` steps that must not be one on a GPU: arrays that it walks stay in
-// registers there. Hosts decide for themselves.
+// Fully unrolls the loop of `count` steps behind it on a GPU, so that arrays indexed by it stay in
+// registers. Host compilers decide for themselves.
 #if defined(__CUDACC__)
 #define GPTQ_PRAGMA(text) _Pragma(#text)
 #define GPTQ_UNROLL(count) GPTQ_PRAGMA(unroll count)

@@ -57,7 +57,8 @@ class Quantizer {
 
   /// Orders, damps and factors a Hessian; the result serves all weights that read the same input.
   /// \throws NumericalError   the Hessian cannot be factored
-  /// \throws OutOfMemory      the backend's memory does not do; says what the plan proposes
+  /// \throws OutOfMemory      the backend ran out of memory; the message says what the plan
+  /// proposes
   DampedFactor<B> factorize(const Hessian<B>& hessian) const {
     return solver::advised_factor(hessian, params_);
   }
@@ -69,7 +70,8 @@ class Quantizer {
   /// \throws InvalidArgument  shapes do not fit, or the group size does not divide in_features
   /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored
   /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
-  /// \throws OutOfMemory      the backend's memory does not do; says what the plan proposes
+  /// \throws OutOfMemory      the backend ran out of memory; the message says what the plan
+  /// proposes
   template <class W>
   QuantizedMatrix<S> quantize(MatrixView<W> weight, const Hessian<B>& hessian,
                               std::string_view name = {}, const Progress& progress = {}) const {
@@ -224,8 +226,8 @@ class Quantizer {
   }
 
  private:
-  /// \param stopped  why the caller has had enough, who is not asked again then
-  /// \throws Cancelled  he has; or what he throws
+  /// \param stopped  set once the callback has cancelled or thrown; it is not called again then
+  /// \throws Cancelled  the callback returned false; or whatever it threw
   static void step(const Progress& progress, std::string_view stage, double done, double total,
                    std::exception_ptr* stopped = nullptr) {
     if (stopped && *stopped) std::rethrow_exception(*stopped);

@@ -254,9 +254,9 @@ class BasicCpu {
   static Index scratch_bytes(Index rows, Index cols, const Params& params) {
     constexpr Index scalar = sizeof(Scalar);
     const Index group = effective_group_size(params, cols);
-    const bool on_the_way = params.groups == Groups::dynamic && group < cols;
+    const bool dynamic = params.groups == Groups::dynamic && group < cols;
     return cols * Index(sizeof(double)) +
-           (std::max)(group * (lane + 1 + (on_the_way ? rows : 0)) * scalar,
+           (std::max)(group * (lane + 1 + (dynamic ? rows : 0)) * scalar,
                       params.measure_baseline ? Worker::energy_width * rows * scalar : 0);
   }
 

@@ -79,7 +79,7 @@ void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<
 template <backend::Backend B>
 class ConvolutionHessian {
  public:
-  /// \throws InvalidArgument  the shape cannot be
+  /// \throws InvalidArgument  the shape is invalid
   explicit ConvolutionHessian(Convolution shape, B backend = default_backend<B>()) : shape_(shape) {
     shape.validate();
     for (Index g = 0; g < shape.groups; ++g) hessians_.emplace_back(shape.in_features(), backend);

@@ -26,7 +26,7 @@ class Hessian {
   using Matrix = typename B::Matrix;
 
   /// \param in_features  columns of the activations and of the weights that read them
-  /// \throws OutOfMemory  the backend's memory does not do
+  /// \throws OutOfMemory  the backend ran out of memory
   explicit Hessian(Index in_features, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(with_sizes(backend_, checked(in_features), [&] {
           return backend_.zeros(in_features, in_features);
@@ -35,9 +35,9 @@ class Hessian {
   /// From a sum that somebody else has made.
   /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it is finite, the
   ///                   upper triangle is used
-  /// \param tokens     behind the sum; 0 where it is zero
-  /// \param sequences  behind the sum, for SampleCount::twice_sequences; 0 only where tokens is
-  /// \param largest    activation behind the sum; 0: not known
+  /// \param tokens     in the sum; 0 where it is zero
+  /// \param sequences  in the sum, for SampleCount::twice_sequences; 0 only where tokens is
+  /// \param largest    activation in the sum; 0: not known
   /// \param name       of the sum, for messages
   /// \throws InvalidArgument  not square, or a count or a square is negative, or no tokens have
   ///                          squares
@@ -74,7 +74,7 @@ class Hessian {
   /// Adds activations [tokens, in_features] of float, double, bfloat16 or float16, any strides.
   /// \throws InvalidArgument  the shape does not fit
   /// \throws NumericalError   an activation is not finite; nothing was added
-  /// \throws OutOfMemory      the backend's memory does not do; some of them may have been added
+  /// \throws OutOfMemory      the backend ran out of memory; some of them may have been added
   template <class T>
   void add(MatrixView<T> activations) {
     static_assert(Number<std::remove_const_t<T>>,

@@ -51,7 +51,7 @@ class IoError : public Error {
   using Error::Error;
 };
 
-/// A backend's memory does not do. (Host memory: std::bad_alloc.)
+/// A backend ran out of memory. (Host memory: std::bad_alloc.)
 class OutOfMemory : public Error {
   using Error::Error;
 };
@@ -75,7 +75,7 @@ std::string message(const Parts&... parts) {
 /// Bytes in whole MiB, at least as many.
 inline std::int64_t mib(std::int64_t bytes) { return (bytes + (std::int64_t{1} << 20) - 1) >> 20; }
 
-/// f(); where memory does not do, the message goes on with advice().
+/// f(); where it runs out of memory, advice() is added to the message.
 template <class F, class Advice>
 auto advised(const F& f, const Advice& advice) {
   try {

@@ -119,10 +119,12 @@ enum class SampleCount {
 
 /// What stands on the diagonal of H for an input that was always zero, and where it is solved.
 enum class DeadInputs {
-  mean_last,  ///< the mean of the others, which the damping is a fraction of; last by its zero
+  mean_last,  ///< the mean of the others, which the damping is a fraction of; ordered last, because
+              ///< its diagonal is zero
   unit,       ///< 1 before the order and the mean are taken (GPTQ, GPTQ-for-LLaMa, AutoGPTQ,
               ///< GPTQModel)
-  unit_last,  ///< last by its zero, then 1 before the mean is taken (llm-compressor)
+  unit_last,  ///< ordered last, because its diagonal is zero; then 1 before the mean is taken
+              ///< (llm-compressor)
 };
 
 /// Habits of other implementations, for results that can be compared code by code. Each is off
@@ -275,7 +277,7 @@ struct Params {
   }
 };
 
-/// Whether a reader needs to be told which group a column is in: it is not column / group_size.
+/// Whether loaders need a g_idx: the group of a column is not column / group_size.
 inline bool needs_group_index(const Params& params) {
   return params.groups == Groups::dynamic &&
          (params.order == Order::act || params.order == Order::min_pivot);

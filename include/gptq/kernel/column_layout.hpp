@@ -16,7 +16,7 @@ namespace gptq {
 /// What the columns of a group have in common.
 enum class Grouping {
   columns,    ///< they neighbour each other in the weight
-  positions,  ///< they follow each other in the order: readers need a group index
+  positions,  ///< they follow each other in the order: loaders need a g_idx
 };
 
 /// Positions are places in the solving order, 0 first; columns are places in the weight.

@@ -55,7 +55,7 @@ void solve_panel(const Worker& worker, const S& scheme, const Factor& factor, co
                  const scheme::RangeSearch& search, bool fitted, Panel& panel, Timings& seconds) {
   const ColumnLayout& layout = factor.layout;
   const Index n = layout.columns();
-  const bool on_the_way = params.groups == Groups::dynamic && layout.groups() > 1;
+  const bool dynamic = params.groups == Groups::dynamic && layout.groups() > 1;
   Stopwatch watch;
   const auto fit = [&](const auto& source, Index base, Index first, Index last) {
     seconds.solve += watch.lap();
@@ -66,14 +66,14 @@ void solve_panel(const Worker& worker, const S& scheme, const Factor& factor, co
     const Index group = layout.group()[std::size_t(first)];
     fit(source, first, group, group + 1);
   };
-  if (!on_the_way && !fitted) fit(panel.weight, 0, 0, layout.groups());
-  const Cuts groups = on_the_way ? group_cuts(layout) : Cuts{0, n};
+  if (!dynamic && !fitted) fit(panel.weight, 0, 0, layout.groups());
+  const Cuts groups = dynamic ? group_cuts(layout) : Cuts{0, n};
 
   if (params.solver == Solver::lazy_batch) {
     Cuts cuts = block_cuts(0, n, params.block_size);
     if (!params.parity.stale_group_scales) cuts = merge(cuts, groups);
     const auto prepare = [&](Index first, Index last) {
-      if (!on_the_way) return;
+      if (!dynamic) return;
       for (auto at = std::lower_bound(groups.begin(), groups.end(), first);
            at + 1 < groups.end() && *at < last; ++at)
         fit_group_at(worker.corrected(panel, *at, at[1]), *at);
@@ -89,7 +89,7 @@ void solve_panel(const Worker& worker, const S& scheme, const Factor& factor, co
                    panel);
     };
     left_looking(worker, factor.r, panel, groups, [&](Index first, Index last) {
-      if (on_the_way) fit_group_at(worker.compensate(factor.r, panel, first, last), first);
+      if (dynamic) fit_group_at(worker.compensate(factor.r, panel, first, last), first);
       left_looking(worker, factor.r, panel, block_cuts(first, last, params.block_size), solve);
     });
   }

@@ -64,7 +64,7 @@ struct Sections {
   GPTQ_HD Index first(Index i) const { return firsts ? firsts[i] : 0; }
   GPTQ_HD Index end(Index i) const { return firsts ? firsts[i + 1] : columns; }
   GPTQ_HD Index count(Index i) const { return counts ? counts[i] : columns; }
-  /// Whose a column is.
+  /// The section that contains a column.
   GPTQ_HD Index of(Index column) const {
     Index low = 0, high = number;
     while (high - low > 1) {

@@ -146,8 +146,8 @@ class HostWorker {
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              const Matrix& factor, Index first, Index last, Panel& panel) const {
-    // Lane by lane in a copy that lies close together: a column of the panel is some power of two
-    // behind the one before, and many of them share few places of the cache.
+    // Lane by lane in a dense copy: columns of the panel are a power-of-two stride apart and would
+    // conflict in the cache.
     const Index width = last - first;
     Matrix values(2 * width, Rows);
     Codes codes(width, Rows);
