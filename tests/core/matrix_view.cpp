@@ -12,6 +12,7 @@
 #include <vector>
 
 using gptq::Index;
+using Cpu = gptq::backend::Cpu;
 
 TEST_CASE("views of either storage order show the same matrix", "[matrix_view]") {
   const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows =
@@ -65,7 +66,6 @@ TEST_CASE("Eigen's matrices go where views go, expressions do not", "[matrix_vie
   static_assert(!StridedMatrix<decltype(Rows() + Rows())> &&
                 !StridedMatrix<gptq::MatrixView<const float>>);
 
-  using Cpu = gptq::backend::Cpu;
   const Cpu backend;
   const Eigen::MatrixXf x = Eigen::MatrixXf::Random(90, 40), w = Eigen::MatrixXf::Random(12, 40);
   const Rows x_rows = x.cast<double>();
