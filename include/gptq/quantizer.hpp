@@ -77,7 +77,7 @@ class Quantizer {
                               std::string_view name = {}, const Progress& progress = {}) const {
     const double largest =
         solver::require_weight(weight, hessian.in_features(), params_, hessian.backend(), name);
-    step(progress, "factorize", 0, 1);
+    detail::step(progress, "factorize", 0, 1);
     return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
       const auto factor = damped_factor(hessian, params_);
       auto result = quantize_checked(MatrixView<const std::remove_const_t<W>>(weight), largest,
@@ -86,12 +86,6 @@ class Quantizer {
       result.report().seconds.total += factor.seconds;
       return result;
     });
-  }
-
-  template <StridedMatrix M>
-  QuantizedMatrix<S> quantize(const M& weight, const Hessian<B>& hessian,
-                              std::string_view name = {}, const Progress& progress = {}) const {
-    return quantize(detail::view_of(weight), hessian, name, progress);
   }
 
   /// The same with a factor that `factorize` of a quantizer with the same order, group size and
@@ -106,10 +100,10 @@ class Quantizer {
     });
   }
 
-  template <StridedMatrix M>
-  QuantizedMatrix<S> quantize(const M& weight, const DampedFactor<B>& factor,
-                              std::string_view name = {}, const Progress& progress = {}) const {
-    return quantize(detail::view_of(weight), factor, name, progress);
+  /// Either of the two for a matrix of another library's, such as Eigen's.
+  template <StridedMatrix M, class... Rest>
+  QuantizedMatrix<S> quantize(const M& weight, const Rest&... rest) const {
+    return quantize(detail::view_of(weight), rest...);
   }
 
   /// Several weights that read the same input (q, k and v), with its factor; as one taller weight
@@ -138,7 +132,7 @@ class Quantizer {
         }
         if (solver::one_unit(largest) &&
             factor.backend.batches().fits(rows, factor.layout.columns())) {
-          step(progress, "quantize", 0, 1);
+          detail::step(progress, "quantize", 0, 1);
           const ColumnLayout* const layout = &factor.layout;
           return solver::advised(rows, layout->columns(), params_, factor.backend, [&] {
             return quantize_in_one(std::span<const MatrixView<const std::remove_const_t<W>>>(views),
@@ -151,14 +145,6 @@ class Quantizer {
     for (std::size_t i = 0; i < weights.size(); ++i)
       results.push_back(quantize(weights[i], factor, names[i], progress));
     return results;
-  }
-
-  template <class W>
-  std::vector<QuantizedMatrix<S>> quantize(const std::vector<MatrixView<W>>& weights,
-                                           const DampedFactor<B>& factor,
-                                           std::span<const std::string> names = {},
-                                           const Progress& progress = {}) const {
-    return quantize(std::span<const MatrixView<W>>(weights), factor, names, progress);
   }
 
   /// Many weights of one shape, each with its own Hessian (experts): several at the same time.
@@ -188,18 +174,18 @@ class Quantizer {
         }
         done[at] = quantize(weights[at], *hessians[at], numbered_name(at));
         const std::lock_guard lock(mutex);
-        step(progress, "quantize", ++count, static_cast<double>(weights.size()), &stopped);
+        detail::step(progress, "quantize", ++count, static_cast<double>(weights.size()), &stopped);
       });
     std::vector<QuantizedMatrix<S>> results;
     for (auto& result : done) results.push_back(std::move(*result));
     return results;
   }
 
-  template <class W>
+  /// Either of the two for a vector of views.
+  template <class W, class... Rest>
   std::vector<QuantizedMatrix<S>> quantize(const std::vector<MatrixView<W>>& weights,
-                                           std::span<const Hessian<B>* const> hessians,
-                                           const Progress& progress = {}) const {
-    return quantize(std::span<const MatrixView<W>>(weights), hessians, progress);
+                                           const Rest&... rest) const {
+    return quantize(std::span<const MatrixView<W>>(weights), rest...);
   }
 
   /// A convolution, group by group.
@@ -226,19 +212,6 @@ class Quantizer {
   }
 
  private:
-  /// \param stopped  set once the callback has cancelled or thrown; it is not called again then
-  /// \throws Cancelled  the callback returned false; or whatever it threw
-  static void step(const Progress& progress, std::string_view stage, double done, double total,
-                   std::exception_ptr* stopped = nullptr) {
-    if (stopped && *stopped) std::rethrow_exception(*stopped);
-    try {
-      if (progress && !progress(stage, done, total)) throw Cancelled();
-    } catch (...) {
-      if (stopped) *stopped = std::current_exception();
-      throw;
-    }
-  }
-
   template <class W>
   QuantizedMatrix<S> quantize_checked(MatrixView<const W> w, double largest,
                                       const DampedFactor<B>& factor, std::string_view name,
@@ -281,8 +254,8 @@ class Quantizer {
       const std::lock_guard lock(mutex);
       panels.emplace(first, std::move(report));
       done += rows;
-      step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()),
-           &stopped);
+      detail::step(progress, "quantize", static_cast<double>(done), static_cast<double>(w.rows()),
+                   &stopped);
     });
     const double together = panel_time.lap();
     finish(panels, factor, w, unit, name, result);
@@ -393,7 +366,8 @@ class Quantizer {
         static_cast<std::size_t>(backend.batches().batch_size(rows, cols, params_.solver));
     for (std::size_t first = 0; first < views.size(); first += count) {
       const std::size_t some = (std::min)(count, views.size() - first);
-      step(progress, "quantize", static_cast<double>(first), static_cast<double>(views.size()));
+      detail::step(progress, "quantize", static_cast<double>(first),
+                   static_cast<double>(views.size()));
       solver::advised(rows, cols, params_, backend, [&] {
         const auto factors = solver::damped_factors(hessians.subspan(first, some), params_);
         auto done = quantize_in_one(
@@ -409,8 +383,8 @@ class Quantizer {
         }
       });
     }
-    step(progress, "quantize", static_cast<double>(views.size()),
-         static_cast<double>(views.size()));
+    detail::step(progress, "quantize", static_cast<double>(views.size()),
+                 static_cast<double>(views.size()));
     return results;
   }
 

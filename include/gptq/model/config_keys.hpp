@@ -4,6 +4,8 @@
 // What the keys of a config.json mean where a decoder does not read them: another forward pass,
 // unless the value is one that changes nothing; nothing at all; or nobody knows.
 
+#include <gptq/core/error.hpp>
+
 #include <nlohmann/json.hpp>
 
 #include <algorithm>  // std::find
@@ -336,10 +338,10 @@ inline constexpr std::string_view telling_words[] = {
 
 /// Whether a key that nobody knows has a name that speaks of the forward pass.
 inline bool is_telling(const std::string& key) {
-  const std::string name = "_" + lower_case(key) + "_";
+  const std::string name = gptq::detail::message("_", lower_case(key), "_");
   if (contains_any(name, telling_parts)) return true;
   for (const std::string_view word : telling_words)
-    if (name.find("_" + std::string(word) + "_") != std::string::npos) return true;
+    if (name.find(gptq::detail::message("_", word, "_")) != std::string::npos) return true;
   return false;
 }
 
