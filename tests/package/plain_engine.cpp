@@ -48,7 +48,9 @@ int main() {
     };
     for (float& w : weight) w = noise();
     for (float& x : activations) x = noise();
-    gptq::Hessian<gptq::backend::Cpu> hessian(in);
+    // Threads of its own, which end here; those of the process stay until its end.
+    const gptq::backend::Cpu backend(gptq::exec::Threads(2));
+    gptq::Hessian hessian(in, backend);
     hessian.add(gptq::MatrixView<const float>(activations.data(), tokens, in));
     const auto layer =
         gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>({.group_size = 32})

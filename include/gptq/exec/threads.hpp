@@ -24,7 +24,8 @@ namespace gptq::exec {
 /// asked() after start().
 class Threads {
  public:
-  /// The pool of the process, with a thread per processor: all that were made in this way share it.
+  /// The pool of the process, with a thread per processor: all that were made in this way share it,
+  /// and it lives until the process ends.
   Threads() {
     static const Threads shared(0);
     state_ = shared.state_;
