@@ -14,6 +14,7 @@
 
 #include <cstdio>  // std::sscanf
 #include <memory>
+#include <type_traits>  // std::decay_t
 
 #include <unistd.h>  // isatty
 
@@ -208,13 +209,6 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
   say("{}\n", json.dump());
 }
 
-template <int Bits, class B>
-void with_bits(const LayerOptions& o, const Params& params, const B& backend) {
-  if (o.bits != Bits) return;
-  if (o.asymmetric) quantize_layer<scheme::Asymmetric<Bits>>(o, params, backend);
-  else quantize_layer<scheme::Affine<Bits>>(o, params, backend);
-}
-
 void layer(const LayerOptions& o) {
   const Params params = layer_params(o);
   std::error_code error;
@@ -232,13 +226,9 @@ void layer(const LayerOptions& o) {
   detail::require(products == o.compute.hessian_products(), "--precision ", o.compute.precision,
                   " is for decoders; a layer's Hessian takes split or single");
   with_backend(o.compute, [&](const auto&, const auto& backend, const std::string&) {
-    with_bits<2>(o, params, backend);
-    with_bits<3>(o, params, backend);
-    with_bits<4>(o, params, backend);
-    with_bits<5>(o, params, backend);
-    with_bits<6>(o, params, backend);
-    with_bits<7>(o, params, backend);
-    with_bits<8>(o, params, backend);
+    scheme::with_affine(o.bits, !o.asymmetric, [&](const auto& scheme) {
+      quantize_layer<std::decay_t<decltype(scheme)>>(o, params, backend);
+    });
   });
 }
 

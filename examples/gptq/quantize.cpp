@@ -132,23 +132,11 @@ std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, Q
   return ids;
 }
 
-/// f(settings, shape) for each module that is quantized.
-template <class F>
-void for_each_quantized(const model::ModelConfig& config, const model::SettingsTable& table,
-                        const F& f) {
-  for (Index layer = 0; layer < config.layers; ++layer)
-    for (int m = 0; m < model::module_count; ++m) {
-      const auto module = static_cast<model::Module>(m);
-      if (const auto settings = table.find(model::full_name(layer, module)))
-        f(*settings, model::module_shape(config, module));
-    }
-}
-
 /// A Hessian of fewer tokens than inputs has directions that nothing was learnt about.
 void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& table,
                         Index tokens) {
   Index widest = 0;
-  for_each_quantized(config, table, [&](const auto&, const model::ModuleShape& shape) {
+  model::for_each_quantized(config, table, [&](const auto&, const auto&, const auto& shape) {
     widest = (std::max)(widest, shape.in);
   });
   if (tokens < widest)
@@ -160,9 +148,10 @@ void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsT
 /// Whether the last group of a module is short.
 bool has_tail_group(const model::ModelConfig& config, const model::SettingsTable& table) {
   bool found = false;
-  for_each_quantized(config, table, [&](const auto& settings, const model::ModuleShape& shape) {
-    found = found || (settings.group_size != -1 && shape.in % settings.group_size != 0);
-  });
+  model::for_each_quantized(
+      config, table, [&](const auto&, const auto& settings, const auto& shape) {
+        found = found || (settings.group_size != -1 && shape.in % settings.group_size != 0);
+      });
   return found;
 }
 

@@ -89,8 +89,7 @@ class FolderSource : public TensorSource {
   /// \throws IoError      a file is missing
   /// \throws FormatError  a file is damaged, or the index and the shards disagree
   explicit FolderSource(const std::filesystem::path& folder) : folder_(folder) {
-    const auto index = folder / "model.safetensors.index.json",
-               single = folder / "model.safetensors";
+    const auto index = folder / safetensors_index, single = folder / "model.safetensors";
     const bool has_index = is_there(index);
     if (has_index && is_there(single))
       notes_.push_back(gptq::detail::message(

@@ -131,7 +131,7 @@ class SafetensorsWriter {
   std::vector<std::string> file_names() const {
     std::vector<std::string> names;
     for (const OutputFile& file : files_) names.push_back(file.path().filename().string());
-    if (names.size() > 1) names.emplace_back(index_name);
+    if (names.size() > 1) names.emplace_back(safetensors_index);
     return names;
   }
 
@@ -144,8 +144,6 @@ class SafetensorsWriter {
   }
 
   std::uint64_t total_bytes() const { return total_bytes_; }
-
-  static constexpr const char* index_name = "model.safetensors.index.json";
 
  private:
   struct Place {
@@ -181,7 +179,7 @@ class SafetensorsWriter {
     index["metadata"]["total_size"] = total_bytes_;
     for (const auto& [name, place] : places_) index["weight_map"][name] = names[place.file];
     const std::string text = index.dump(2) + "\n";
-    index_.emplace(folder_ / index_name, text.size());
+    index_.emplace(folder_ / safetensors_index, text.size());
     index_->write_at(0, text);
   }
 

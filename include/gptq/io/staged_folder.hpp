@@ -94,6 +94,11 @@ class StagedFolder {
     return path_.parent_path() / gptq::detail::message(".", path_.filename().string(), ".replaced");
   }
 
+  /// Whether the name is taken, if only by a link to nothing.
+  static bool is_present(const std::filesystem::path& path) {
+    return std::filesystem::exists(std::filesystem::symlink_status(path));
+  }
+
   /// \throws InvalidArgument  nothing can be written there
   static std::filesystem::path resolve(const std::filesystem::path& path) {
     namespace fs = std::filesystem;
@@ -142,9 +147,7 @@ class StagedFolder {
   /// Old files come back unless all new ones have their names.
   void move_back() const {
     namespace fs = std::filesystem;
-    const auto waits = [&](const std::string& name) {
-      return fs::exists(fs::symlink_status(area_.files() / name));
-    };
+    const auto waits = [&](const std::string& name) { return is_present(area_.files() / name); };
     const auto names = StagingArea::read_list(area_.moving());
     if (std::any_of(names.begin(), names.end(), waits)) {
       // Old files go first and come back last.
@@ -189,7 +192,7 @@ class StagedFolder {
       std::error_code error;
       if (old.count(file.filename().string()) > 0 || is_same_file(file, target))
         fs::remove_all(file, error);
-      else if (fs::exists(fs::symlink_status(target)))
+      else if (is_present(target))
         notes_.push_back(gptq::detail::message(file.string(), " stays there, since ",
                                                target.string(), " was made meanwhile"));
       else fs::rename(file, target, error);
@@ -210,7 +213,7 @@ class StagedFolder {
     std::error_code error;
     if (fs::equivalent(path_, fs::current_path(error), error))
       return refuse("it is the working directory");
-    if (fs::exists(fs::symlink_status(aside()))) return refuse(aside().string() + " is in the way");
+    if (is_present(aside())) return refuse(aside().string() + " is in the way");
     StagingArea::write_list(area_.exchanging(), old);
     fs::rename(files(), aside(), error);
     if (error) return refuse(error.message());

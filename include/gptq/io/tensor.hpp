@@ -12,6 +12,9 @@
 
 namespace gptq::io {
 
+/// The file of a model folder that tells which tensors are in which shard.
+inline constexpr const char* safetensors_index = "model.safetensors.index.json";
+
 using Shape = std::vector<Index>;
 
 /// "[576, 49152]"

@@ -4,11 +4,9 @@
 // What the keys of a config.json mean where a decoder does not read them: another forward pass,
 // unless the value is one that changes nothing; nothing at all; or nobody knows.
 
-#include <gptq/core/error.hpp>
-
 #include <nlohmann/json.hpp>
 
-#include <algorithm>  // std::find
+#include <algorithm>  // std::find, std::min
 #include <initializer_list>
 #include <iterator>  // std::begin
 #include <string>
@@ -338,10 +336,15 @@ inline constexpr std::string_view telling_words[] = {
 
 /// Whether a key that nobody knows has a name that speaks of the forward pass.
 inline bool is_telling(const std::string& key) {
-  const std::string name = gptq::detail::message("_", lower_case(key), "_");
+  const std::string name = lower_case(key);
   if (contains_any(name, telling_parts)) return true;
-  for (const std::string_view word : telling_words)
-    if (name.find(gptq::detail::message("_", word, "_")) != std::string::npos) return true;
+  for (std::size_t begin = 0, end; begin <= name.size(); begin = end + 1) {
+    end = (std::min)(name.find('_', begin), name.size());
+    const auto word = std::string_view(name).substr(begin, end - begin);
+    if (std::find(std::begin(telling_words), std::end(telling_words), word) !=
+        std::end(telling_words))
+      return true;
+  }
   return false;
 }
 

@@ -130,6 +130,17 @@ struct SettingsTable {
   }
 };
 
+/// f(name, settings, shape) for each module that is quantized, layer by layer.
+template <class F>
+void for_each_quantized(const ModelConfig& config, const SettingsTable& table, const F& f) {
+  for (Index layer = 0; layer < config.layers; ++layer)
+    for (int m = 0; m < module_count; ++m) {
+      const auto module = static_cast<Module>(m);
+      const std::string name = full_name(layer, module);
+      if (const auto settings = table.find(name)) f(name, *settings, module_shape(config, module));
+    }
+}
+
 namespace detail {
 
 /// The rules of a table, skips first, as they are asked.
@@ -198,23 +209,19 @@ inline void require_quantizable(const ModelConfig& config, const SettingsTable& 
       require(table.overrides[i].pattern.text() != table.overrides[j].pattern.text(),
               "two overrides are for \"", table.overrides[i].pattern.text(), "\"");
   Index quantized = 0;
-  for (Index layer = 0; layer < config.layers; ++layer)
-    for (int m = 0; m < module_count; ++m) {
-      const auto module = static_cast<Module>(m);
-      const std::string name = full_name(layer, module);
-      const auto settings = table.find(name);
-      if (!settings) continue;
-      const ModuleShape shape = module_shape(config, module);
-      Params own = params;
-      own.group_size = settings->group_size;
-      own.validate();
-      pack::require_gptq_shape(shape.in, shape.out, settings->bits, name);
-      require_divisible(own, shape.in, name);
-      require(own.group_size <= shape.in, "group_size = ", own.group_size,
-              " is larger than in_features = ", shape.in, " of ", name,
-              " (-1: one group per output)");
-      ++quantized;
-    }
+  for_each_quantized(
+      config, table,
+      [&](const std::string& name, const ModuleSettings& settings, const ModuleShape& shape) {
+        Params own = params;
+        own.group_size = settings.group_size;
+        own.validate();
+        pack::require_gptq_shape(shape.in, shape.out, settings.bits, name);
+        require_divisible(own, shape.in, name);
+        require(own.group_size <= shape.in, "group_size = ", own.group_size,
+                " is larger than in_features = ", shape.in, " of ", name,
+                " (-1: one group per output)");
+        ++quantized;
+      });
   const auto uses = detail::rule_uses(config, table);
   for (const auto& use : uses)
     require(use.matches > 0, "no module's name matches \"", use.text,

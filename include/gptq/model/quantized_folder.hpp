@@ -131,39 +131,37 @@ inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
 inline std::vector<std::string> reader_notes(const ModelConfig& config,
                                              const SettingsTable& table) {
   std::set<std::string> notes;
-  for (Index layer = 0; layer < config.layers; ++layer) {
-    for (int m = 0; m < module_count; ++m) {
-      const auto module = static_cast<Module>(m);
-      const auto settings = table.find(full_name(layer, module));
-      if (!settings) continue;
-      const auto [out, in] = module_shape(config, module);
-      const Index group = settings->group_size;
-      if (settings->bits != 4 && settings->bits != 8)
-        notes.insert(
-            gptq::detail::message(settings->bits,
-                                  " bits will not load in recent vLLM (4 and 8 do) or ExLlamaV2 (4 "
-                                  "does); GPTQModel, transformers and SGLang read them"));
-      if (!settings->symmetric)
-        notes.insert(
-            "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
-            "read them");
-      if (group != -1 && group != 32 && group != 64 && group != 128)
-        notes.insert(gptq::detail::message(
-            "groups of ", group, " will not load in vLLM (32, 64, 128 and one per row do)"));
-      if (group != -1 && in % group != 0)
-        notes.insert(gptq::detail::message("a short last group (", in, " inputs in groups of ",
-                                           group, ") will not load in vLLM, SGLang or ExLlamaV2"));
-      if (out % 64 != 0 || in % 128 != 0)
-        notes.insert(gptq::detail::message(
-            "a layer of ", out, " x ", in,
-            " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
-    }
+  for_each_quantized(
+      config, table, [&](const auto&, const ModuleSettings& settings, const ModuleShape& shape) {
+        const auto [out, in] = shape;
+        const Index group = settings.group_size;
+        if (settings.bits != 4 && settings.bits != 8)
+          notes.insert(gptq::detail::message(
+              settings.bits,
+              " bits will not load in recent vLLM (4 and 8 do) or ExLlamaV2 (4 "
+              "does); GPTQModel, transformers and SGLang read them"));
+        if (!settings.symmetric)
+          notes.insert(
+              "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
+              "read them");
+        if (group != -1 && group != 32 && group != 64 && group != 128)
+          notes.insert(gptq::detail::message(
+              "groups of ", group, " will not load in vLLM (32, 64, 128 and one per row do)"));
+        if (group != -1 && in % group != 0)
+          notes.insert(gptq::detail::message("a short last group (", in, " inputs in groups of ",
+                                             group,
+                                             ") will not load in vLLM, SGLang or ExLlamaV2"));
+        if (out % 64 != 0 || in % 128 != 0)
+          notes.insert(gptq::detail::message(
+              "a layer of ", out, " x ", in,
+              " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
+      });
+  for (Index layer = 0; layer < config.layers; ++layer)
     for (const FusedModules& fused : fused_modules())
       if (!common_settings(table, layer, fused))
         notes.insert(
             std::string(fused.words) +
             " differ in their settings, which will not load in vLLM or SGLang: they fuse them");
-  }
   return {notes.begin(), notes.end()};
 }
 
@@ -303,7 +301,7 @@ class QuantizedFolder {
   /// Files that an index in the folder lists.
   static std::set<std::string> shards_of(const std::filesystem::path& folder) {
     std::set<std::string> shards;
-    const auto index = folder / io::SafetensorsWriter::index_name;
+    const auto index = folder / io::safetensors_index;
     if (!std::filesystem::is_regular_file(index)) return shards;
     const auto json = nlohmann::json::parse(io::read_file(index), nullptr, false);
     const auto map = json.is_object() ? json.find("weight_map") : json.end();
@@ -337,27 +335,23 @@ class QuantizedFolder {
 
   /// All tensors of the folder, modules together, layers in order.
   std::vector<io::TensorPlan> plan(const ModelFiles& model, const SettingsTable& table) {
-    const ModelConfig& config = model.config;
     std::vector<io::TensorPlan> tensors;
     std::set<std::string> replaced;
-    for (Index layer = 0; layer < config.layers; ++layer)
-      for (int m = 0; m < module_count; ++m) {
-        const auto module = static_cast<Module>(m);
-        const std::string name = full_name(layer, module);
-        const auto settings = table.find(name);
-        if (!settings) continue;
-        const auto [out, in] = module_shape(config, module);
-        const Index group_size = settings->group_size == -1 ? in : settings->group_size,
-                    groups = 1 + (in - 1) / group_size;
-        const auto add = [&, name = name](const char* part, io::DType type, io::Shape shape) {
-          tensors.push_back({name + "." + part, type, std::move(shape), name});
-        };
-        add("qweight", io::DType::I32, {pack::word_count(in, settings->bits), out});
-        add("qzeros", io::DType::I32, {groups, pack::word_count(out, settings->bits)});
-        add("scales", io::DType::F16, {groups, out});
-        add("g_idx", io::DType::I32, {in});
-        replaced.insert(name + ".weight");
-      }
+    for_each_quantized(
+        model.config, table,
+        [&](const std::string& name, const ModuleSettings& settings, const ModuleShape& module) {
+          const auto [out, in] = module;
+          const Index group_size = settings.group_size == -1 ? in : settings.group_size,
+                      groups = 1 + (in - 1) / group_size;
+          const auto add = [&](const char* part, io::DType type, io::Shape shape) {
+            tensors.push_back({name + "." + part, type, std::move(shape), name});
+          };
+          add("qweight", io::DType::I32, {pack::word_count(in, settings.bits), out});
+          add("qzeros", io::DType::I32, {groups, pack::word_count(out, settings.bits)});
+          add("scales", io::DType::F16, {groups, out});
+          add("g_idx", io::DType::I32, {in});
+          replaced.insert(name + ".weight");
+        });
     for (const std::string& name : model.tensors->names()) {
       if (replaced.count(name)) continue;
       rest_.insert(name);

@@ -99,4 +99,24 @@ using Int8 = Affine<8>;
 template <int Bits>
 using Asymmetric = Affine<Bits, Symmetry::asymmetric>;
 
+/// f(scheme), where the bits are known at run time only.
+/// \throws InvalidArgument  bits are not 2 to 8
+template <class F>
+void with_affine(int bits, bool symmetric, const F& f) {
+  const auto with = [&]<int Bits>() {
+    if (symmetric) f(Affine<Bits>{});
+    else f(Asymmetric<Bits>{});
+  };
+  switch (bits) {
+    case 2: return with.template operator()<2>();
+    case 3: return with.template operator()<3>();
+    case 4: return with.template operator()<4>();
+    case 5: return with.template operator()<5>();
+    case 6: return with.template operator()<6>();
+    case 7: return with.template operator()<7>();
+    case 8: return with.template operator()<8>();
+    default: throw InvalidArgument(gptq::detail::message("bits = ", bits, " must be 2 to 8"));
+  }
+}
+
 }  // namespace gptq::scheme

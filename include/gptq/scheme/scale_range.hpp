@@ -235,20 +235,9 @@ void require_scales_fit(const E& executor, MatrixView<const T> weight, const S& 
 template <class E, class T>
 void require_scales_fit(const E& executor, MatrixView<const T> weight, int bits, bool symmetric,
                         Index group_size, ScaleType type, std::string_view name) {
-  const auto with = [&]<int Bits>() {
-    if (symmetric) require_scales_fit(executor, weight, Affine<Bits>{}, group_size, type, name);
-    else require_scales_fit(executor, weight, Asymmetric<Bits>{}, group_size, type, name);
-  };
-  switch (bits) {
-    case 2: return with.template operator()<2>();
-    case 3: return with.template operator()<3>();
-    case 4: return with.template operator()<4>();
-    case 5: return with.template operator()<5>();
-    case 6: return with.template operator()<6>();
-    case 7: return with.template operator()<7>();
-    case 8: return with.template operator()<8>();
-    default: throw InvalidArgument(gptq::detail::message("bits = ", bits, " must be 2 to 8"));
-  }
+  with_affine(bits, symmetric, [&](const auto& scheme) {
+    require_scales_fit(executor, weight, scheme, group_size, type, name);
+  });
 }
 
 }  // namespace scheme
