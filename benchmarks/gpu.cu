@@ -87,7 +87,7 @@ void row(const char* what, double seconds, double flop, const Limit& limit) {
 
 gptq::Params solve_only() {
   gptq::Params params;
-  params.measure_baseline = false;
+  params.measure = gptq::Measure::none;
   return params;
 }
 
@@ -177,26 +177,36 @@ class Bench {
     const auto factor = quantizer.factorize(hessian);
     const auto w = noise<float>(m, n, 5);
     const MatrixView<const float> weight(w.data(), m, n);
-    const auto search = gptq::scheme::range_search(params, 1, 1);
     const double flop = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(n);
     char name[80];
     std::snprintf(name, sizeof(name), "grids (%s), loop and updates %td x %td",
                   range == gptq::Range::minmax ? "min-max" : "search", m, n);
-    backend_.for_panels(m, [&](const auto& worker, Index first, Index rows) {
-      auto panel = worker.load_panel(weight, first, rows, factor.layout, 1);
-      row(name,
-          best(backend_, 5,
-               [&] {
-                 cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(),
-                                 backend_.stream());
-                 gptq::Timings seconds;
-                 gptq::solver::solve_panel<Int4>(worker, Int4{}, factor, params, search, false,
-                                                 panel, seconds);
-               }),
-          flop, single_);
-    });
+    row(name, grids_loop_and_updates(weight, factor, params), flop, single_);
     row("  from the weight to codes on the host",
         best(backend_, 3, [&] { (void)quantizer.quantize(weight, factor); }), flop, single_);
+  }
+
+  /// Seconds that a panel takes on its way through the solver, all on the device.
+  double grids_loop_and_updates(MatrixView<const float> weight,
+                                const gptq::DampedFactor<Cuda>& factor,
+                                const gptq::Params& params) {
+    const gptq::Factors<Cuda> factors(factor);
+    const Int4 scheme;
+    const gptq::solver::Rounding<Int4, Cuda> rounding{scheme, params, factors,
+                                                      gptq::scheme::range_search(params, 1, 1)};
+    double seconds = 0;
+    backend_.for_panels(
+        weight.rows(), [&](const auto& worker, gptq::Index first, gptq::Index rows) {
+          const gptq::Section<float> section{weight.middle_rows(first, rows), &factor.layout};
+          auto panel = worker.load_panel(std::span(&section, 1), 1);
+          seconds += best(backend_, 5, [&] {
+            cudaMemsetAsync(panel.carry.data(), 0, panel.carry.bytes(), backend_.stream());
+            gptq::Timings timings;
+            gptq::solver::solve_panel<gptq::solver::ByParams>(
+                worker, rounding, false, panel, timings, [](gptq::Index, gptq::Index) {});
+          });
+        });
+    return seconds;
   }
 
   /// Experts in one launch, and one by one.
@@ -242,17 +252,7 @@ class Bench {
     const MatrixView<const float> weight(w.data(), n, n);
     const double factor_alone = best(backend_, 5, [&] { (void)quantizer.factorize(hessian); });
     const auto factor = quantizer.factorize(hessian);
-    const auto search = gptq::scheme::range_search(params, 1, 1);
-    double loop = 0;
-    backend_.for_panels(n, [&](const auto& worker, Index first, Index rows) {
-      auto panel = worker.load_panel(weight, first, rows, factor.layout, 1);
-      loop = best(backend_, 5, [&] {
-        cudaMemsetAsync(panel.residual.data(), 0, panel.residual.bytes(), backend_.stream());
-        gptq::Timings seconds;
-        gptq::solver::solve_panel<Int4>(worker, Int4{}, factor, params, search, false, panel,
-                                        seconds);
-      });
-    });
+    const double loop = grids_loop_and_updates(weight, factor, params);
     std::printf(
         "own factor        %9.3f ms\nown loop          %9.3f ms\nown factor+loop   %9.3f ms\n",
         1e3 * factor_alone, 1e3 * loop, 1e3 * (factor_alone + loop));

@@ -119,7 +119,7 @@ Hessian<Cpu> hessian_of(Index n, const Cpu& backend) {
 
 Params solve_only() {
   Params params;
-  params.measure_baseline = false;
+  params.measure = gptq::Measure::none;
   return params;
 }
 

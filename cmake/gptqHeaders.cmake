@@ -28,6 +28,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/core/matrix_view.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/minifloat.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/params.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/core/parity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/precision.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/progress.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/report.hpp
@@ -41,6 +42,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/exec/threads.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/damping.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/factor.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/factors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/order.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/target.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/gptq.hpp
@@ -53,6 +55,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/lane/lane.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/lane/rank.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/lane/row.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/parity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantized_matrix.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/affine.hpp
@@ -62,28 +65,36 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/minifloat.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/range.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/scheme/scale_range.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/solver/batch_solver.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/batch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/cuts.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/dead_columns.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/solver/lazy_batch.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/solver/left_looking.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/observer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/panel_rows.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/forms.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/memory_plan.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/solver/panel_solver.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/measure.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/requirements.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/schedule.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/solve.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/summary.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/backend.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/expect.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/layer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/panel.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/stored_panel.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )
 
 # Of gptq::cuda: what any compiler reads, and what nvcc reads.
 set(GPTQ_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batch_worker.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batches.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/copies.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/device_matrix.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/operations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/panel.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/runtime.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/worker.hpp
 )

@@ -8,6 +8,7 @@
 
 #include <gptq/io/safetensors.hpp>
 #include <gptq/io/safetensors_writer.hpp>
+#include <gptq/parity.hpp>
 #include <gptq/quantizer.hpp>
 
 #include <fmt/format.h>
@@ -32,9 +33,9 @@ struct LayerOptions {
 };
 
 Params habits(const std::string& parity) {
-  return parity == "paper"            ? Params::paper()
-         : parity == "msmodelslim"    ? Params::msmodelslim()
-         : parity == "llm-compressor" ? Params::llm_compressor()
+  return parity == "paper"            ? gptq::parity::paper()
+         : parity == "msmodelslim"    ? gptq::parity::msmodelslim()
+         : parity == "llm-compressor" ? gptq::parity::llm_compressor()
                                       : Params{};
 }
 
@@ -57,7 +58,7 @@ Params layer_params(const LayerOptions& o) {
                 {"min-pivot", Order::min_pivot}});
   choose(params.groups, o.groups,
          std::initializer_list<std::pair<const char*, Groups>>{{"dynamic", Groups::dynamic},
-                                                               {"static", Groups::fixed}});
+                                                               {"static", Groups::static_}});
   choose(params.range, o.range,
          std::initializer_list<std::pair<const char*, Range>>{
              {"minmax", Range::minmax}, {"mse", Range::mse}, {"weighted", Range::weighted}});
@@ -68,7 +69,7 @@ Params layer_params(const LayerOptions& o) {
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
   // Habits that these settings leave nothing to do.
-  if (params.groups == Groups::fixed) params.parity.stale_group_scales = false;
+  if (params.groups == Groups::static_) params.parity.stale_group_scales = false;
   if (params.group_size != -1) params.parity.dead_weights_in_range = false;
   if (params.parity.stale_group_scales && params.solver != Solver::lazy_batch) {
     params.parity.stale_group_scales = false;

@@ -23,6 +23,7 @@
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
 #include <gptq/factor/target.hpp>
+#include <gptq/parity.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/affine.hpp>

@@ -146,17 +146,6 @@ class QuantizedMatrix {
   Report report_;
 };
 
-/// Rows [first, first + rows) of a weight, wherever it lies, as a backend computes with them.
-template <class B, class W>
-std::vector<typename B::Scalar> rows_on_host(const B& backend, MatrixView<const W> weight,
-                                             Index first, Index rows) {
-  using Scalar = typename B::Scalar;
-  std::vector<Scalar> copy(static_cast<std::size_t>(rows * weight.cols()));
-  backend.download(backend.upload(weight.middle_rows(first, rows)),
-                   MatrixView<Scalar>(copy.data(), rows, weight.cols()));
-  return copy;
-}
-
 /// Looks through the scales, and through the weights where they are suspect; counts in the report
 /// which are too small.
 /// \param weight  that was quantized, on the host or the backend's device

@@ -44,7 +44,7 @@ TEST_CASE("OpenMP neither changes a bit nor adds a thread", "[backend][determini
           for (Index c = 0; c < q.cols(); ++c) all.push_back(static_cast<double>(q(r, c)));
       }
     const auto factor =
-        gptq::damped_factor(hessian, {.group_size = 128, .solver = gptq::Solver::lazy_batch});
+        gptq::factorize(hessian, {.group_size = 128, .solver = gptq::Solver::lazy_batch});
     for (Index i = 0; i < 640; ++i)
       for (Index j = i; j < 640; ++j) {
         all.push_back(static_cast<double>(factor.r(i, j)));

@@ -122,14 +122,14 @@ TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, under every order and in both 
   const Layer layer = test::random_layer({.out = 6, .in = 28, .tokens = 60});
   std::vector<std::tuple<gptq::Solver, gptq::Groups, Index>> settings;
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
-    for (const auto groups : {gptq::Groups::fixed, gptq::Groups::dynamic})
+    for (const auto groups : {gptq::Groups::static_, gptq::Groups::dynamic})
       for (const Index block : {1, 3, 5, 8, 28}) settings.emplace_back(solver, groups, block);
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
     for (const auto& [solver, groups, block] : settings) {
       Params params{.group_size = 14, .order = order, .groups = groups, .block_size = block};
       params.solver = solver;
       const auto hessian = test::calibrate<Reference>(layer);
-      const auto factor = gptq::damped_factor(hessian, params);
+      const auto factor = gptq::factorize(hessian, params);
       const auto q = gptq::Quantizer<TestType, Reference>(params).quantize(layer.w(), hessian);
       const auto obq =
           gptq::baseline::optimal_brain_quantize(view(layer.weight), view(damped(layer)),

@@ -34,7 +34,7 @@ TEST_CASE("damping adds a fraction of the mean diagonal and the factor gives it 
   double mean = 0;
   for (Index i = 0; i < 40; ++i) mean += h(i, i) / 40;
   const auto factor =
-      gptq::damped_factor(test::calibrate<Reference>(layer), {.group_size = -1, .damping = 0.03});
+      gptq::factorize(test::calibrate<Reference>(layer), {.group_size = -1, .damping = 0.03});
   CHECK(factor.damping.fraction == 0.03);
   CHECK(factor.damping.lambda == Approx(0.03 * mean));
   CHECK(factor.damping.retries == 0);
@@ -50,8 +50,8 @@ TEST_CASE("damping adds a fraction of the mean diagonal and the factor gives it 
 
 TEST_CASE("pivots are what is left of the diagonal when all later columns are known", "[damping]") {
   const auto layer = random_layer({.in = 12, .tokens = 60});
-  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer),
-                                          {.group_size = -1, .order = Order::natural});
+  const auto factor = gptq::factorize(test::calibrate<Reference>(layer),
+                                      {.group_size = -1, .order = Order::natural});
   auto h = test::hessian_of(layer);
   for (Index i = 0; i < 12; ++i) h(i, i) += factor.damping.lambda;
   // d_j is the inverse of the last entry of the inverse of H[j.., j..] seen from j.
@@ -71,7 +71,7 @@ TEST_CASE("inputs that were always zero are dead: counted, factored, last in act
   for (Index t = 0; t < 100; ++t) layer.activations(t, 3) = layer.activations(t, 20) = 0;
   test::round_to_float(layer);
   const auto factor =
-      gptq::damped_factor(test::calibrate<Cpu>(layer), {.group_size = -1, .order = Order::act});
+      gptq::factorize(test::calibrate<Cpu>(layer), {.group_size = -1, .order = Order::act});
   CHECK(factor.damping.dead_columns == 2);
   CHECK(factor.layout.column(30) == 3);
   CHECK(factor.layout.column(31) == 20);
@@ -81,7 +81,7 @@ TEST_CASE("inputs that were always zero are dead: counted, factored, last in act
 
 TEST_CASE("a Hessian without tokens is refused", "[damping]") {
   CHECK_THAT(error_of<gptq::InvalidArgument>(
-                 [] { gptq::damped_factor(gptq::Hessian<Cpu>(8), {.group_size = -1}); }),
+                 [] { gptq::factorize(gptq::Hessian<Cpu>(8), {.group_size = -1}); }),
              ContainsSubstring("no tokens"));
 }
 
@@ -89,18 +89,18 @@ TEST_CASE("a Hessian that cannot be factored is treated as asked, never silently
   const auto hessian = broken_hessian(6, 30);
   SECTION("error") {
     const auto text = error_of<gptq::NumericalError>(
-        [&] { gptq::damped_factor(hessian, {.group_size = -1, .on_failure = OnFailure::error}); });
+        [&] { gptq::factorize(hessian, {.group_size = -1, .on_failure = OnFailure::error}); });
     CHECK_THAT(text, ContainsSubstring("pivot of input") && ContainsSubstring("damping 0.01") &&
                          ContainsSubstring("0 retries"));
   }
   SECTION("more damping, by factors of four up to ten times the mean") {
     const auto text = error_of<gptq::NumericalError>(
-        [&] { gptq::damped_factor(hessian, {.group_size = -1, .on_failure = OnFailure::damp}); });
+        [&] { gptq::factorize(hessian, {.group_size = -1, .on_failure = OnFailure::damp}); });
     CHECK_THAT(text, ContainsSubstring("damping 2.56") && ContainsSubstring("4 retries"));
   }
   SECTION("round to nearest, and the report says so") {
     const auto factor =
-        gptq::damped_factor(hessian, {.group_size = -1, .on_failure = OnFailure::round_to_nearest});
+        gptq::factorize(hessian, {.group_size = -1, .on_failure = OnFailure::round_to_nearest});
     CHECK(factor.damping.round_to_nearest);
     CHECK(factor.damping.retries == 4);
     const auto layer = random_layer({.out = 4, .in = 6});
@@ -121,7 +121,7 @@ TEST_CASE("a Hessian that cannot be factored is treated as asked, never silently
 }
 
 TEST_CASE("escalated damping that helps is reported", "[damping]") {
-  const auto factor = gptq::damped_factor(broken_hessian(6, 1.1), {.group_size = -1});
+  const auto factor = gptq::factorize(broken_hessian(6, 1.1), {.group_size = -1});
   CHECK(factor.damping.retries == 2);
   CHECK(factor.damping.fraction == Approx(0.16));
   CHECK(factor.damping.lambda == Approx(0.16));

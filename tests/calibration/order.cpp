@@ -32,7 +32,7 @@ TEMPLATE_TEST_CASE("smallest pivots first: ties keep the natural order too", "[o
   for (Index i = 3; i < 70; i += 10) expected.push_back(i);
   for (Index i = 0; i < 70; ++i)
     if (i % 10 != 3) expected.push_back(i);
-  const auto factor = gptq::damped_factor(
+  const auto factor = gptq::factorize(
       gptq::Hessian<TestType>::from_sum(gptq::MatrixView<const float>(sum.data(), 70, 70), 1, 1),
       {.group_size = -1, .order = gptq::Order::min_pivot});
   CHECK(Columns(factor.layout.order().begin(), factor.layout.order().end()) == expected);

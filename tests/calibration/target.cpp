@@ -57,7 +57,7 @@ Matrix target(const Disturbed& d, double strength, double damping = 1e-9) {
   CrossMoment<B> cross(40, 40);
   cross.add(d.dx(), d.layer.x());
   auto weight = d.layer.weight_f;
-  const auto factor = gptq::damped_factor(hessian, {.group_size = -1, .damping = damping});
+  const auto factor = gptq::factorize(hessian, {.group_size = -1, .damping = damping});
   gptq::aim_at_full_precision(gptq::MatrixView<float>(weight.data(), 12, 40), factor,
                               Mismatch<B>{.inputs = &cross, .input_strength = strength});
   Matrix out(12, 40);
@@ -148,7 +148,7 @@ TEST_CASE("the residual's mismatch is repaired by the layer that adds to it", "[
   CrossMoment<Cpu> cross(6, 24);
   cross.add(gptq::MatrixView<const float>(residual.data(), 300, 6), layer.x());
   auto weight = layer.weight_f;
-  const auto factor = gptq::damped_factor(hessian, {.group_size = -1, .damping = 1e-6});
+  const auto factor = gptq::factorize(hessian, {.group_size = -1, .damping = 1e-6});
   gptq::aim_at_full_precision(gptq::MatrixView<float>(weight.data(), 6, 24), factor,
                               Mismatch<Cpu>{.residual = &cross, .residual_strength = 1});
   for (Index r = 0; r < 6; ++r)
@@ -213,7 +213,7 @@ TEST_CASE("cross moments take numbers that they can add and no others", "[target
 TEST_CASE("what cannot be aimed at leaves the weight as it was", "[target]") {
   const Disturbed d(0.3);
   const auto factor =
-      gptq::damped_factor(test::calibrate<Cpu>(d.layer), {.group_size = -1, .damping = 0.01});
+      gptq::factorize(test::calibrate<Cpu>(d.layer), {.group_size = -1, .damping = 0.01});
   CrossMoment<Cpu> cross(40, 40), narrow(12, 39), short_one(40, 40);
   cross.add(d.dx(), d.layer.x());
   short_one.add(d.dx().middle_rows(0, 10), d.layer.x().middle_rows(0, 10));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/core/params.hpp>
+#include <gptq/parity.hpp>
 
 #include "../support/catch.hpp"
 
@@ -24,7 +24,7 @@ TEST_CASE("params out of range are refused with the field, the value and the leg
   CHECK_THAT(message({.block_size = 0}), ContainsSubstring("block_size = 0"));
   CHECK_THAT(message({.parity = {.stale_group_scales = true}}),
              ContainsSubstring("stale_group_scales") && ContainsSubstring("lazy_batch"));
-  Params stale{.groups = gptq::Groups::fixed, .solver = gptq::Solver::lazy_batch};
+  Params stale{.groups = gptq::Groups::static_, .solver = gptq::Solver::lazy_batch};
   stale.parity.stale_group_scales = true;
   CHECK_THAT(message(stale), ContainsSubstring("a habit of Groups::dynamic"));
   CHECK_THAT(message({.group_size = 64, .parity = {.dead_weights_in_range = true}}),
@@ -36,8 +36,8 @@ TEST_CASE("params out of range are refused with the field, the value and the leg
                ContainsSubstring(gptq::detail::message("sparsity = ", zeros, " zeros of ", of)));
   }
   for (const gptq::Index size : {-1, 64})
-    for (const auto groups : {gptq::Groups::fixed, gptq::Groups::dynamic})
-      CHECK_NOTHROW(Params::paper(size, groups).validate());
+    for (const auto groups : {gptq::Groups::static_, gptq::Groups::dynamic})
+      CHECK_NOTHROW(gptq::parity::paper(size, groups).validate());
   CHECK_NOTHROW(Params{}.validate());
 }
 

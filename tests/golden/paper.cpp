@@ -14,11 +14,11 @@ using Cpu = gptq::backend::Cpu;
 
 namespace {
 
-/// Params::paper() with the settings of a file.
+/// gptq::parity::paper() with the settings of a file.
 Params settings_of(const nlohmann::json& settings) {
-  Params params = Params::paper(
+  Params params = gptq::parity::paper(
       settings["group_size"].get<Index>(),
-      settings["static_groups"].get<bool>() ? gptq::Groups::fixed : gptq::Groups::dynamic);
+      settings["static_groups"].get<bool>() ? gptq::Groups::static_ : gptq::Groups::dynamic);
   params.block_size = settings["block_size"].get<Index>();
   params.damping = settings["percdamp"].get<double>();
   params.order = settings["act_order"].get<bool>() ? gptq::Order::act : gptq::Order::natural;
@@ -113,7 +113,7 @@ void compare(const std::string& name) {
     const auto q = gptq::Quantizer<S, Cpu>(params).quantize(golden.w(), golden.hessian<Cpu>());
     const Index groups = q.groups();
     // Scales of the weight as it is take a division or two; the others, all of the solve till then.
-    const bool of_weight = groups == 1 || params.groups == gptq::Groups::fixed;
+    const bool of_weight = groups == 1 || params.groups == gptq::Groups::static_;
     Index ties = 0;
     for (Index r = 0; r < golden.out; ++r) {
       ties += golden.row_parts_at_a_tie(r, q);

@@ -30,6 +30,7 @@ int floor_of(const std::string& header) {
                                                        {"backend/concept.hpp", 5},
                                                        {"exec/", 20},
                                                        {"backend/", 20},
+                                                       {"parity.hpp", 6},
                                                        {"quantized_matrix.hpp", 6},
                                                        {"calibration/", 7},
                                                        {"factor/", 8},
@@ -39,7 +40,8 @@ int floor_of(const std::string& header) {
                                                        {"pack/", 30},
                                                        {"io/", 31},
                                                        {"model/", 32},
-                                                       {"eigen.hpp", 30}};
+                                                       {"eigen.hpp", 30},
+                                                       {"testing/", 40}};
   for (const auto& [prefix, floor] : floors)
     if (header.rfind(prefix, 0) == 0) return floor;
   FAIL("no floor is known for " << header);

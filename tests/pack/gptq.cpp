@@ -57,7 +57,7 @@ TEST_CASE("what is packed has the loss that was reported, under every order and 
   const auto h = test::hessian_of(layer);
   using gptq::Groups, gptq::Order;
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
-    for (const Groups groups : {Groups::fixed, Groups::dynamic})
+    for (const Groups groups : {Groups::static_, Groups::dynamic})
       for (const Index size : {32, 40, -1}) {  // 40: a short last group
         const gptq::Params params{
             .group_size = size, .allow_tail_group = true, .order = order, .groups = groups};

@@ -84,7 +84,7 @@ TEST_CASE("weights that vanish under the smallest scale are an error, in every w
     Params sparse{.group_size = 32, .order = gptq::Order::natural, .scale_type = type};
     sparse.sparsity = {2, 4};
     require_all_say<Int4>(layer, sparse, what);
-    Params paper = Params::paper();
+    Params paper = gptq::parity::paper();
     paper.scale_type = type;
     require_all_say<Int4>(layer, paper, what);
   };

@@ -82,7 +82,7 @@ TEST_CASE("scales that leave their type are an error, those that lose digits are
 TEST_CASE("one group per row goes with every order and every kind of group", "[solver][defects]") {
   const Layer layer = random_layer({.out = 4, .in = 48});
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
-    for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+    for (const Groups groups : {Groups::static_, Groups::dynamic}) {
       const auto q =
           quantize<Int4, Cpu>(layer, {.group_size = -1, .order = order, .groups = groups});
       CHECK(q.groups() == 1);

@@ -38,7 +38,7 @@ TEMPLATE_TEST_CASE("both forms give the same codes in double precision, nearly s
                    "[solver][forms]", Int4, Asymmetric<3>, NF4) {
   const Layer layer = random_layer({.out = 48, .in = 208, .tokens = 600, .correlation = 0.7});
   for (const Order order : all_orders)
-    for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+    for (const Groups groups : {Groups::static_, Groups::dynamic}) {
       INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
       Params left = params_of(order, groups), lazy = left;
       lazy.solver = Solver::lazy_batch;
@@ -58,7 +58,7 @@ TEST_CASE("losses are measured alike under every order, form and kind of group",
   const Layer layer = random_layer({.out = 16, .in = 96});
   const auto h = test::hessian_of(layer);
   for (const Order order : all_orders)
-    for (const Groups groups : {Groups::fixed, Groups::dynamic})
+    for (const Groups groups : {Groups::static_, Groups::dynamic})
       for (const Solver solver : {Solver::left_looking, Solver::lazy_batch}) {
         Params params = params_of(order, groups);
         params.solver = solver;
@@ -71,7 +71,7 @@ TEST_CASE("losses are measured alike under every order, form and kind of group",
 TEST_CASE("only groups along a scattered order need a group index", "[solver][forms]") {
   const Layer layer = random_layer({.out = 8, .in = 100});
   for (const Order order : all_orders)
-    for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+    for (const Groups groups : {Groups::static_, Groups::dynamic}) {
       const Params params = params_of(order, groups);
       const auto q = quantize<Int4, Cpu>(layer, params);
       bool plain = true;
@@ -95,8 +95,8 @@ TEST_CASE("group-aware order sorts inside groups, and the groups", "[order]") {
 TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[order]") {
   const Layer layer = random_layer({.out = 4, .in = 150, .tokens = 300, .correlation = 0.9});
   const Params params{.group_size = 50, .order = Order::min_pivot};
-  const auto blocked = gptq::damped_factor(test::calibrate<Cpu>(layer), params);
-  const auto plain = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto blocked = gptq::factorize(test::calibrate<Cpu>(layer), params);
+  const auto plain = gptq::factorize(test::calibrate<Reference>(layer), params);
   const std::vector<Index> order(plain.layout.order().begin(), plain.layout.order().end());
   CHECK(std::vector<Index>(blocked.layout.order().begin(), blocked.layout.order().end()) == order);
   CHECK(std::set<Index>(order.begin(), order.end()).size() == 150);
@@ -124,8 +124,8 @@ TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[orde
   }
 
   // Every other choice of the last column has a larger pivot.
-  const auto natural = gptq::damped_factor(test::calibrate<Reference>(layer),
-                                           {.group_size = 50, .order = Order::natural});
+  const auto natural = gptq::factorize(test::calibrate<Reference>(layer),
+                                       {.group_size = 50, .order = Order::natural});
   const auto h = test::hessian_of(layer);
   for (Index c = 0; c < 150; ++c)
     CHECK(h(order.back(), order.back()) + natural.added[0] <= h(c, c) + natural.added[0]);
@@ -199,8 +199,8 @@ TEST_CASE("a factorization in double precision makes a better factor", "[damping
   const auto error = [&](bool in_double) {
     Params params{.group_size = -1, .order = Order::natural, .damping = 1e-6};
     params.factor_in_double = in_double;
-    const auto factor = gptq::damped_factor(sum, params);
-    const auto exact = gptq::damped_factor(same_sum, params);
+    const auto factor = gptq::factorize(sum, params);
+    const auto exact = gptq::factorize(same_sum, params);
     double worst = 0;
     for (std::size_t p = 0; p < 200; ++p)
       worst = std::max(worst, std::abs(factor.layout.pivots()[p] / exact.layout.pivots()[p] - 1));

@@ -30,7 +30,7 @@ TEST_CASE("leading blocks of the factor are those of Schur complements", "[solve
   const Layer layer = random_layer({.in = 24, .tokens = 60});
   Params params{.group_size = -1, .order = Order::natural};
   params.solver = gptq::Solver::lazy_batch;
-  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto factor = gptq::factorize(test::calibrate<Reference>(layer), params);
   Matrix h = test::hessian_of(layer);
   for (Index i = 0; i < 24; ++i) h(i, i) += factor.added[static_cast<std::size_t>(i)];
   const auto square = [&](Index first, Index last, Index i, Index j) {  // (R·Rᵀ)(i, j) of a block
@@ -76,7 +76,7 @@ TEST_CASE("rows of the paper's factor over their diagonals invert the LDL factor
   const Layer layer = random_layer({.in = n, .tokens = 60});
   Params params{.group_size = -1, .order = Order::natural};
   params.solver = gptq::Solver::lazy_batch;
-  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto factor = gptq::factorize(test::calibrate<Reference>(layer), params);
   Matrix h = test::hessian_of(layer);
   for (Index i = 0; i < n; ++i) h(i, i) += factor.added[static_cast<std::size_t>(i)];
   // H = L̃·D·L̃ᵀ, L̃ upper triangular with ones on its diagonal, from the last column on.

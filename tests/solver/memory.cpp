@@ -36,7 +36,7 @@ std::vector<Variant> variants() {
   all[1].params.factor_in_double = all[3].params.factor_in_double = true;
   all[2].params.solver = all[3].params.solver = Solver::lazy_batch;
   all[4].params.order = Order::min_pivot;
-  all[5].params.measure_baseline = false;
+  all[5].params.measure = gptq::Measure::none;
   all[6].params.groups = gptq::Groups::dynamic;
   all[7].params.order = Order::natural;
   all[7].params.sparsity = {2, 4};

@@ -28,7 +28,7 @@ using Reference = gptq::backend::Reference;
 TEST_CASE("parity: stale scales depend on the block size, fresh ones do not", "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 128});
   const auto with = [&](Index block, bool stale) {
-    Params params = Params::paper(32);
+    Params params = gptq::parity::paper(32);
     params.block_size = block;
     params.parity.stale_group_scales = stale;
     return quantize<Int4, Reference>(layer, params);
@@ -85,7 +85,7 @@ TEST_CASE("parity: a dead input's place and diagonal", "[parity]") {
   const auto check = [&](DeadInputs habit, Index place, double mean, double own) {
     Params params;
     params.parity.dead_inputs = habit;
-    const auto factor = gptq::damped_factor(test::calibrate<Cpu>(layer), params);
+    const auto factor = gptq::factorize(test::calibrate<Cpu>(layer), params);
     const auto order = factor.layout.order();
     const auto at = std::find(order.begin(), order.end(), Index{5}) - order.begin();
     CHECK(at == place);
@@ -121,8 +121,8 @@ TEST_CASE("parity: how tokens are counted changes losses by a factor, and no cod
 TEST_CASE("parity: stale scales are the same thing where no block holds a group's beginning",
           "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 128});
-  for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
-    Params params = Params::paper(groups == Groups::fixed ? 32 : -1, groups);
+  for (const Groups groups : {Groups::static_, Groups::dynamic}) {
+    Params params = gptq::parity::paper(groups == Groups::static_ ? 32 : -1, groups);
     const auto with = [&](Index block) {
       params.block_size = block;
       return quantize<Int4, Reference>(layer, params);
@@ -157,7 +157,7 @@ TEMPLATE_TEST_CASE("parity: msModelSlim's int8 per channel and per group, by pla
   std::vector<Index> order(64);
   std::iota(order.begin(), order.end(), Index{0});
   for (const Index group_size : {-1, 16}) {
-    Params params = Params::msmodelslim();
+    Params params = gptq::parity::msmodelslim();
     params.group_size = group_size;
     params.block_size = 16;
     const auto q = quantize<TestType, Reference>(layer, params);
@@ -191,7 +191,7 @@ TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand
   for (const Index dead : {3, 40})
     for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, dead) = 0;
   test::round_to_float(layer);
-  Params params = Params::llm_compressor();
+  Params params = gptq::parity::llm_compressor();
   params.group_size = 16;
   params.block_size = 24;
   const auto q = quantize<TestType, Reference>(layer, params);
@@ -232,7 +232,7 @@ TEST_CASE("parity: weights of dead inputs count for the range of their row, or d
   for (Index r = 0; r < 20; ++r) layer.weight(r, 7) = r % 2 == 0 ? 3.0 : 1e-3;
   test::round_to_float(layer);
   const auto check = [&](auto backend) {
-    Params params = Params::paper();
+    Params params = gptq::parity::paper();
     const auto with = quantize<Int4, decltype(backend)>(layer, params, backend);
     params.parity.dead_weights_in_range = false;
     const auto without = quantize<Int4, decltype(backend)>(layer, params, backend);

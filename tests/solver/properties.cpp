@@ -80,7 +80,7 @@ Params any_params(Dice& dice, Index in_features) {
   p.group_size = dice.among<Index>({-1, 4, 16, 32, 128});
   p.allow_tail_group = true;
   p.order = dice.among({Order::natural, Order::act, Order::group_aware, Order::min_pivot});
-  p.groups = dice.among({Groups::fixed, Groups::dynamic});
+  p.groups = dice.among({Groups::static_, Groups::dynamic});
   p.solver = dice.among({Solver::left_looking, Solver::lazy_batch});
   p.range = dice.among({Range::minmax, Range::mse, Range::weighted});
   p.block_size = dice.among<Index>({4, 16, 128});
@@ -208,7 +208,7 @@ TEST_CASE("a weight inside its grid misses by half a step at most, and losses ar
     Dice dice(seed);
     const Layer layer = any_layer(dice, seed);
     Params params = any_params(dice, layer.weight.cols);
-    params.groups = Groups::fixed;
+    params.groups = Groups::static_;
     params.sparsity = {};
     params.parity = {};
     const auto hessian = test::calibrate<Reference>(layer);
@@ -354,7 +354,7 @@ TEST_CASE("the target of asymmetric calibration does not depend on the size of t
     cross.add(difference, view);
     std::vector<float> weight = layer.weight_f;
     gptq::aim_at_full_precision<Cpu>(MatrixView<float>(weight.data(), 8, 32),
-                                     gptq::damped_factor(hessian, {.group_size = 16}),
+                                     gptq::factorize(hessian, {.group_size = 16}),
                                      {.inputs = &cross});
     return weight;
   };

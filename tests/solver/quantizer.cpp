@@ -298,7 +298,7 @@ TEST_CASE("every field of Params changes something, or is refused", "[quantizer]
   changes("scale_type", base, [](P& p) { p.scale_type = gptq::ScaleType::bf16; });
   changes("solver", base, [](P& p) { p.solver = gptq::Solver::lazy_batch; });
   changes("block_size", base, [](P& p) { p.block_size = 16; });  // by rounding, in the losses
-  changes("measure_baseline", base, [](P& p) { p.measure_baseline = false; });
+  changes("measure", base, [](P& p) { p.measure = gptq::Measure::none; });
   changes("parity.samples", base, [](P& p) { p.parity.samples = gptq::SampleCount::twice_tokens; });
   changes("parity.dead_inputs", base, [](P& p) { p.parity.dead_inputs = gptq::DeadInputs::unit; });
   changes("parity.one_sided_range", base, [](P& p) {
@@ -350,7 +350,7 @@ TEST_CASE("without the baseline the solve is the same and the relative errors ar
   const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
   const auto with = test::quantize<Int4, Cpu>(layer, {.group_size = 16});
   const auto without =
-      test::quantize<Int4, Cpu>(layer, {.group_size = 16, .measure_baseline = false});
+      test::quantize<Int4, Cpu>(layer, {.group_size = 16, .measure = gptq::Measure::none});
   CHECK(test::code_differences(with, without) == 0);
   CHECK(without.report().loss == with.report().loss);
   CHECK(std::isnan(without.report().relative_error));

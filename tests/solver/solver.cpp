@@ -28,7 +28,7 @@ using Reference = gptq::backend::Reference;
 namespace {
 
 Matrix damped_hessian(const Layer& layer, const Params& params) {
-  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto factor = gptq::factorize(test::calibrate<Reference>(layer), params);
   Matrix h = test::hessian_of(layer);
   for (Index p = 0; p < h.rows; ++p)
     h(factor.layout.column(p), factor.layout.column(p)) +=
@@ -39,7 +39,7 @@ Matrix damped_hessian(const Layer& layer, const Params& params) {
 /// The oracle's weights on the grids that the library chose.
 template <class S>
 Matrix paper_weights(const Layer& layer, const Params& params, const gptq::QuantizedMatrix<S>& q) {
-  const auto factor = gptq::damped_factor(test::calibrate<Reference>(layer), params);
+  const auto factor = gptq::factorize(test::calibrate<Reference>(layer), params);
   const auto order = factor.layout.order();
   return test::paper_gptq(layer.weight, damped_hessian(layer, params), {order.begin(), order.end()},
                           test::round_on_grids_of(q));
@@ -139,7 +139,7 @@ TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest
       for (Index c = 0; c < n; ++c) REQUIRE(q(r, c) == rtn(r, c));
   };
   for (const auto order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
-    for (const auto groups : {Groups::fixed, Groups::dynamic})
+    for (const auto groups : {Groups::static_, Groups::dynamic})
       for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
         for (const auto range : {Range::minmax, Range::mse, Range::weighted}) {
           INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups)
@@ -163,7 +163,7 @@ TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest
 
 TEST_CASE("the block size does not change the codes", "[solver][identity]") {
   const Layer layer = random_layer({.out = 20, .in = 160, .tokens = 400});
-  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+  for (const auto groups : {Groups::static_, Groups::dynamic}) {
     const auto with = [&](Index block) {
       return quantize<Int4, Reference>(
           layer,
@@ -178,7 +178,7 @@ TEST_CASE("the block size does not change the codes", "[solver][identity]") {
 TEST_CASE("in single precision neither the block size nor the form changes more than a few codes",
           "[solver][identity]") {
   const Layer layer = random_layer({.out = 96, .in = 320, .tokens = 900, .correlation = 0.7});
-  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+  for (const auto groups : {Groups::static_, Groups::dynamic}) {
     const auto with = [&](Index block, gptq::Solver solver) {
       Params params{.group_size = 64, .groups = groups, .block_size = block};
       params.solver = solver;
@@ -196,10 +196,10 @@ TEST_CASE("in single precision neither the block size nor the form changes more 
 
 TEST_CASE("single precision on the CPU agrees with double precision loops but for a few ties",
           "[solver]") {
-  for (const auto groups : {Groups::fixed, Groups::dynamic}) {
+  for (const auto groups : {Groups::static_, Groups::dynamic}) {
     const Layer layer = random_layer({.out = 70, .in = 320, .tokens = 900});
     const Params params{.group_size = 64,
-                        .order = groups == Groups::fixed ? Order::act : Order::natural,
+                        .order = groups == Groups::static_ ? Order::act : Order::natural,
                         .groups = groups};
     const auto cpu = quantize<Int4, Cpu>(layer, params);
     const auto reference = quantize<Int4, Reference>(layer, params);
@@ -283,7 +283,7 @@ TEST_CASE("weights of dead inputs are rounded to nearest, and what is in use sta
           "[solver][dead]") {
   const Layer layer = layer_with_dead_inputs();
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
-    for (const Groups groups : {Groups::fixed, Groups::dynamic})
+    for (const Groups groups : {Groups::static_, Groups::dynamic})
       for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
         for (const Range range : {Range::minmax, Range::mse, Range::weighted}) {
           INFO(int(order) << int(groups) << int(solver) << int(range));
@@ -392,9 +392,10 @@ TEST_CASE("with a pattern of zeros dead inputs are the first ones, and habits ma
   const Layer layer = layer_with_dead_inputs();
   Params sparse{.group_size = 32, .order = Order::natural, .sparsity = {2, 4}};
   const auto q = quantize<Int4, Cpu>(layer, sparse);
-  for (const Params& habit : {Params::paper(), Params::msmodelslim(), Params::llm_compressor()})
+  for (const Params& habit :
+       {gptq::parity::paper(), gptq::parity::msmodelslim(), gptq::parity::llm_compressor()})
     CHECK(habit.parity.zero_dead_weights);
-  const auto paper = quantize<Int4, Cpu>(layer, Params::paper());
+  const auto paper = quantize<Int4, Cpu>(layer, gptq::parity::paper());
   for (Index r = 0; r < 40; ++r)
     for (const Index c : {9, 50, 64, 95}) {
       CHECK(q(r, c) == 0);

@@ -7,6 +7,7 @@
 // Every task works on a tile whose shape depends on the matrix alone and calls Eigen on one thread,
 // so any number of threads gives the same bits.
 
+#include <gptq/backend/concept.hpp>
 #include <gptq/backend/cpu/cholesky.hpp>
 #include <gptq/backend/cpu/inverse.hpp>
 #include <gptq/backend/cpu/pivot_order.hpp>
@@ -20,9 +21,8 @@
 #include <Eigen/Core>
 
 #include <algorithm>  // std::sort
-#include <atomic>
-#include <cmath>    // std::sqrt
-#include <numeric>  // std::iota
+#include <cmath>      // std::sqrt
+#include <numeric>    // std::iota
 #include <span>
 #include <type_traits>
 #include <utility>  // std::move
@@ -54,8 +54,11 @@ class BasicCpu {
 
   /// What happens to a panel of rows: the products by our own kernel, the rest by HostWorker.
   class Worker : public HostWorker<Scalar, lane::Lane<Scalar, lane>, lane> {
+    using Base = HostWorker<Scalar, lane::Lane<Scalar, lane>, lane>;
+
    public:
-    using Panel = typename HostWorker<Scalar, lane::Lane<Scalar, lane>, lane>::Panel;
+    using Panel = typename Base::Panel;
+    using Base::targets;
 
     /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
     /// from + from_count)
@@ -68,11 +71,12 @@ class BasicCpu {
 
     /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all
     /// columns rounded so far.
-    Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
+    Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
+                   Index first, Index last) const {
       const Index count = last - first;
       Matrix v(count, panel.weight.cols());
       auto values = cpu::block(v, 0, 0, count, v.cols());
-      values = cpu::block(panel.residual, first, 0, count, v.cols());
+      values = cpu::block(panel.carry, first, 0, count, v.cols());
       cpu::block(factor, first, first, count, count)
           .transpose()
           .template triangularView<Eigen::Lower>()
@@ -89,18 +93,9 @@ class BasicCpu {
       r.transpose().template triangularView<Eigen::Lower>().solveInPlace(x);
     }
 
-    /// m ← R·Rᵀ·m in place.
-    void multiply_factor(const Matrix& factor, Matrix& m) const {
-      auto x = cpu::block(m, 0, 0, m.rows(), m.cols());
-      const auto r = cpu::block(factor, 0, 0, factor.rows(), factor.cols());
-      x = (r.transpose().template triangularView<Eigen::Lower>() * x).eval();
-      x = (r.template triangularView<Eigen::Upper>() * x).eval();
-    }
-
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major, so many columns of R at a
-    /// time
+    /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major; so many columns of R at a time.
     static constexpr Index energy_width = 256;
-    double energy(const Matrix& factor, const Matrix& a, Index rows) const {
+    std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       const Index n = a.rows();
       cpu::RowMajor<Scalar> y(energy_width, a.cols());
       double total = 0;
@@ -115,9 +110,9 @@ class BasicCpu {
           cpu::add_product(MatrixView<Scalar>(y.data(), count, a.cols()),
                            factor.view().block(0, b, b, count), a.view().middle_rows(0, b));
         for (Index j = 0; j < count; ++j)
-          total += static_cast<double>(out.row(j).head(rows).squaredNorm());
+          total += static_cast<double>(out.row(j).head(panel.rows).squaredNorm());
       }
-      return total;
+      return {total};
     }
   };
 
@@ -138,17 +133,6 @@ class BasicCpu {
     for_strips(from.rows(), 64, [&](Index r) {
       for (Index c = 0; c < from.cols(); ++c) to(r, c) = static_cast<T>(from(r, c));
     });
-  }
-
-  /// Position (row · cols + col) of the first element that is not finite, or -1.
-  template <class T>
-  Index find_non_finite(MatrixView<const T> matrix) const {
-    std::atomic<Index> found{matrix.size()};
-    for_strips(matrix.rows(), 16, [&](Index r) {
-      const Index at = find_non_finite_in_row<Scalar>(matrix, r);
-      for (Index seen = found; at >= 0 && at < seen && !found.compare_exchange_weak(seen, at);) {}
-    });
-    return found < matrix.size() ? found.load() : -1;
   }
 
   template <class T>
@@ -242,32 +226,31 @@ class BasicCpu {
     executor_.parallel_for(jobs, job);
   }
 
-  int concurrency() const { return executor_.concurrency(); }
-
-  static Index product_bytes() { return cpu::product_bytes<Scalar>(max_panel_rows); }
-
-  Index accumulate_bytes(Index cols) const {
-    return cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * Index(sizeof(Scalar));
-  }
-
-  /// Losses; and, one after the other, what a group's grid is fitted to and a strip of energy().
-  static Index scratch_bytes(Index rows, Index cols, const Params& params) {
+  /// Panels: enough for many threads, of enough rows for a fast product. Scratch: losses; and, one
+  /// after the other, what a group's grid is fitted to and a strip of energy().
+  Footprint footprint(Index rows, Index cols, const Params& params) const {
     constexpr Index scalar = sizeof(Scalar);
-    const Index group = effective_group_size(params, cols);
+    const Index height = panel_rows(rows), group = effective_group_size(params, cols);
     const bool dynamic = params.groups == Groups::dynamic && group < cols;
-    return cols * Index(sizeof(double)) +
-           (std::max)(group * (lane + 1 + (dynamic ? rows : 0)) * scalar,
-                      params.measure_baseline ? Worker::energy_width * rows * scalar : 0);
-  }
-
-  /// Rows per panel: enough panels for many threads, enough rows for a fast product.
-  static Index panel_rows(Index rows) {
-    return std::clamp<Index>((rows / 16 + lane - 1) / lane * lane, 2 * lane, max_panel_rows);
+    return {
+        .panel_rows = height,
+        .concurrency = executor_.concurrency(),
+        .product_bytes = cpu::product_bytes<Scalar>(max_panel_rows),
+        .accumulate_bytes = cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * scalar,
+        .scratch_bytes =
+            cols * Index(sizeof(double)) +
+            (std::max)(
+                group * (lane + 1 + (dynamic ? height : 0)) * scalar,
+                params.measure == Measure::none ? 0 : Worker::energy_width * height * scalar)};
   }
 
  private:
   static constexpr Index slice_tokens = 2048;  // converted at a time
   static constexpr Index max_panel_rows = 256;
+
+  static Index panel_rows(Index rows) {
+    return std::clamp<Index>((rows / 16 + lane - 1) / lane * lane, 2 * lane, max_panel_rows);
+  }
 
   /// Each task takes a few neighbouring inputs, whose elements above the diagonal share cache
   /// lines, and writes whole lines of their rows.

@@ -5,6 +5,7 @@
 // cuSOLVER and solved by the kernels that the CPU runs too. Any C++ compiler can use it; link
 // gptq::cuda.
 
+#include <gptq/backend/concept.hpp>
 #include <gptq/backend/cuda/batches.hpp>
 #include <gptq/backend/cuda/operations.hpp>
 #include <gptq/backend/cuda/worker.hpp>
@@ -94,18 +95,6 @@ class Cuda {
     double most = 0;
     for (const float x : largest_of_rows(matrix)) most = (std::max)(most, static_cast<double>(x));
     return most;
-  }
-
-  /// Position (row · cols + col) of the first element that is not finite, or -1.
-  template <class T>
-  Index find_non_finite(MatrixView<const T> matrix) const {
-    const std::vector<float> of_row = largest_of_rows(matrix);
-    for (Index r = 0; r < matrix.rows(); ++r) {
-      if (std::isfinite(of_row[std::size_t(r)])) continue;
-      for (Index c = 0; c < matrix.cols(); ++c)
-        if (!std::isfinite(element(matrix, r, c))) return r * matrix.cols() + c;
-    }
-    return -1;
   }
 
   /// One element of a matrix that may lie on the device.
@@ -250,18 +239,19 @@ class Cuda {
     for (Index i = 0; i < jobs; ++i) job(i);
   }
 
-  int concurrency() const { return 1; }
-  static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
-  static Index product_bytes() { return Index{32} << 20; }  // cuBLAS's own, at most
-  static Index scratch_bytes(Index rows, Index cols, const Params& params) {
-    return Worker::scratch_bytes(rows, cols, params);
-  }
-  static Index accumulate_bytes(Index cols) {
-    return 2 * cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float));
+  Footprint footprint(Index rows, Index cols, const Params& params) const {
+    const Index height = panel_rows(rows);
+    return {.panel_rows = height,
+            .product_bytes = Index{32} << 20,  // cuBLAS's own, at most
+            .accumulate_bytes =
+                2 * cuda::staging_bytes + 2 * tokens_at_once * cols * Index(sizeof(float)),
+            .scratch_bytes = Worker::scratch_bytes(height, cols, params)};
   }
 
  private:
   static constexpr Index tokens_at_once = 4096;
+
+  static Index panel_rows(Index rows) { return (std::min)(rows, Index{16384}); }
 
   template <class T>
   std::vector<float> largest_of_rows(MatrixView<const T> matrix) const {

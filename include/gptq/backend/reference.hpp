@@ -4,6 +4,7 @@
 // backend::Reference: plain loops in double precision. The oracle that other backends are tested
 // against, and the example to read before writing one.
 
+#include <gptq/backend/concept.hpp>
 #include <gptq/backend/host/worker.hpp>
 
 #include <algorithm>  // std::min_element
@@ -24,6 +25,8 @@ class Reference {
   /// What happens to a panel of rows.
   class Worker : public HostWorker<double, double, 1> {
    public:
+    using HostWorker::targets;
+
     /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
     /// from + from_count)
     void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
@@ -35,11 +38,12 @@ class Reference {
 
     /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all
     /// columns rounded so far.
-    Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
+    Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
+                   Index first, Index last) const {
       Matrix v(last - first, panel.weight.cols());
       for (Index r = 0; r < v.cols(); ++r)
         for (Index j = first; j < last; ++j) {
-          double x = panel.residual(j, r);
+          double x = panel.carry(j, r);
           for (Index k = first; k < j; ++k)
             x -= (v(k - first, r) - panel.weight(k, r)) * factor(k, j);
           v(j - first, r) = panel.weight(j, r) + x / factor(j, j);
@@ -62,31 +66,16 @@ class Reference {
       }
     }
 
-    /// m ← R·Rᵀ·m in place.
-    void multiply_factor(const Matrix& factor, Matrix& m) const {
-      const Index n = m.rows();
-      for (Index c = 0; c < m.cols(); ++c) {
-        for (Index j = n - 1; j >= 0; --j) {
-          m(j, c) *= factor(j, j);
-          for (Index k = 0; k < j; ++k) m(j, c) += factor(k, j) * m(k, c);
-        }
-        for (Index j = 0; j < n; ++j) {
-          m(j, c) *= factor(j, j);
-          for (Index k = j + 1; k < n; ++k) m(j, c) += factor(j, k) * m(k, c);
-        }
-      }
-    }
-
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) over the first `rows` rows, A input-major
-    double energy(const Matrix& factor, const Matrix& a, Index rows) const {
+    /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major.
+    std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       double total = 0;
-      for (Index r = 0; r < rows; ++r)
+      for (Index r = 0; r < panel.rows; ++r)
         for (Index j = 0; j < a.rows(); ++j) {
           double x = 0;
           for (Index k = 0; k <= j; ++k) x += a(k, r) * factor(k, j);
           total += x * x;
         }
-      return total;
+      return {total};
     }
   };
 
@@ -105,13 +94,6 @@ class Reference {
   void download(const Matrix& from, MatrixView<T> to) const {
     for (Index r = 0; r < from.rows(); ++r)
       for (Index c = 0; c < from.cols(); ++c) to(r, c) = static_cast<T>(from(r, c));
-  }
-
-  template <class T>
-  Index find_non_finite(MatrixView<const T> matrix) const {
-    for (Index r = 0; r < matrix.rows(); ++r)
-      if (const Index at = find_non_finite_in_row<Scalar>(matrix, r); at >= 0) return at;
-    return -1;
   }
 
   template <class T>
@@ -221,17 +203,13 @@ class Reference {
     return order;
   }
 
-  Index panel_rows(Index rows) const { return rows; }
   template <class F>
   void for_each(Index jobs, F&& job) const {
     for (Index i = 0; i < jobs; ++i) job(i);
   }
 
-  int concurrency() const { return 1; }
-  Index product_bytes() const { return 0; }
-  Index accumulate_bytes(Index /*cols*/) const { return 0; }
-  Index scratch_bytes(Index /*rows*/, Index cols, const Params& /*params*/) const {
-    return cols * Index(sizeof(double));
+  Footprint footprint(Index rows, Index cols, const Params& /*params*/) const {
+    return {.panel_rows = rows, .scratch_bytes = cols * Index(sizeof(double))};
   }
 
   template <class F>

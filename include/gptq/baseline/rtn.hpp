@@ -8,6 +8,7 @@
 #include <gptq/scheme/concept.hpp>
 
 #include <numeric>  // std::iota
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -42,10 +43,14 @@ QuantizedMatrix<S> round_to_nearest(MatrixView<W> weight, const Params& params,
   result.set_scale_unit(scale_unit(scheme, params.scale_type, largest));
   const auto search = scheme::range_search(params, result.scale_unit(), unit);
   backend.for_panels(w.rows(), [&](const auto& worker, Index first, Index rows) {
-    auto panel = worker.load_panel(w, first, rows, layout, unit);
+    const Section<std::remove_const_t<W>> section{w.middle_rows(first, rows), &layout};
+    auto panel = worker.load_panel(std::span(&section, 1), unit);
     worker.fit(scheme, search, layout, panel.weight, 0, 0, layout.groups(), panel);
     worker.round(scheme, params.sparsity, layout, panel);
-    worker.store_panel(panel, layout, result.codes(), result.scales(), result.zeros());
+    const SectionResult mine{result.codes().middle_rows(first, rows),
+                             result.scales().middle_rows(first, rows),
+                             result.zeros().middle_rows(first, rows)};
+    worker.store(panel, layout, std::span(&mine, 1));
   });
   check_scales(result, w, backend, params.scale_type, unit, name);
   return result;

@@ -119,6 +119,25 @@ class ConvolutionHessian {
     }
   }
 
+  std::vector<const Hessian<B>*> all_groups() const {
+    std::vector<const Hessian<B>*> all;
+    for (const Hessian<B>& hessian : hessians_) all.push_back(&hessian);
+    return all;
+  }
+
+  /// The rows of a weight [out, channels / groups · kernel] that belong to each group.
+  /// \throws InvalidArgument  the groups do not divide the rows
+  template <class W>
+  std::vector<MatrixView<W>> split(MatrixView<W> weight) const {
+    const Index rows = weight.rows() / groups();
+    detail::require(rows * groups() == weight.rows(), "the ", groups(),
+                    " groups of the convolution do not divide the ", weight.rows(),
+                    " rows of its weight");
+    std::vector<MatrixView<W>> weights;
+    for (Index g = 0; g < groups(); ++g) weights.push_back(weight.middle_rows(g * rows, rows));
+    return weights;
+  }
+
   /// Adds what another one of the same convolution has seen.
   void merge(const ConvolutionHessian& other) {
     detail::require(other.shape_ == shape_, "cannot merge the Hessians of another convolution");

@@ -116,6 +116,9 @@ class Hessian {
     detail::require(other.in_features() == in_features(), "cannot merge a Hessian of ",
                     other.in_features(), " inputs into one of ", in_features());
     require_room((std::max)(largest_, other.largest_), other.tokens_, other.squares_);
+    static_assert(
+        requires { backend_.add(sum_, sum_); },
+        "gptq: Hessian::merge needs add(sum, other) of the backend");
     backend_.add(sum_, other.sum_);
     tokens_ += other.tokens_;
     squares_ += other.squares_;
@@ -161,7 +164,7 @@ class Hessian {
       const Index sum = in_features * in_features * Index(sizeof(typename B::Scalar));
       return detail::message("a Hessian of ", in_features, " inputs takes ", detail::mib(sum),
                              " MiB, and adding to it at most ",
-                             detail::mib(backend.accumulate_bytes(in_features)));
+                             detail::mib(backend.footprint(1, in_features, {}).accumulate_bytes));
     });
   }
 

@@ -6,6 +6,7 @@
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/core/parity.hpp>
 
 #include <cmath>  // std::isfinite
 #include <string>
@@ -20,18 +21,17 @@ enum class Order {
   act,  ///< largest diagonal of H first: the inputs that matter most are rounded while all others
         ///< can still make up for it
   group_aware,  ///< act order inside each group, groups by their largest diagonal: groups stay
-                ///< together, so that dynamic groups need no group index
+                ///< together, so that dynamic groups need no g_idx
   min_pivot,    ///< from last to first, the input with the smallest pivot of those that are left;
                 ///< n³/3 more operations, in double precision
 };
 
 /// When the grid of a group is chosen.
 enum class Groups {
-  fixed,    ///< before rounding, from the original weight (the papers' "static groups"): groups of
-            ///< neighbouring columns under any order, so readers need no group index
+  static_,  ///< before rounding, from the original weight: groups of neighbouring columns under
+            ///< any order, so loaders need no g_idx
   dynamic,  ///< when the solver reaches the group, from the weight as compensated by then: groups
-            ///< of columns that follow each other in the order, so act and min_pivot need a group
-            ///< index
+            ///< of columns that follow each other in the order, so act and min_pivot need a g_idx
 };
 
 /// How scale and zero point of a group are found.
@@ -108,50 +108,12 @@ struct Sparsity {
   constexpr bool dense() const { return zeros == 0 && of == 0; }
 };
 
-/// What the sum of squares XᵀX is multiplied by to make H. Losses change with it, and codes only
-/// where dead inputs have the diagonal 1.
-enum class SampleCount {
-  tokens,           ///< 1/tokens: H is the mean of xxᵀ
-  twice_tokens,     ///< 2/tokens (GPTQModel, msModelSlim)
-  twice_sequences,  ///< 2/N, N the number of calls of Hessian::add (GPTQ, GPTQ-for-LLaMa,
-                    ///< AutoGPTQ, llm-compressor)
-};
-
-/// What stands on the diagonal of H for an input that was always zero, and where it is solved.
-enum class DeadInputs {
-  mean_last,  ///< the mean of the others, which the damping is a fraction of; ordered last, because
-              ///< its diagonal is zero
-  unit,       ///< 1 before the order and the mean are taken (GPTQ, GPTQ-for-LLaMa, AutoGPTQ,
-              ///< GPTQModel)
-  unit_last,  ///< ordered last, because its diagonal is zero; then 1 before the mean is taken
-              ///< (llm-compressor)
-};
-
-/// Habits of other implementations, for results that can be compared code by code. Each is off
-/// unless somebody needs it; what a habit costs is said where it is switched on.
-struct Parity {
-  SampleCount samples = SampleCount::tokens;
-  DeadInputs dead_inputs = DeadInputs::mean_last;
-  /// Dynamic groups take their grid from a weight that lacks the corrections of the block it stands
-  /// in, so results depend on block_size (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, msModelSlim).
-  bool stale_group_scales = false;
-  /// A symmetric grid for weights that are nowhere negative uses one half of its codes (GPTQ,
-  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel).
-  bool one_sided_range = false;
-  /// code = round(w/s + z) instead of round(w/s) + z: other codes at ties where z is odd
-  /// (compressed-tensors, llm-compressor, msModelSlim).
-  bool round_with_zero = false;
-  /// A symmetric grid has the scale max|w| / (2^(bits−1) − 1), which puts the largest weight of
-  /// either sign on a level, instead of 2·max|w| / (2^bits − 1): steps are wider, at 4 bits by 7 %
-  /// (msModelSlim, AutoAWQ).
-  bool narrow_range = false;
-  /// The weights of dead inputs become zero, or what is nearest to it on a grid that has none,
-  /// where another text may need them (GPTQ,
-  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, llm-compressor, msModelSlim).
-  bool zero_dead_weights = false;
-  /// With one group per row, the weights of dead inputs count for the range of their row (GPTQ,
-  /// GPTQ-for-LLaMa, AutoGPTQ, where they become zero nevertheless).
-  bool dead_weights_in_range = false;
+/// On which rows the report's relative errors are measured. Each row takes two products with the
+/// factor, twice what rounding it takes.
+enum class Measure {
+  none,     ///< on none: they are unknown
+  sampled,  ///< on every n-th row, the same ones each time, which takes about 5 % of the solve
+  full,     ///< on all
 };
 
 /// How a layer is quantized; every field has a default that needs no thought.
@@ -161,7 +123,7 @@ struct Params {
   /// Accept a group_size that does not divide in_features; the last group is short.
   bool allow_tail_group = false;
   Order order = Order::act;
-  Groups groups = Groups::fixed;
+  Groups groups = Groups::static_;
   /// λ as a fraction of the diagonal of H, of its mean or input by input; in (0, 1000].
   double damping = 0.01;
   DampingRule damping_rule = DampingRule::mean_diagonal;
@@ -181,52 +143,8 @@ struct Params {
   /// Zeros that are chosen where the solver stands, by v_j²·d_j, and made up for like any other
   /// error (Frantar, Alistarh, "SparseGPT", 2023): {2, 4} is 2:4. Needs Order::natural.
   Sparsity sparsity{};
-  /// Fill the report's relative errors, which takes two more products of the size of the solve.
-  bool measure_baseline = true;
+  Measure measure = Measure::sampled;
   Parity parity{};
-
-  /// The choices and habits of the paper's own code, from its defaults on.
-  /// \param groups  of more than one per row: chosen when they are reached, or before (its
-  ///                static_groups)
-  static Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
-    Params p = descendant();
-    p.group_size = group_size;
-    p.groups = groups;
-    p.parity.stale_group_scales = groups == Groups::dynamic;
-    p.allow_tail_group = true;
-    p.parity.samples = SampleCount::twice_sequences;
-    p.parity.dead_inputs = DeadInputs::unit;
-    p.parity.one_sided_range = true;
-    p.parity.dead_weights_in_range = group_size == -1;
-    return p;
-  }
-
-  /// Those of msModelSlim for inputs of which none is dead, from its scope `per_channel` on; for
-  /// `per_group` set group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
-  static Params msmodelslim() {
-    Params p = descendant();
-    p.parity.samples = SampleCount::twice_tokens;
-    p.parity.round_with_zero = true;
-    p.parity.narrow_range = true;
-    return p;
-  }
-
-  /// Those of llm-compressor's GPTQModifier with its observer `memoryless_minmax` and the
-  /// activation order `static`, for a model in bfloat16, in which it stores scales too; for one in
-  /// float16 set scale_type. Its schemes are Affine<4> and Affine<8>, symmetric or asymmetric.
-  static Params llm_compressor() {
-    Params p = descendant();
-    p.group_size = 128;
-    p.order = Order::act;
-    p.groups = Groups::fixed;
-    p.scale_type = ScaleType::bf16;
-    p.parity = {};
-    p.parity.samples = SampleCount::twice_sequences;
-    p.parity.dead_inputs = DeadInputs::unit_last;
-    p.parity.round_with_zero = true;
-    p.parity.zero_dead_weights = true;
-    return p;
-  }
 
   /// \throws InvalidArgument  a field is out of range; the message names it, its value and the
   /// legal values
@@ -241,7 +159,7 @@ struct Params {
             "parity.stale_group_scales is a habit of Solver::lazy_batch: left_looking has no "
             "partly corrected weight");
     require(!parity.stale_group_scales || groups == Groups::dynamic,
-            "parity.stale_group_scales is a habit of Groups::dynamic: fixed groups take their "
+            "parity.stale_group_scales is a habit of Groups::dynamic: static groups take their "
             "scales from the weight as it was");
     require(!parity.dead_weights_in_range || group_size == -1,
             "parity.dead_weights_in_range is a habit of group_size = -1, which is ", group_size);
@@ -258,29 +176,13 @@ struct Params {
             "block_size = ", block_size, " and group_size = ", group_size,
             " must be multiples of sparsity.of = ", of);
   }
-
- private:
-  /// What the paper's own code and those made from it share.
-  static Params descendant() {
-    Params p;
-    p.group_size = -1;
-    p.order = Order::natural;
-    p.groups = Groups::dynamic;
-    p.range = Range::minmax;
-    p.signed_scales = false;
-    p.scale_type = ScaleType::fp32;
-    p.solver = Solver::lazy_batch;
-    p.on_failure = OnFailure::error;
-    p.parity.stale_group_scales = true;
-    p.parity.zero_dead_weights = true;
-    return p;
-  }
 };
 
 /// Whether loaders need a g_idx: the group of a column is not column / group_size.
-inline bool needs_group_index(const Params& params) {
+/// \param given_order  whether columns are solved in the caller's own order
+inline bool needs_group_index(const Params& params, bool given_order = false) {
   return params.groups == Groups::dynamic &&
-         (params.order == Order::act || params.order == Order::min_pivot);
+         (given_order || params.order == Order::act || params.order == Order::min_pivot);
 }
 
 /// Columns per group of a weight with `in_features` columns.

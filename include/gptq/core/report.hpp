@@ -8,6 +8,7 @@
 #include <cmath>  // std::log10
 #include <limits>
 #include <string>
+#include <string_view>
 
 namespace gptq {
 
@@ -67,6 +68,8 @@ struct Report {
   double relative_error = unknown;
   /// The same for min-max round to nearest on the same kind of grid.
   double rtn_relative_error = unknown;
+  /// Rows that the denominators of both, and the whole of the latter, were measured on.
+  Index measured_rows = 0;
   /// Share of weights beyond the lowest or the highest number of their grid when they were rounded,
   /// 0..1.
   double clipped = 0;
@@ -78,6 +81,11 @@ struct Report {
   /// hold at most a millionth of the weight's squares, a tenth of what rounding to 8 bits costs;
   /// more is an error.
   Index vanished_groups = 0;
+  /// Weights that were rounded in the same panels, this one among them.
+  Index together = 1;
+  /// Why weights that were asked for in one call were not taken together; empty: they were, or it
+  /// was one.
+  std::string_view apart{};
   Timings seconds;
   /// Bytes that the call takes beyond its inputs, by its memory_plan.
   Index peak_bytes = 0;

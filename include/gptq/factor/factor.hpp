@@ -10,6 +10,8 @@
 #include <gptq/factor/order.hpp>
 
 #include <cmath>  // std::sqrt
+#include <cstdint>
+#include <numeric>  // std::inner_product
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -20,11 +22,12 @@ namespace gptq {
 template <backend::Backend B>
 struct DampedFactor {
   B backend;                     ///< where the matrices live
-  double unit = 1;               ///< in which R·Rᵀ, pivots and λ count H: a power of four
+  double hessian_unit = 1;       ///< in which R·Rᵀ, pivots and λ count H: a power of four
   typename B::Matrix r{};        ///< R, upper triangular
   typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
   ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
   Params params{};               ///< it was made with
+  bool given_order = false;      ///< the caller's own, not Params::order
   std::vector<double> added{};   ///< to the diagonal of H, by position: λ, and a dead input's own
   Damping damping{};             ///< for the report
   double tokens = 0;             ///< behind the Hessian
@@ -42,59 +45,122 @@ std::vector<T> by_position(const std::vector<T>& values, std::span<const Index> 
   return result;
 }
 
+/// \throws InvalidArgument  order is no permutation of the inputs
+inline void require_permutation(std::span<const Index> order, Index inputs) {
+  require(static_cast<Index>(order.size()) == inputs, "the order has ", order.size(),
+          " columns, the Hessian ", inputs, " inputs");
+  std::vector<bool> seen(order.size(), false);
+  for (std::size_t p = 0; p < order.size(); ++p) {
+    const Index column = order[p];
+    require(column >= 0 && column < inputs, "order[", p, "] = ", column, " is not one of the ",
+            inputs, " inputs");
+    require(!seen[std::size_t(column)], "order[", p, "] = ", column, " is there already");
+    seen[std::size_t(column)] = true;
+  }
+}
+
+/// \param given  the caller's own order; empty: by Params::order
 template <backend::Backend B>
 std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& plan,
-                                 const Params& params) {
+                                 const Params& params, std::span<const Index> given) {
+  if (!given.empty()) {
+    require_permutation(given, hessian.in_features());
+    return {given.begin(), given.end()};
+  }
   const Index group_size = effective_group_size(params, hessian.in_features());
   if (params.order != Order::min_pivot)
     return column_order(params.order, plan.diagonal, group_size);
-  const auto natural = column_order(Order::natural, plan.diagonal, group_size);
-  return hessian.backend().pivot_order(
-      hessian.backend().arrange(hessian.sum(), natural, plan.scale_in_unit(),
-                                plan.missing(plan.damping(params, params.damping))));
+  if constexpr (requires { hessian.backend().pivot_order(hessian.sum()); }) {
+    const auto natural = column_order(Order::natural, plan.diagonal, group_size);
+    return hessian.backend().pivot_order(
+        hessian.backend().arrange(hessian.sum(), natural, plan.scale_in_unit(),
+                                  plan.missing(plan.damping(params, params.damping))));
+  } else {
+    throw InvalidArgument("Order::min_pivot needs the backend's pivot_order(matrix)");
+  }
+}
+
+/// R⁻¹, where the backend has it.
+template <backend::Backend B>
+typename B::Matrix inverse_of(const B& backend, const typename B::Matrix& r) {
+  if constexpr (requires { backend.invert_triangular(r); }) return backend.invert_triangular(r);
+  else throw InvalidArgument("Solver::lazy_batch needs the backend's invert_triangular(r)");
 }
 
 /// λmax/λmin of R·Rᵀ from a few steps of the power method with R and with R⁻¹: seldom more than a
 /// few per cent too small.
 template <backend::Backend B>
-double condition_estimate(const B& backend, const typename B::Matrix& r) {
+double condition_estimate(const B& backend, const typename B::Matrix& factor) {
+  using Scalar = typename B::Scalar;
   constexpr int steps = 12;
-  double largest = 0, smallest = 0;
-  backend.for_panels(1, [&](const auto& worker, Index, Index) {
-    const std::vector<double> one(static_cast<std::size_t>(r.rows()), 1.0);
-    const auto grow = [&](const auto& apply) {
-      auto x = worker.zeros(r.rows(), 1);
-      worker.fill_start(x);
-      double norm = 0;
-      for (int i = 0; i < steps; ++i) {
-        worker.scale(x, 1 / std::sqrt(worker.weighted_squares(x, 1, one)));
-        apply(x);
-        norm = std::sqrt(worker.weighted_squares(x, 1, one));
-      }
-      return norm;
-    };
-    largest = grow([&](auto& x) { worker.multiply_factor(r, x); });
-    smallest = 1 / grow([&](auto& x) { worker.solve_factor(r, x); });
+  const Index n = factor.rows();
+  std::vector<Scalar> numbers(static_cast<std::size_t>(n * n));
+  const MatrixView<Scalar> r(numbers.data(), n, n);
+  backend.download(factor, r);
+  using Vector = std::vector<double>;
+  const auto grow = [&](const auto& apply) {
+    Vector x(static_cast<std::size_t>(n));
+    std::uint32_t state = 1;
+    for (double& value : x) {  // noise that is the same each time
+      state = state * 1664525u + 1013904223u;
+      value = static_cast<double>(state) / 0x1p31 - 1;
+    }
+    double norm = 0;
+    for (int i = 0; i <= steps; ++i) {
+      norm = std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
+      if (i == steps) break;
+      for (double& value : x) value /= norm;
+      apply(x);
+    }
+    return norm;
+  };
+  const double largest = grow([&](Vector& x) {  // R·Rᵀ·x, both in place
+    for (Index k = n - 1; k >= 0; --k) {
+      const double own = x[std::size_t(k)];
+      x[std::size_t(k)] = static_cast<double>(r(k, k)) * own;
+      for (Index j = k + 1; j < n; ++j) x[std::size_t(j)] += static_cast<double>(r(k, j)) * own;
+    }
+    for (Index j = 0; j < n; ++j) {
+      double sum = 0;
+      for (Index k = j; k < n; ++k) sum += static_cast<double>(r(j, k)) * x[std::size_t(k)];
+      x[std::size_t(j)] = sum;
+    }
   });
+  const double smallest = 1 / grow([&](Vector& x) {  // (R·Rᵀ)⁻¹·x
+                            for (Index j = n - 1; j >= 0; --j) {
+                              double left = x[std::size_t(j)];
+                              for (Index k = j + 1; k < n; ++k)
+                                left -= static_cast<double>(r(j, k)) * x[std::size_t(k)];
+                              x[std::size_t(j)] = left / static_cast<double>(r(j, j));
+                            }
+                            for (Index k = 0; k < n; ++k) {
+                              const double own = x[std::size_t(k)] /= static_cast<double>(r(k, k));
+                              for (Index j = k + 1; j < n; ++j)
+                                x[std::size_t(j)] -= static_cast<double>(r(k, j)) * own;
+                            }
+                          });
   return largest / smallest;
 }
 
-/// A factor that lacks its matrices and pivots: the order, and what is to be damped how.
+/// A factor that still lacks its matrices and pivots: the order, and what is to be damped how.
 template <backend::Backend B>
-struct Unfactored {
+struct FactorPlan {
   DiagonalPlan plan;
   DampedFactor<B> factor;
 
-  /// \param sums  the diagonal of Σ xxᵀ
-  Unfactored(const Hessian<B>& hessian, std::vector<double> sums, const Params& params)
+  /// \param sums   the diagonal of Σ xxᵀ
+  /// \param order  the caller's own; empty: by Params::order
+  FactorPlan(const Hessian<B>& hessian, std::vector<double> sums, const Params& params,
+             std::span<const Index> order = {})
       : plan(std::move(sums), hessian.tokens(), hessian.sequences(), params.parity),
         factor{.backend = hessian.backend(), .tokens = hessian.tokens()} {
     const Index n = hessian.in_features();
-    factor.unit = plan.unit;
+    factor.hessian_unit = plan.unit;
+    factor.given_order = !order.empty();
     factor.paper_error_per_loss = 1 / (plan.scale * hessian.sequences());
-    factor.layout =
-        ColumnLayout(solving_order(hessian, plan, params), effective_group_size(params, n),
-                     needs_group_index(params) ? Grouping::positions : Grouping::columns);
+    factor.layout = ColumnLayout(
+        solving_order(hessian, plan, params, order), effective_group_size(params, n),
+        needs_group_index(params, factor.given_order) ? Grouping::positions : Grouping::columns);
     factor.params = params;
     factor.damping.dead_columns = plan.dead_count;
     if (plan.dead_count == n && hessian.largest() > 0)
@@ -135,13 +201,17 @@ void require_tokens(const Hessian<B>& hessian) {
 /// λ = damping · mean(diag H) over the inputs that were ever used; a dead input gets that mean as
 /// its diagonal. Where the factorization fails, λ grows fourfold up to ten times the mean, as
 /// Params::on_failure allows.
-/// \throws NumericalError  H cannot be factored; the message names the pivot and the last λ
+/// \param columns  the order to solve the columns in, a permutation of the inputs: columns[p] is
+///                 solved at position p; empty: by Params::order
+/// \throws NumericalError   H cannot be factored; the message names the pivot and the last λ
+/// \throws InvalidArgument  columns is no permutation; the backend lacks an operation, by name
 template <backend::Backend B>
-DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
+DampedFactor<B> factorize(const Hessian<B>& hessian, const Params& params,
+                          std::span<const Index> columns = {}) {
   Stopwatch watch;
   const B& backend = hessian.backend();
   detail::require_tokens(hessian);
-  detail::Unfactored<B> made(hessian, backend.diagonal(hessian.sum()), params);
+  detail::FactorPlan<B> made(hessian, backend.diagonal(hessian.sum()), params, columns);
   DampedFactor<B>& result = made.factor;
   const std::span<const Index> order = result.layout.order();
 
@@ -149,8 +219,12 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   for (double fraction = params.damping;; fraction *= 4) {
     const auto& missing = made.damp(params, fraction);
     if (params.factor_in_double) {
-      failed = backend.factorize_in_double(hessian.sum(), order, made.plan.scale_in_unit(), missing,
-                                           result.r);
+      if constexpr (requires {
+                      backend.factorize_in_double(hessian.sum(), order, 1.0, missing, result.r);
+                    })
+        failed = backend.factorize_in_double(hessian.sum(), order, made.plan.scale_in_unit(),
+                                             missing, result.r);
+      else throw InvalidArgument("factor_in_double needs the backend's factorize_in_double");
     } else {
       result.r = {};  // before the next one is there
       result.r = backend.arrange(hessian.sum(), order, made.plan.scale_in_unit(), missing);
@@ -176,7 +250,7 @@ DampedFactor<B> damped_factor(const Hessian<B>& hessian, const Params& params) {
   }
   if (params.estimate_condition && !result.damping.round_to_nearest)
     result.damping.condition = detail::condition_estimate(backend, result.r);
-  if (params.solver == Solver::lazy_batch) result.inverse = backend.invert_triangular(result.r);
+  if (params.solver == Solver::lazy_batch) result.inverse = detail::inverse_of(backend, result.r);
 
   made.finish(backend.diagonal(result.r));
   result.seconds = watch.lap();

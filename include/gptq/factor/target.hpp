@@ -53,6 +53,21 @@ inline void copy(MatrixView<const float> from, MatrixView<float> to) {
     for (Index c = 0; c < from.cols(); ++c) to(r, c) = from(r, c);
 }
 
+/// out(r, order[p]) += scale · m(p, r), m a panel's matrix.
+template <class B>
+void add_transposed(const B& backend, const typename B::Matrix& m, double scale,
+                    std::span<const Index> order, MatrixView<float> out) {
+  using Scalar = typename B::Scalar;
+  const Index n = m.rows(), width = m.cols();
+  std::vector<Scalar> numbers(static_cast<std::size_t>(n * width));
+  const MatrixView<Scalar> values(numbers.data(), n, width);
+  backend.download(m, values);
+  for (Index p = 0; p < n; ++p)
+    for (Index r = 0; r < out.rows(); ++r)
+      out(r, order[std::size_t(p)]) +=
+          static_cast<float>(scale * static_cast<double>(values(p, r)));
+}
+
 }  // namespace detail
 
 /// The weight to quantize in place of W, added to `weight` in place:
@@ -68,6 +83,14 @@ inline void copy(MatrixView<const float> from, MatrixView<float> to) {
 template <backend::Backend B>
 void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& factor,
                            const Mismatch<B>& mismatch) {
+  using Worker = typename B::Worker;
+  static_assert(
+      requires(const Worker worker, typename B::Matrix m, std::span<const Index> order) {
+        m = worker.gather(m, order);
+        worker.solve_factor(m, m);
+      },
+      "gptq: aim_at_full_precision needs gather(matrix, order) and solve_factor(factor, matrix) of "
+      "the backend's worker");
   const Index n = weight.cols(), rows = weight.rows();
   const B& backend = factor.backend;
   detail::require(factor.layout.columns() == n, "the factor has ", factor.layout.columns(),
@@ -90,21 +113,24 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
   std::iota(natural.begin(), natural.end(), Index{0});
   const ColumnLayout columns(std::move(natural), n);
   backend.for_panels(rows, [&](const auto& worker, Index first, Index count) {
-    auto panel = worker.load_panel(MatrixView<const float>(weight), first, count, columns, 1);
+    const auto load = [&](MatrixView<const float> matrix) {
+      const Section<float> section{matrix.middle_rows(first, count), &columns};
+      return worker.load_panel(std::span(&section, 1), 1);
+    };
+    auto panel = load(weight);
     const auto push = [&](const auto& direction, double scale) {
       auto g = worker.gather(direction, factor.layout.order());
       worker.solve_factor(factor.r, g);
-      worker.add_rows(g, scale / factor.unit, factor.layout.order(), first, count, aimed);
+      detail::add_transposed(backend, g, scale / factor.hessian_unit, factor.layout.order(),
+                             aimed.middle_rows(first, count));
     };
     if (mismatch.inputs && mismatch.input_strength > 0) {
-      worker.propagate(panel.residual, 0, n, mismatch.inputs->sum(), panel.weight, 0, n);
-      push(panel.residual, mismatch.input_strength / mismatch.inputs->tokens());
+      worker.propagate(panel.carry, 0, n, mismatch.inputs->sum(), panel.weight, 0, n);
+      push(panel.carry, mismatch.input_strength / mismatch.inputs->tokens());
     }
-    if (mismatch.residual && mismatch.residual_strength > 0) {
-      const MatrixView<const float> r(residual.data(), rows, n);
-      push(worker.load_panel(r, first, count, columns, 1).weight,
+    if (mismatch.residual && mismatch.residual_strength > 0)
+      push(load({residual.data(), rows, n}).weight,
            mismatch.residual_strength / mismatch.residual->tokens());
-    }
   });
   require_finite(backend, MatrixView<const float>(aimed),
                  "the weight that makes up for the layers before");

@@ -17,18 +17,19 @@
 
 namespace gptq::kernel {
 
-using lane::count, lane::load, lane::rank_ascending, lane::select, lane::store, lane::store_codes,
-    lane::sum;
+using lane::abs, lane::count, lane::load, lane::rank_ascending, lane::select, lane::store,
+    lane::store_codes, lane::sum;
 
 /// A block of columns for one lane of neighbouring rows. Memory is input-major: column j of the
 /// lane starts at j · stride and is one load.
 template <class Scalar>
 struct ColumnBlock {
   Index width = 0;                 ///< columns in the block
-  Index stride = 0;                ///< from one column to the next, in weight, residual and codes
+  Index stride = 0;                ///< from one column to the next, in weight, carry and codes
   const Scalar* weight = nullptr;  ///< W_b
-  Scalar* residual = nullptr;      ///< in: corrections from earlier blocks; out: what is carried on
+  Scalar* carry = nullptr;         ///< in: what earlier blocks carry here; out: what is carried on
   std::uint8_t* codes = nullptr;   ///< out
+  Scalar* targets = nullptr;       ///< out: V_b, where somebody wants it
   const Scalar* factor = nullptr;  ///< diagonal block of R or of R⁻¹, row-major
   Index factor_stride = 0;
   const Scalar* scales = nullptr;  ///< of group g: scales[g · grid_stride]
@@ -124,7 +125,7 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* 
 }
 
 /// Rounds the columns of one sparsity pattern - without one, a single column - to the nearest codes
-/// of their grids, the smallest weights of the pattern to zero: codes, and W − Q in residual.
+/// of their grids, the smallest weights of the pattern to zero: codes, and W − Q in carry.
 template <class T, class S, class Scalar>
 GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, Index first) {
   const auto round = [&](Index column, const T& weight, const T& wanted) {
@@ -132,7 +133,7 @@ GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, In
     const scheme::Grid<T> grid{load(block.scales + group, T{}), load(block.zeros + group, T{})};
     const T code = scheme.encode(wanted, grid);
     store_codes(block.codes + column * block.stride, code);
-    store(block.residual + column * block.stride, weight - scheme.decode(code, grid));
+    store(block.carry + column * block.stride, weight - scheme.decode(code, grid));
   };
   const auto weight_at = [&](Index column) {
     return load(block.weight + column * block.stride, T{});
@@ -184,10 +185,10 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
   T correction[Width];
   GPTQ_UNROLL(steps)
   for (int j = 0; j < Width; ++j)
-    correction[j] = load(block.residual + (first + j) * block.stride, T{});
+    correction[j] = load(block.carry + (first + j) * block.stride, T{});
   GPTQ_UNROLL(4)
   for (Index k = 0; k < first; ++k) {
-    const T carried = load(block.residual + k * block.stride, T{});
+    const T carried = load(block.carry + k * block.stride, T{});
     GPTQ_UNROLL(Width)
     for (int j = 0; j < Width; ++j) correction[j] += carried * factor(k, first + j);
   }
@@ -202,6 +203,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const Scalar pivot = block.factor[column * block.factor_stride + column];
 
     const T target = Form::target(weight, correction[j], pivot);
+    if (block.targets) store(block.targets + column * block.stride, target);
     T wanted = target;
     if constexpr (Sparse)
       wanted = select(rank[j] < T(static_cast<Scalar>(block.sparsity.zeros)), T(0), target);
@@ -211,7 +213,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     GPTQ_UNROLL(steps)
     for (int k = j + 1; k < Width; ++k) correction[k] += carried * factor(column, first + k);
 
-    store(block.residual + column * block.stride, carried);
+    store(block.carry + column * block.stride, carried);
     store_codes(block.codes + column * block.stride, code);
     const T miss = target - rounded;
     const double root_cost = Form::root_cost(pivot);

@@ -1,51 +1,55 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Panel: a few rows of a weight on their way through the solver. Rows are independent, so a panel
-// is all that a solver needs beside the factor, and memory is bounded by panels, not by weights.
+// Panel: rows on their way through the solver. Rows are independent, so a panel is all that a
+// solver needs beside the factor, and memory is bounded by panels, not by weights.
 
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/kernel/column_layout.hpp>
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 namespace gptq {
 
-/// Backends add where they keep losses. Input-major: row j of `weight`, `residual` and `codes` is
+/// Rows of one weight in a panel. A backend that takes several weights at once is given several
+/// sections, which share one layout or have one each; any other backend is always given one.
+template <class T>
+struct Section {
+  MatrixView<const T> weight{};  ///< [rows, in_features]
+  const ColumnLayout* layout = nullptr;
+  float scale_unit = 1;  ///< see scheme::ScaleRounding
+};
+
+/// Where the results of a section go: its rows of the whole weight's results.
+struct SectionResult {
+  MatrixView<std::uint8_t> codes{};     ///< [rows, in_features]
+  MatrixView<float> scales{}, zeros{};  ///< [rows, groups]
+};
+
+/// What the solver learns of a section while it rounds.
+struct SectionSums {
+  std::vector<double> column_loss{};  ///< by position: Σ_rows d_j·(V_j − Q_j)²
+  Index clipped = 0;                  ///< weights beyond the ends of their grid
+};
+
+/// Grids that the caller has chosen, [rows, groups] each.
+struct Grids {
+  MatrixView<const float> scales{}, zeros{};
+};
+
+/// Backends add what they keep beside it. Input-major: row j of `weight`, `carry` and `codes` is
 /// column j of the weight in solving order, row g of `scales` and `zeros` is group g; columns are
 /// the panel's rows, padded to whole lanes.
 template <class Matrix, class Codes>
 struct Panel {
-  Index first = 0;    ///< first row of the weight
-  Index rows = 0;     ///< rows without padding
-  double unit = 1;    ///< of weight, residual and scales: a power of two
-  Matrix weight{};    ///< W
-  Matrix residual{};  ///< before a column is rounded: Σ D_k R_kj; after: D_j = W_j − Q_j
+  double weight_unit = 1;  ///< of weight, carry and scales: a power of two
+  Matrix weight{};         ///< W
+  Matrix carry{};          ///< before a column is rounded, what earlier columns have carried to it;
+                           ///< after, what it carries on: D = W − Q with R
   Matrix scales{}, zeros{};
   Codes codes{};
+  Matrix targets{};  ///< V, where somebody wants to see it; else empty
 };
-
-/// out(first + r, order[p]) += scale · m(p, r) for the first `rows` r.
-template <class T>
-void add_panel_rows(MatrixView<const T> m, double scale, std::span<const Index> order, Index first,
-                    Index rows, MatrixView<float> out) {
-  for (Index p = 0; p < m.rows(); ++p)
-    for (Index r = 0; r < rows; ++r)
-      out(first + r, order[std::size_t(p)]) +=
-          static_cast<float>(scale * static_cast<double>(m(p, r)));
-}
-
-/// Numbers from -1 to 1 to start iterations from, the same each time and on each backend.
-template <class T>
-std::vector<T> start_noise(Index count) {
-  std::vector<T> noise(static_cast<std::size_t>(count));
-  std::uint32_t state = 1;
-  for (T& x : noise) {
-    state = state * 1664525u + 1013904223u;
-    x = static_cast<T>(static_cast<double>(state) / 0x1p31 - 1);
-  }
-  return noise;
-}
 
 }  // namespace gptq

@@ -240,7 +240,7 @@ class Pipeline {
     for (const Module module : stage_modules(stage)) {
       const auto settings = settings_of(module);
       if (!settings) continue;
-      if (solver::BatchBackend<B> && !batches.empty() &&
+      if (backend::BatchBackend<B> && !batches.empty() &&
           settings == settings_of(batches.back().front()))
         batches.back().push_back(module);
       else batches.push_back({module});
@@ -341,7 +341,7 @@ class Pipeline {
       const Index in = stage_width(config, stage);
       Index out = 0;  // of all modules that read this input, which may be solved in one panel
       for (const Module module : stage_modules(stage)) out += module_shape(config, module).out;
-      const MemoryPlan plan = memory_plan_together(out, in, options_.params, backend_);
+      const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
       gathered = (std::max)(gathered, plan.hessian * (beside ? 3 : 1) + plan.calibrate);
       solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));
     }

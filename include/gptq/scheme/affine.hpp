@@ -66,6 +66,14 @@ struct Affine {
     }
   }
 
+  /// Whether files can say of a grid that this is its zero point.
+  constexpr bool has_zero_point(float zero) const {
+    if constexpr (symmetric) return zero == static_cast<float>(1 << (Bits - 1));
+    else
+      return zero >= 0 && zero <= static_cast<float>(max_code) &&
+             zero == static_cast<float>(static_cast<int>(zero));
+  }
+
   /// The neighbours of a fitted grid that the range search tries too. Symmetric: the mirrored grid,
   /// which has its extra level on the positive side. Asymmetric: the zero point one lower and one
   /// higher.

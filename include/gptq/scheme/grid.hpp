@@ -10,8 +10,9 @@
 #include <gptq/lane/arithmetic.hpp>
 #include <gptq/lane/row.hpp>
 
-#include <bit>     // std::bit_cast
-#include <cfloat>  // FLT_MIN
+#include <bit>       // std::bit_cast
+#include <cfloat>    // FLT_MIN
+#include <concepts>  // std::same_as
 #include <cstdint>
 
 namespace gptq::scheme {
@@ -30,10 +31,11 @@ struct Grid {
 /// How scales are rounded to what is stored of them.
 struct ScaleRounding {
   GPTQ_HD constexpr ScaleRounding(ScaleType t = ScaleType::fp16, float u = 1, float w = 1)
-      : type(t), unit(u), weight_unit(w) {}
+      : type(t), scale_unit(u), weight_unit(w) {}
 
   ScaleType type;
-  float unit;  ///< ScaleType::fp8_e4m3: one number per weight that all its scales are shares of
+  float
+      scale_unit;  ///< ScaleType::fp8_e4m3: one number per weight that all its scales are shares of
   float weight_unit;  ///< what weights and scales are counted in: a power of two
 };
 
@@ -46,8 +48,8 @@ GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
     case ScaleType::fp16: return at_least(round_to_float16(scale), 0x1p-24f);
     case ScaleType::bf16: return at_least(to_float(to_bfloat16(scale)), FLT_MIN);
     case ScaleType::fp8_e4m3: {
-      const int ordinal = Float8E4M3::ordinal(scale / rounding.unit);
-      return Float8E4M3::value(ordinal < 1 ? 1 : ordinal) * rounding.unit;
+      const int ordinal = Float8E4M3::ordinal(scale / rounding.scale_unit);
+      return Float8E4M3::value(ordinal < 1 ? 1 : ordinal) * rounding.scale_unit;
     }
     case ScaleType::power_of_two: {
       // To the nearer exponent: 1.5 times a power of two is halfway.
@@ -82,7 +84,9 @@ GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
 /// \throws InvalidArgument  it knows none
 template <class S>
 S with_parity(const S& scheme, const Parity& parity) {
-  if constexpr (requires { scheme.with(parity); }) {
+  if constexpr (requires {
+                  { scheme.with(parity) } -> std::same_as<S>;
+                }) {
     return scheme.with(parity);
   } else {
     gptq::detail::require(

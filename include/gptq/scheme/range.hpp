@@ -6,6 +6,7 @@
 
 #include <gptq/scheme/grid.hpp>
 
+#include <concepts>  // std::same_as
 #include <limits>
 
 namespace gptq::scheme {
@@ -17,11 +18,11 @@ struct RangeSearch {
   ScaleRounding rounding{};
 };
 
-/// \param unit, weight_unit  see ScaleRounding
-inline RangeSearch range_search(const Params& params, float unit, double weight_unit) {
+/// \param scale_unit, weight_unit  see ScaleRounding
+inline RangeSearch range_search(const Params& params, float scale_unit, double weight_unit) {
   return {params.range,
           params.signed_scales && has_sign(params.scale_type),
-          {params.scale_type, unit, static_cast<float>(weight_unit)}};
+          {params.scale_type, scale_unit, static_cast<float>(weight_unit)}};
 }
 
 /// Schemes that know more grids for a range than the one that `fit` finds.
@@ -112,6 +113,13 @@ GPTQ_HD Grid<T> fit_grid_mse(const S& scheme, const Column& column, Index count,
   return best;
 }
 
+/// Schemes that search their grids themselves, whatever Params::range says.
+template <class S, class T, class Column, class Weight>
+concept SearchesItself = requires(const S scheme, const Column& column, const Weight& weight,
+                                  const RangeSearch& search) {
+  { scheme.template search<T>(column, weight, Index{}, search) } -> std::same_as<Grid<T>>;
+};
+
 /// Scale and zero point for `count` weights of one group.
 ///
 /// \param column  column(j): weight j of the group, one number or a lane
@@ -120,6 +128,8 @@ GPTQ_HD Grid<T> fit_grid_mse(const S& scheme, const Column& column, Index count,
 template <class T, class S, class Column, class Weight>
 GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& weight, Index count,
                          const RangeSearch& search) {
+  if constexpr (SearchesItself<S, T, Column, Weight>)
+    return scheme.template search<T>(column, weight, count, search);
   T low(0), high(0);
   for (Index j = 0; j < count; ++j) {
     low = min(low, column(j));

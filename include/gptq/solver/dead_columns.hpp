@@ -28,11 +28,12 @@ inline bool zeroes_dead_weights(const Params& params) {
 /// the dead ones choose the grid.
 /// \param search  with which grids were chosen
 /// \param unit    of the weight, see weight_unit
+/// \param given   whether grids are the caller's, and stay
 /// \return  how many were clipped
 template <class S, class B, class W>
 Index round_dead_weights(QuantizedMatrix<S>& quantized, MatrixView<const W> weight,
                          const B& backend, const ColumnLayout& layout,
-                         const scheme::RangeSearch& search, double unit) {
+                         const scheme::RangeSearch& search, double unit, bool given) {
   using Scalar = typename B::Scalar;
   struct Group {
     std::vector<Index> dead{}, live{};  // columns
@@ -46,7 +47,7 @@ Index round_dead_weights(QuantizedMatrix<S>& quantized, MatrixView<const W> weig
   const S& scheme = quantized.scheme();
   const auto scale_unit = static_cast<Scalar>(unit);
   std::atomic<Index> clipped{0};
-  const Index height = backend.panel_rows(weight.rows());
+  const Index height = backend.footprint(weight.rows(), weight.cols(), {}).panel_rows;
   const Index strips = (weight.rows() + height - 1) / height;
   backend.for_each(layout.groups() * strips, [&](Index job) {
     const Index g = job / strips, first = job % strips * height;
@@ -66,7 +67,7 @@ Index round_dead_weights(QuantizedMatrix<S>& quantized, MatrixView<const W> weig
       scheme::Grid<Scalar> grid{static_cast<Scalar>(quantized.scales()(row, g)) / scale_unit,
                                 static_cast<Scalar>(quantized.zeros()(row, g))};
       const auto value = [&](Index j) { return values(r, j); };
-      if (std::all_of(group.live.begin(), group.live.end(), [&](Index c) {
+      if (!given && std::all_of(group.live.begin(), group.live.end(), [&](Index c) {
             return scheme.decode(static_cast<Scalar>(codes(row, c)), grid) == 0;
           })) {
         grid = scheme::fit_grid<Scalar>(

@@ -5,9 +5,10 @@
 
 #include <gptq/backend/concept.hpp>
 #include <gptq/core/params.hpp>
-#include <gptq/solver/batch_solver.hpp>
+#include <gptq/solver/schedule.hpp>
 
-#include <algorithm>  // std::max
+#include <algorithm>  // std::max, std::min
+#include <cstdint>
 #include <string>
 
 namespace gptq {
@@ -21,58 +22,44 @@ struct MemoryPlan {
   Index factorizing = 0;  ///< beside R, for Params::factor_in_double and Order::min_pivot
   Index panel = 0;        ///< one panel of rows on its way through the solver
   Index panels = 0;       ///< that are on their way at once
+  Index sums = 0;         ///< what each panel has cost, until all of them are done
   Index workspace = 0;    ///< of matrix products, on all threads together
   Index result = 0;       ///< the QuantizedMatrix
 
   /// At most, in Quantizer::factorize.
   Index factorize_peak() const { return factor + factorizing + workspace; }
   /// At most, while all rows are rounded, the factor and the result included.
-  Index solve_peak() const { return factor + panel * panels + workspace + result; }
+  Index solve_peak() const { return factor + panel * panels + sums + workspace + result; }
   Index peak() const { return (std::max)(factorize_peak(), solve_peak()); }
 };
 
-namespace detail {
-
-/// \param width  rows of a panel
+/// The plan for a weight [rows, cols] of numbers of at most 4 bytes, or for several weights that
+/// read one input and have so many rows together.
 template <backend::Backend B>
-MemoryPlan plan_of_panels(Index rows, Index width, Index cols, const Params& params,
-                          const B& backend) {
+MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
   constexpr Index scalar = sizeof(typename B::Scalar);
-  const Index group_size = effective_group_size(params, cols);
-  const Index groups = (cols + group_size - 1) / group_size;
-  const Index square = cols * cols * scalar, threads = backend.concurrency();
+  const backend::Footprint footprint = backend.footprint(rows, cols, params);
+  const Index group_size = effective_group_size(params, cols), width = footprint.panel_rows;
+  const Index groups = (cols + group_size - 1) / group_size, panels = (rows + width - 1) / width;
+  const Index square = cols * cols * scalar;
   const bool lazy = params.solver == Solver::lazy_batch;
   MemoryPlan plan;
   plan.hessian = square;
-  plan.calibrate = backend.accumulate_bytes(cols);
+  plan.calibrate = footprint.accumulate_bytes;
   plan.factor = square * (lazy ? 2 : 1);
   if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
-  // weight and residual, codes, scales and zeros
-  plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) +
-               backend.scratch_bytes(width, cols, params);
-  plan.panels = (std::min)((rows + width - 1) / width, threads);
-  plan.workspace = backend.product_bytes() * threads;
+  if (params.estimate_condition) plan.factorizing = (std::max)(plan.factorizing, square);
+  // weight and carry, codes, scales and zeros
+  plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) + footprint.scratch_bytes;
+  plan.panels = (std::min)(panels, footprint.concurrency);
+  plan.workspace = footprint.product_bytes * footprint.concurrency;
+  plan.sums = panels * cols * Index(sizeof(double));
+  // codes, scales and zeros, g_idx, losses
   plan.result = rows * cols + 2 * rows * groups * Index(sizeof(float)) +
                 cols * Index(sizeof(std::int32_t) + sizeof(double));
   return plan;
-}
-
-}  // namespace detail
-
-/// The plan for a weight [rows, cols] of numbers of at most 4 bytes.
-template <backend::Backend B>
-MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
-  return detail::plan_of_panels(rows, backend.panel_rows(rows), cols, params, backend);
-}
-
-/// The plan for several weights that read one input, with so many rows together: in one panel where
-/// the backend takes them so.
-template <backend::Backend B>
-MemoryPlan memory_plan_together(Index rows, Index cols, const Params& params, const B& backend) {
-  const bool one = solver::BatchBackend<B> && solver::batchable(params);
-  return detail::plan_of_panels(rows, one ? rows : backend.panel_rows(rows), cols, params, backend);
 }
 
 /// The plan for `count` weights [rows, cols] with Hessians of their own (experts) in one call of
@@ -81,19 +68,17 @@ template <backend::Backend B>
 MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params,
                        const B& backend) {
   MemoryPlan plan = memory_plan(rows, cols, params, backend);
-  Index at_once = backend.concurrency();
-  if constexpr (solver::BatchBackend<B>)
-    if (solver::batchable(params)) {
-      const auto batches = backend.batches();
-      at_once = batches.batch_size(rows, cols, params.solver);
-      plan.panel = memory_plan(batches.panel_rows(rows), cols, params, backend).panel;
-    }
+  const Index threads = backend.footprint(rows, cols, params).concurrency;
+  Index at_once = threads;
+  if constexpr (backend::BatchBackend<B>)
+    if (solver::factored_together(params))
+      at_once = (std::min)(count, backend.batches().batch_size(rows, cols, params.solver));
   at_once = (std::min)(at_once, count);
   plan.factor *= at_once;
+  plan.sums *= at_once;
   plan.factorizing = plan.factorizing * at_once + plan.result * (count - at_once);
-  plan.panels = solver::BatchBackend<B>
-                    ? plan.panels * at_once
-                    : (std::min)(plan.panels * count, Index{backend.concurrency()});
+  plan.panels =
+      backend::BatchBackend<B> ? plan.panels * at_once : (std::min)(plan.panels * count, threads);
   plan.result *= count;
   return plan;
 }
@@ -128,11 +113,12 @@ template <backend::Backend B>
 std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
   using detail::mib;
   const MemoryPlan plan = memory_plan(rows, cols, params, backend);
-  std::string text = detail::message(
-      "a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
-      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ", mib(plan.factorizing),
-      " to make it, ", plan.panels, " x ", mib(plan.panel), " for panels of ",
-      backend.panel_rows(rows), " rows, ", mib(plan.workspace), " for products");
+  std::string text =
+      detail::message("a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
+                      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ",
+                      mib(plan.factorizing), " to make it, ", plan.panels, " x ", mib(plan.panel),
+                      " for panels of ", backend.footprint(rows, cols, params).panel_rows,
+                      " rows, ", mib(plan.workspace), " for products");
   text += detail::cheaper_settings(
       params, [&](const Params& other) { return memory_plan(rows, cols, other, backend).peak(); });
   if (const Index half = (rows + 1) / 2; half < rows)

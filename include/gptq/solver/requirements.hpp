@@ -6,10 +6,13 @@
 #include <gptq/factor/factor.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/memory_plan.hpp>
+#include <gptq/solver/schedule.hpp>
 
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>  // std::remove_const_t
+#include <vector>
 
 namespace gptq::solver {
 
@@ -41,7 +44,7 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
     detail::require(is, "the factor was made with another ", what,
                     ": call factorize of a quantizer with the same");
   };
-  same(made.order == params.order, "order");
+  same(made.order == params.order || factor.given_order, "order");
   same(made.groups == params.groups || factor.layout.groups() == 1, "kind of groups");
   same(made.damping == params.damping, "damping");
   same(made.damping_rule == params.damping_rule, "damping_rule");
@@ -56,11 +59,48 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   return largest;
 }
 
-/// Whether weights of these sizes are counted in one unit, so that a panel can hold all of them.
-inline bool one_unit(std::span<const double> largest) {
-  for (const double x : largest)
-    if (weight_unit(x) != weight_unit(largest.front())) return false;
-  return true;
+/// \throws InvalidArgument  a parameter is out of range, or asks for what the scheme or the backend
+///                          does not have
+template <backend::Backend B, class S>
+void require_params(const Params& params, const S& scheme) {
+  params.validate();
+  if (params.solver == Solver::lazy_batch)
+    detail::require(backend::LazyBatchWorker<typename B::Worker>,
+                    "Solver::lazy_batch needs solve, targets and find_errors of the backend's "
+                    "worker for kernel::LazyBatch");
+  if (params.sparsity.dense()) return;
+  const auto grid = scheme.fit(-1.0f, 1.0f, {});
+  const float zero = scheme.decode(scheme.encode(0.0f, grid), grid);
+  detail::require(zero == 0,
+                  "sparsity needs a scheme whose grids have a zero; the number nearest "
+                  "to it on this one's grid for [-1, 1] is ",
+                  zero);
+}
+
+template <class T, backend::Backend B>
+Task<std::remove_const_t<T>> task(MatrixView<T> weight, const Hessian<B>& hessian,
+                                  const Params& params, std::string_view name) {
+  return {weight, std::string(name),
+          require_weight(weight, hessian.in_features(), params, hessian.backend(), name)};
+}
+template <class T, backend::Backend B>
+Task<std::remove_const_t<T>> task(MatrixView<T> weight, const DampedFactor<B>& factor,
+                                  const Params& params, std::string_view name) {
+  return {weight, std::string(name), require_weight(weight, factor, params, name)};
+}
+
+/// \param names  of the weights, or none: they are numbered then
+/// \param make   make(i, name)
+template <class T, class Make>
+std::vector<Task<std::remove_const_t<T>>> tasks(std::span<const MatrixView<T>> weights,
+                                                std::span<const std::string> names,
+                                                const Make& make) {
+  detail::require(names.empty() || names.size() == weights.size(), weights.size(), " weights and ",
+                  names.size(), " names");
+  std::vector<Task<std::remove_const_t<T>>> tasks;
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    tasks.push_back(make(i, names.empty() ? "weight " + std::to_string(i) : names[i]));
+  return tasks;
 }
 
 /// f(); where the backend has too little memory for it, says what the plan proposes.
@@ -71,9 +111,10 @@ auto advised(Index rows, Index cols, const Params& params, const B& backend, con
 
 /// damped_factor; where the backend has too little memory for it, says what the plan proposes.
 template <backend::Backend B>
-DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params) {
+DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params,
+                               std::span<const Index> order = {}) {
   return detail::advised(
-      [&] { return damped_factor(hessian, params); },
+      [&] { return gptq::factorize(hessian, params, order); },
       [&] { return factor_advice(hessian.in_features(), params, hessian.backend()); });
 }
 

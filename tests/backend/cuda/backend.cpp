@@ -3,13 +3,13 @@
 // backend::Cuda: on a GPU where there is one, and on a device that is made of host memory, where
 // every line of it runs but cuBLAS, cuSOLVER and the launches themselves.
 
-#include "../../conformance/suite.hpp"
 #include "ties.hpp"
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/factor/target.hpp>
 #include <gptq/pack/gptq.hpp>
+#include <gptq/testing/backend.hpp>
 
 using gptq::Index;
 using gptq::Params;
@@ -65,11 +65,18 @@ void require_same_as_cpu(const test::Layer& layer, const Params& params,
     REQUIRE(a.group_index()[std::size_t(c)] == b.group_index()[std::size_t(c)]);
 }
 
+template <class B>
+test::Matrix download(const B& backend, const typename B::Matrix& matrix, Index rows, Index cols) {
+  test::Matrix out(rows, cols);
+  backend.download(matrix, gptq::MatrixView<double>(out.data.data(), rows, cols));
+  return out;
+}
+
 }  // namespace
 
 TEST_CASE("backend::Cuda conforms", "[cuda]") {
   if (no_device()) return;
-  test::test_backend(Cuda{}, 5e-6);
+  CHECK_NOTHROW(gptq::testing::test_backend(Cuda{}, 5e-6));
 }
 
 TEST_CASE("a GPU gives the codes of the CPU", "[cuda]") {
@@ -78,7 +85,7 @@ TEST_CASE("a GPU gives the codes of the CPU", "[cuda]") {
   using gptq::Groups, gptq::Order, gptq::Range, gptq::Solver;
   SECTION("in every order and with groups on the way") {
     for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
-      for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+      for (const Groups groups : {Groups::static_, Groups::dynamic}) {
         INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
         require_same_as_cpu<gptq::scheme::Int4>(
             layer, {.group_size = 32, .order = order, .groups = groups});
@@ -161,7 +168,7 @@ TEST_CASE("a GPU's Hessian is that of double precision, whatever the activations
     const gptq::MatrixView<const T> view(x.data(), layer.activations.rows, 150);
     if (weighted) hessian.add(view, std::span<const float>(weights));
     else hessian.add(view);
-    test::Matrix error = test::download(hessian.backend(), hessian.sum(), 150, 150), exact = error;
+    test::Matrix error = download(hessian.backend(), hessian.sum(), 150, 150), exact = error;
     for (Index i = 0; i < 150; ++i)
       for (Index j = 0; j < 150; ++j) {
         double sum = 0;
@@ -240,9 +247,9 @@ TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
   a.add(view(pageable.data()));
   b.add(view(pinned.data()));
   std::fill(pinned.data(), pinned.data() + pinned.size(), -1.0f);  // it is the caller's again
-  const test::Matrix sum = test::download(expected.backend(), expected.sum(), n, n);
+  const test::Matrix sum = download(expected.backend(), expected.sum(), n, n);
   for (const auto* hessian : {&a, &b}) {
-    const test::Matrix mine = test::download(backend, hessian->sum(), n, n);
+    const test::Matrix mine = download(backend, hessian->sum(), n, n);
     for (Index i = 0; i < n; ++i)
       for (Index j = i; j < n; ++j) CHECK(mine(i, j) == Approx(sum(i, j)).margin(1e-5 * sum(0, 0)));
   }
@@ -315,8 +322,8 @@ TEST_CASE("a GPU rounds to nearest, finds the columns' order and aims as the CPU
   const auto on_gpu = test::calibrate(layer, gpu);
   Params pivots{.group_size = 32, .order = gptq::Order::min_pivot};
   pivots.estimate_condition = true;
-  const auto f = gptq::damped_factor(on_cpu, pivots);
-  const auto g = gptq::damped_factor(on_gpu, pivots);
+  const auto f = gptq::factorize(on_cpu, pivots);
+  const auto g = gptq::factorize(on_gpu, pivots);
   CHECK(std::vector<Index>(f.layout.order().begin(), f.layout.order().end()) ==
         std::vector<Index>(g.layout.order().begin(), g.layout.order().end()));
   CHECK(g.damping.condition == Approx(f.damping.condition).epsilon(1e-3));
@@ -488,7 +495,7 @@ TEST_CASE("experts in one launch come out as one by one", "[cuda]") {
   };
   for (const Solver solver : {Solver::left_looking, Solver::lazy_batch})
     for (const Order order : {Order::natural, Order::act, Order::min_pivot})
-      for (const Groups groups : {Groups::fixed, Groups::dynamic}) {
+      for (const Groups groups : {Groups::static_, Groups::dynamic}) {
         INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
         Params params{.group_size = 32, .order = order, .groups = groups, .solver = solver};
         params.damping = 1e-9;
@@ -547,7 +554,7 @@ TEST_CASE("weights that read one input come out in one launch as one by one", "[
   };
   const auto weights = three(layer.w());
   const OnDevice<float> copy(backend, layer.weight_f, 120, 96);
-  for (const gptq::Groups groups : {gptq::Groups::fixed, gptq::Groups::dynamic}) {
+  for (const gptq::Groups groups : {gptq::Groups::static_, gptq::Groups::dynamic}) {
     const gptq::Quantizer<gptq::scheme::Asymmetric<4>, Cuda> quantizer(
         {.group_size = 32, .groups = groups});
     const auto factor = quantizer.factorize(hessian);

@@ -33,7 +33,7 @@ TEST_CASE("grids on the way are fitted to what the proof of ties takes for it", 
     const gptq::Params params{.group_size = 32, .order = order, .groups = Groups::dynamic};
     const auto q = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
     const gptq::backend::Reference exact;
-    const auto factor = gptq::damped_factor(test::calibrate(layer, exact), params);
+    const auto factor = gptq::factorize(test::calibrate(layer, exact), params);
     const auto& layout = factor.layout;
     test::Matrix r(96, 96);
     exact.download(factor.r, gptq::MatrixView<double>(r.data.data(), 96, 96));
@@ -207,7 +207,8 @@ TEST_CASE("a weight takes no more of the device than the plan says, and all of i
   const std::size_t before = device.used;
   device.peak = before;
   const gptq::MatrixView<const float> view(weight.data(), rows, cols);
-  (void)Cuda::Worker(backend.runtime()).load_panel(view, 0, rows, layout, 1);
+  const gptq::Section<float> section{view, &layout};
+  (void)Cuda::Worker(backend.runtime()).load_panel(std::span(&section, 1), 1);
   const auto taken = static_cast<Index>(device.peak - before);
   CHECK(taken > 9 * rows * cols + gptq::backend::cuda::staging_bytes * 9 / 10);
   CHECK(taken <= gptq::memory_plan(rows, cols, {.group_size = 65}, backend).panel);
@@ -276,7 +277,7 @@ TEST_CASE("many experts take as many products as one", "[cuda]") {
   }
   for (const auto& hessian : hessians) pointers.push_back(&hessian);
   gptq::Params params{.group_size = 64, .block_size = 32};
-  params.measure_baseline = false;
+  params.measure = gptq::Measure::none;
   const gptq::Quantizer<gptq::scheme::Int4, Cuda> quantizer(params);
   int& products = test::host_device().products;
   const auto count = [&](const auto& work) {
@@ -292,7 +293,7 @@ TEST_CASE("many experts take as many products as one", "[cuda]") {
         }) == one);
   gptq::Params own_units{.group_size = 64, .block_size = 32};
   own_units.scale_type = gptq::ScaleType::fp8_e4m3;
-  own_units.measure_baseline = false;
+  own_units.measure = gptq::Measure::none;
   CHECK(count([&] {
           (void)gptq::Quantizer<gptq::scheme::Int4, Cuda>(own_units).quantize(
               std::span<const gptq::MatrixView<const float>>(weights),

@@ -69,7 +69,7 @@ class ExactRow {
 
 /// Checks that a and b have the same codes and grids, but for rows that part at a tie: a weight
 /// halfway between two numbers of the grid, or two grids that are equally good for a group.
-/// (Range::minmax: with Groups::fixed alone.)
+/// (Range::minmax: with Groups::static_ alone.)
 /// \return  how many rows part
 template <class S>
 Index require_ties_alone(const Layer& layer, const gptq::Params& params,
@@ -77,7 +77,7 @@ Index require_ties_alone(const Layer& layer, const gptq::Params& params,
   const gptq::backend::Reference exact;
   auto settings = params;
   settings.damping = a.report().damping.fraction;
-  const auto factor = gptq::damped_factor(calibrate(layer, exact), settings);
+  const auto factor = gptq::factorize(calibrate(layer, exact), settings);
   const gptq::ColumnLayout& layout = factor.layout;
   const Index n = a.cols();
   Matrix r(n, n);

@@ -3,7 +3,6 @@
 
 // cuda::Batches: what is done to several matrices of one size at once, in a launch for all of them.
 
-#include <gptq/backend/cuda/batch_worker.hpp>
 #include <gptq/backend/cuda/launch.hpp>
 #include <gptq/backend/cuda/operations.hpp>
 
@@ -19,29 +18,15 @@ namespace gptq::backend::cuda {
 class Batches {
  public:
   using Matrix = DeviceMatrix<float>;
-  using Worker = BatchWorker;
 
   explicit Batches(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
-
-  /// One panel for weights with so many rows.
-  Worker worker(std::vector<Index> rows, std::span<const ColumnLayout* const> layouts) const {
-    return Worker(runtime_, std::move(rows), layouts);
-  }
-
-  /// Rows of a panel that a weight takes, which has a Hessian of its own.
-  static Index panel_rows(Index rows) { return padded(rows, solve_threads); }
 
   /// How many weights [rows, cols] with Hessians of their own to take at once.
   Index batch_size(Index rows, Index cols, Solver solver) const {
     const Index factors =
         Index(sizeof(float)) * cols * cols * (solver == Solver::lazy_batch ? 2 : 1);
-    const Index one = factors + 12 * cols * panel_rows(rows);
+    const Index one = factors + 12 * cols * padded(rows, solve_threads);
     return std::clamp<Index>(static_cast<Index>(runtime_->available() / 2) / one, 1, 1024);
-  }
-
-  /// Whether a panel of so many rows leaves half of the memory that can be had.
-  bool fits(Index rows, Index cols) const {
-    return 12 * cols * rows <= static_cast<Index>(runtime_->available() / 2);
   }
 
   /// Diagonals of matrices of one size.

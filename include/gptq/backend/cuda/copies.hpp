@@ -45,8 +45,9 @@ class Reading {
 };
 
 template <class T>
-DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from) {
-  DeviceMatrix<T> to(runtime, 1, static_cast<Index>(from.size()));
+DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from,
+                                 Index rows = 1) {
+  DeviceMatrix<T> to(runtime, rows, static_cast<Index>(from.size()) / rows);
   runtime->copy_to_device(to.data(), from.size_bytes(), sizeof(T),
                           [&](std::byte* host, std::size_t at, std::size_t bytes) {
                             std::memcpy(host, reinterpret_cast<const std::byte*>(from.data()) + at,
@@ -71,8 +72,9 @@ void download(const Runtime& runtime, MatrixView<const From> from, MatrixView<To
              rows = static_cast<std::size_t>(to.rows());
   if constexpr (std::is_same_v<From, To>)
     if (to.col_stride() == 1) {
-      runtime.copy_to_host(to.data(), sizeof(To) * std::size_t(to.row_stride()), from.data(), pitch,
-                           width, rows);
+      // The stride of a single row may be anything.
+      const auto to_pitch = rows == 1 ? width : sizeof(To) * std::size_t(to.row_stride());
+      runtime.copy_to_host(to.data(), to_pitch, from.data(), pitch, width, rows);
       return;
     }
   std::vector<From> values(static_cast<std::size_t>(to.size()));

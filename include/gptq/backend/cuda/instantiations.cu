@@ -14,10 +14,6 @@ void sum(cudaStream_t stream, const float* a, const float* b, Index count, float
   launch(stream, count, kernels::Sum{a, b, to});
 }
 
-void multiply(cudaStream_t stream, float factor, Index count, float* data) {
-  launch(stream, count, kernels::Multiply{factor, data});
-}
-
 void fill_diagonals(cudaStream_t stream, float value, Index n, Index matrices, float* data) {
   launch(stream, matrices * n, kernels::FillDiagonals{value, n, data});
 }

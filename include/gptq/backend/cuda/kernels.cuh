@@ -33,7 +33,7 @@ struct Fit {
     };
     const auto importance = [&](Index j) { return groups.pivots[begin + j]; };
     scheme::RangeSearch mine = search;
-    if (groups.units) mine.rounding.unit = groups.units[row];
+    if (groups.units) mine.rounding.scale_unit = groups.units[row];
     const auto grid = scheme::fit_grid<float>(scheme, column, importance, count, mine);
     scales[g * width + row] = grid.scale;
     zeros[g * width + row] = grid.zero;
@@ -47,7 +47,8 @@ GPTQ_HD inline kernel::ColumnBlock<float> at_row(kernel::ColumnBlock<float> bloc
   block.group += matrix * stack.columns;
   block.factor += matrix * stack.factor;
   block.weight += row;
-  block.residual += row;
+  block.carry += row;
+  if (block.targets) block.targets += row;
   block.codes += row;
   block.scales += row;
   block.zeros += row;
@@ -102,7 +103,7 @@ struct Solve {
         mine.factor = b.shared;
         mine.factor_stride = block.width;
       }
-      const bool real = sums.real ? sums.real[row] != 0 : row < sums.rows;
+      const bool real = sums.real[row] != 0;
       WarpSums of_warp{sums.loss + row / warp * sums.stride, real};
       kernel::solve_block<Sparse, float, Form>(scheme, mine, of_warp);
       sums.clipped[row] += of_warp.clipped;
@@ -123,7 +124,7 @@ struct Round {
 };
 
 template <class S>
-struct MeasureResidual {
+struct FindErrors {
   S scheme;
   kernel::ColumnBlock<float> block;
   Stack stack;
@@ -132,7 +133,7 @@ struct MeasureResidual {
     const Index p = i / width, row = i - p * width;
     const Index group = block.group[row / stack.rows * stack.columns + p] * width + row;
     const scheme::Grid<float> grid{block.scales[group], block.zeros[group]};
-    block.residual[i] = block.weight[i] - scheme.decode(static_cast<float>(block.codes[i]), grid);
+    block.carry[i] = block.weight[i] - scheme.decode(static_cast<float>(block.codes[i]), grid);
   }
 };
 
@@ -169,9 +170,9 @@ void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float
 }
 
 template <class S>
-void measure_residual(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
-                      const Stack& stack, Index width) {
-  launch(stream, block.width * width, kernels::MeasureResidual<S>{scheme, block, stack, width});
+void find_errors(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
+                 const Stack& stack, Index width) {
+  launch(stream, block.width * width, kernels::FindErrors<S>{scheme, block, stack, width});
 }
 
 }  // namespace gptq::backend::cuda
@@ -192,6 +193,6 @@ void measure_residual(cudaStream_t stream, const S& scheme, const kernel::Column
   template void gptq::backend::cuda::round<__VA_ARGS__>(                                         \
       cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
       const gptq::backend::cuda::Stack&, gptq::Index);                                           \
-  template void gptq::backend::cuda::measure_residual<__VA_ARGS__>(                              \
+  template void gptq::backend::cuda::find_errors<__VA_ARGS__>(                                   \
       cudaStream_t, const __VA_ARGS__&, const gptq::kernel::ColumnBlock<float>&,                 \
       const gptq::backend::cuda::Stack&, gptq::Index)

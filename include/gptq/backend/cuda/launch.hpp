@@ -35,7 +35,7 @@ struct GroupMembers {
   const Index* members = nullptr;  ///< positions, group by group
   const float* pivots = nullptr;   ///< of the members, in their order
   Index group_size = 0, columns = 0;
-  const float* units = nullptr;  ///< ScaleRounding::unit of each row, where they differ
+  const float* units = nullptr;  ///< ScaleRounding::scale_unit of each row, where they differ
 };
 
 /// What the solver adds up: `loss` holds one row of n sums per warp, `clipped` one count per row.
@@ -43,8 +43,7 @@ struct SolveSums {
   double* loss = nullptr;  ///< at the block's first column
   Index stride = 0;        ///< from one warp to the next
   int* clipped = nullptr;
-  Index rows = 0;                      ///< that are no padding
-  const std::uint8_t* real = nullptr;  ///< of each row; where it is given, `rows` is not looked at
+  const std::uint8_t* real = nullptr;  ///< of each row, whether it is no padding
 };
 
 /// Matrices whose rows follow each other in a panel, each with a layout and a factor of its own. By
@@ -109,8 +108,6 @@ template <class T>
 
 /// to = a + b; `to` may be either
 void sum(cudaStream_t stream, const float* a, const float* b, Index count, float* to);
-
-void multiply(cudaStream_t stream, float factor, Index count, float* data);
 
 /// The diagonals of n x n matrices.
 void fill_diagonals(cudaStream_t stream, float value, Index n, Index matrices, float* data);
@@ -192,11 +189,11 @@ template <class S>
                                          const kernel::ColumnBlock<float>& block,
                                          const Stack& stack, Index width);
 
-/// residual = weight − decode(codes)
+/// carry = weight − decode(codes)
 template <class S>
-[[gnu::visibility("hidden")]] void measure_residual(cudaStream_t stream, const S& scheme,
-                                                    const kernel::ColumnBlock<float>& block,
-                                                    const Stack& stack, Index width);
+[[gnu::visibility("hidden")]] void find_errors(cudaStream_t stream, const S& scheme,
+                                               const kernel::ColumnBlock<float>& block,
+                                               const Stack& stack, Index width);
 
 #pragma GCC visibility pop
 

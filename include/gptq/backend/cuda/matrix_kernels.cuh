@@ -114,12 +114,6 @@ struct Sum {
   GPTQ_HD void operator()(Index i) const { to[i] = a[i] + b[i]; }
 };
 
-struct Multiply {
-  float factor;
-  float* data;
-  GPTQ_HD void operator()(Index i) const { data[i] *= factor; }
-};
-
 struct FillDiagonals {
   float value;
   Index n;

@@ -168,18 +168,6 @@ inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor
   }
 }
 
-/// outᵀ = mᵀ·op(R), R upper triangular; `out` may be m.
-inline void multiply_triangular(const Runtime& runtime, Factor which, MatrixView<const float> r,
-                                MatrixView<const float> m, MatrixView<float> out) {
-  if (m.empty()) return;
-  const float one = 1;
-  check(cublasStrmm(runtime.blas(), CUBLAS_SIDE_RIGHT, CUBLAS_FILL_MODE_LOWER,
-                    which == Factor::plain ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_DIAG_NON_UNIT,
-                    small(m.cols()), small(m.rows()), &one, r.data(), small(r.row_stride()),
-                    m.data(), small(m.row_stride()), out.data(), small(out.row_stride())),
-        "cublasStrmm");
-}
-
 /// The last position whose pivot rounding has eaten, or -1; from the diagonals of H and R.
 template <class T>
 Index lost_pivot(const std::vector<double>& before, const std::vector<double>& roots) {

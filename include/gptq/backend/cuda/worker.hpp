@@ -1,102 +1,27 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// cuda::Worker: one panel of rows on its way through the solver, on a device.
+// cuda::Worker: what happens to a panel of rows, on a device.
 
 #include <gptq/backend/cuda/launch.hpp>
 #include <gptq/backend/cuda/operations.hpp>
+#include <gptq/backend/cuda/panel.hpp>
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/kernel/panel.hpp>
 
-#include <algorithm>  // std::max, std::min
+#include <algorithm>  // std::all_of, std::copy_n, std::fill_n
 #include <cstdint>
 #include <memory>
 #include <numeric>  // std::accumulate
 #include <span>
-#include <utility>  // std::move
+#include <type_traits>  // std::is_same_v
+#include <utility>      // std::move
 #include <vector>
 
 namespace gptq::backend::cuda {
 
-/// What kernels need of a ColumnLayout.
-struct DeviceLayout {
-  DeviceMatrix<Index> order, position, group, members;
-  DeviceMatrix<float> pivots;  ///< of the members
-  DeviceMatrix<std::uint8_t> dead;
-};
-
-/// Rows of weights on their way through the solver, on a device.
-struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>> {
-  DeviceLayout layout{};
-  DeviceMatrix<double> loss{};  ///< [warps, positions]
-  DeviceMatrix<int> clipped{};  ///< of each row
-  DeviceMatrix<float> units{};  ///< of the scales of each row; none where they are the same
-};
-
-/// The layouts of matrices of one size, one after the other.
-inline DeviceLayout to_device(const std::shared_ptr<Runtime>& runtime,
-                              std::span<const ColumnLayout* const> layouts) {
-  std::vector<Index> order, position, group, members;
-  std::vector<std::uint8_t> dead;
-  std::vector<float> pivots;
-  for (const ColumnLayout* layout : layouts) {
-    const Index n = layout->columns(), base = static_cast<Index>(position.size());
-    order.insert(order.end(), layout->order().begin(), layout->order().end());
-    group.insert(group.end(), layout->group().begin(), layout->group().end());
-    position.resize(std::size_t(base + n));
-    for (Index p = 0; p < n; ++p) {
-      position[std::size_t(base + layout->column(p))] = p;
-      dead.push_back(layout->dead(p));
-    }
-    for (Index g = 0; g < layout->groups(); ++g)
-      for (const Index p : layout->members(g)) {
-        members.push_back(p);
-        pivots.push_back(static_cast<float>(layout->pivots()[std::size_t(p)]));
-      }
-  }
-  return {to_device_vector(runtime, std::span<const Index>(order)),
-          to_device_vector(runtime, std::span<const Index>(position)),
-          to_device_vector(runtime, std::span<const Index>(group)),
-          to_device_vector(runtime, std::span<const Index>(members)),
-          to_device_vector(runtime, std::span<const float>(pivots)),
-          to_device_vector(runtime, std::span<const std::uint8_t>(dead))};
-}
-
-/// A panel of `width` rows of weights with these layouts, without their numbers.
-inline DevicePanel make_panel(const std::shared_ptr<Runtime>& runtime,
-                              std::span<const ColumnLayout* const> layouts, Index width,
-                              double unit) {
-  using Matrix = DeviceMatrix<float>;
-  const Index n = layouts.front()->columns(), groups = layouts.front()->groups();
-  DevicePanel panel;
-  panel.unit = unit;
-  panel.layout = to_device(runtime, layouts);
-  panel.weight = Matrix(runtime, n, width);
-  panel.residual = Matrix::zeros(runtime, n, width);
-  panel.scales = Matrix(runtime, groups, width);
-  panel.zeros = Matrix(runtime, groups, width);
-  panel.codes = DeviceMatrix<std::uint8_t>(runtime, n, width);
-  panel.loss = DeviceMatrix<double>::zeros(runtime, width / warp, n);
-  panel.clipped = DeviceMatrix<int>::zeros(runtime, 1, width);
-  return panel;
-}
-
-/// Positions [first, last) of a panel, without a factor.
-inline kernel::ColumnBlock<float> panel_block(DevicePanel& panel, Index first, Index last,
-                                              const Sparsity& sparsity) {
-  return {.width = last - first,
-          .stride = panel.weight.cols(),
-          .weight = panel.weight.row(first),
-          .residual = panel.residual.row(first),
-          .codes = panel.codes.row(first),
-          .scales = panel.scales.data(),
-          .zeros = panel.zeros.data(),
-          .grid_stride = panel.scales.cols(),
-          .group = panel.layout.group.data() + first,
-          .sparsity = sparsity};
-}
-
-/// A handle, like the backend that hands it out.
+/// A handle, like the backend that hands it out. Factors of sections that do not share one lie
+/// below each other: [sections · n, n].
 class Worker {
  public:
   using Matrix = DeviceMatrix<float>;
@@ -104,24 +29,38 @@ class Worker {
 
   explicit Worker(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
 
-  Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(runtime_, rows, padded(cols)); }
-
   template <class W>
-  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout,
-                   double unit) const {
-    const ColumnLayout* const only = &layout;
-    const Index width = padded(rows);
-    Panel panel = make_panel(runtime_, std::span(&only, 1), width, unit);
-    panel.first = first;
-    panel.rows = rows;
-    for_parts_on_device(runtime_, weight.middle_rows(first, rows),
-                        [&](MatrixView<const W> some, Index at) {
-                          // Padding is written with the last rows.
-                          const Index columns = at + some.rows() == rows ? width - at : some.rows();
-                          cuda::load_panel(stream(), some, static_cast<float>(1 / unit),
-                                           panel.layout.position.data(), panel.layout.dead.data(),
-                                           columns, width, panel.weight.data() + at);
-                        });
+  Panel load_panel(std::span<const Section<W>> sections, double weight_unit) const {
+    Panel panel = empty_panel(sections, weight_unit);
+    const SectionPlan& plan = panel.sections;
+    const Index n = panel.weight.rows(), step = plan.shared() ? 0 : n;
+    const auto inverse_unit = static_cast<float>(1 / weight_unit);
+    const bool on_device = std::all_of(sections.begin(), sections.end(), [&](const auto& section) {
+      return runtime_->is_on_device(section.weight.data());
+    });
+    if (on_device && plan.count() > 1) {
+      std::vector<MatrixView<const W>> weights;
+      Index widest = 0;
+      for (std::size_t i = 0; i < plan.count(); ++i) {
+        weights.push_back(sections[i].weight);
+        widest = (std::max)(widest, plan.width(i));
+      }
+      const auto views = to_device_vector(runtime_, std::span<const MatrixView<const W>>(weights));
+      cuda::load_panels(stream(), views.data(), widest, n, inverse_unit,
+                        panel.layout.position.data(), panel.layout.dead.data(), step,
+                        plan.on_device(), plan.width(), panel.weight.data());
+      return panel;
+    }
+    for (std::size_t i = 0; i < plan.count(); ++i) {
+      const Index layout = static_cast<Index>(i) * step, rows = plan.rows(i);
+      for_parts_on_device(runtime_, sections[i].weight, [&](MatrixView<const W> some, Index at) {
+        // Padding is written with the last rows.
+        const Index wide = at + some.rows() == rows ? plan.width(i) - at : some.rows();
+        cuda::load_panel(stream(), some, inverse_unit, panel.layout.position.data() + layout,
+                         panel.layout.dead.data() + layout, wide, plan.width(),
+                         panel.weight.data() + plan.offset(i) + at);
+      });
+    }
     return panel;
   }
 
@@ -131,127 +70,182 @@ class Worker {
     const GroupMembers groups{.members = panel.layout.members.data(),
                               .pivots = panel.layout.pivots.data(),
                               .group_size = layout.group_size(),
-                              .columns = layout.columns()};
-    cuda::fit(stream(), scheme, search, groups, {}, source.data(), base, first, last - first,
-              source.cols(), panel.scales.data(), panel.zeros.data());
+                              .columns = layout.columns(),
+                              .units = panel.units.data()};
+    cuda::fit(stream(), scheme, search, groups, stack(panel), source.data(), base, first,
+              last - first, source.cols(), panel.scales.data(), panel.zeros.data());
+  }
+
+  void set_grids(std::span<const Grids> sections, Panel& panel) const {
+    const SectionPlan& plan = panel.sections;
+    const Index groups = panel.scales.rows(), width = plan.width();
+    std::vector<float> scales(static_cast<std::size_t>(groups * width), 1.0f),
+        zeros(scales.size(), 0.0f);
+    for (std::size_t i = 0; i < plan.count(); ++i)
+      for (Index g = 0; g < groups; ++g)
+        for (Index r = 0; r < plan.rows(i); ++r) {
+          const auto at = static_cast<std::size_t>(g * width + plan.offset(i) + r);
+          scales[at] =
+              static_cast<float>(static_cast<double>(sections[i].scales(r, g)) / panel.weight_unit);
+          zeros[at] = sections[i].zeros(r, g);
+        }
+    const auto upload = [&](const std::vector<float>& from, Matrix& to) {
+      to = to_device_vector(runtime_, std::span<const float>(from), groups);
+    };
+    upload(scales, panel.scales);
+    upload(zeros, panel.zeros);
   }
 
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity,
              const ColumnLayout& /*layout*/, const Matrix& factor, Index first, Index last,
              Panel& panel) const {
-    auto columns = panel_block(panel, first, last, sparsity);
+    auto columns = block(panel, first, last, sparsity);
     columns.factor = factor.row(first) + first;
     columns.factor_stride = factor.cols();
-    cuda::solve<Form>(stream(), scheme, columns, {}, panel.weight.cols(),
+    cuda::solve<Form>(stream(), scheme, columns, stack(panel), panel.sections.width(),
                       {.loss = panel.loss.data() + first,
                        .stride = panel.loss.cols(),
                        .clipped = panel.clipped.data(),
-                       .rows = panel.rows});
+                       .real = panel.sections.real()});
   }
 
-  Matrix corrected(const Panel& panel, Index first, Index last) const {
+  Matrix targets(kernel::LazyBatch /*form*/, const Matrix& /*factor*/, const Panel& panel,
+                 Index first, Index last) const {
     Matrix v(runtime_, last - first, panel.weight.cols());
-    cuda::sum(stream(), panel.weight.row(first), panel.residual.row(first), v.size(), v.data());
+    cuda::sum(stream(), panel.weight.row(first), panel.carry.row(first), v.size(), v.data());
+    return v;
+  }
+
+  Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
+                 Index first, Index last) const {
+    const Index count = last - first;
+    const Products products = products_of(panel);
+    Matrix v(runtime_, count, panel.weight.cols());
+    check(cudaMemcpyAsync(v.data(), panel.carry.row(first), v.bytes(), cudaMemcpyDeviceToDevice,
+                          stream()),
+          "cudaMemcpyAsync");
+    solve_triangular_all(runtime_, Factor::plain, part(factor, first, first, count, count),
+                         part(v, 0, 0, count, products.width), products.count,
+                         factor.cols() * factor.cols(), products.width);
+    cuda::sum(stream(), panel.weight.row(first), v.data(), v.size(), v.data());
     return v;
   }
 
   template <class S>
-  void measure_residual(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
-    cuda::measure_residual(stream(), scheme, panel_block(panel, 0, layout.columns(), {}), {},
-                           panel.weight.cols());
+  void find_errors(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
+    cuda::find_errors(stream(), scheme, block(panel, 0, layout.columns(), {}), stack(panel),
+                      panel.sections.width());
   }
 
   template <class S>
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
-    cuda::round(stream(), scheme, panel_block(panel, 0, layout.columns(), sparsity), {},
-                panel.weight.cols());
+    cuda::round(stream(), scheme, block(panel, 0, layout.columns(), sparsity), stack(panel),
+                panel.sections.width());
   }
 
-  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
-                   MatrixView<float> scales, MatrixView<float> zeros) const {
-    const Index n = layout.columns(), rows = panel.rows;
-    DeviceMatrix<std::uint8_t> columns(runtime_, n, rows);
-    cuda::scatter_codes(stream(), panel.codes.data(), n, panel.weight.cols(), {.columns = rows},
-                        panel.layout.order.data(), 0, columns.data());
-    download(*runtime_, columns, codes.middle_rows(panel.first, rows).transposed());
-    const auto grids = [&](const Matrix& from, MatrixView<float> to, double unit) {
-      const auto mine = to.middle_rows(panel.first, rows).transposed();  // [groups, rows]
-      download(*runtime_, from, mine);
-      if (unit == 1) return;
-      for (Index g = 0; g < mine.rows(); ++g)
-        for (Index r = 0; r < rows; ++r) mine(g, r) = static_cast<float>(mine(g, r) * unit);
+  void store(const Panel& panel, const ColumnLayout& /*layout*/,
+             std::span<const SectionResult> sections) const {
+    const SectionPlan& plan = panel.sections;
+    const Index n = panel.codes.rows(), width = plan.width();
+    DeviceMatrix<std::uint8_t> codes(runtime_, n, width);
+    cuda::scatter_codes(stream(), panel.codes.data(), n, width, plan.on_device(),
+                        panel.layout.order.data(), plan.shared() ? 0 : n, codes.data());
+    if (plan.count() == 1) {
+      const MatrixView<const std::uint8_t> dense(codes.data(), n, plan.rows(0));
+      download(*runtime_, dense, sections.front().codes.transposed());
+    } else {
+      const std::vector<std::uint8_t> all = to_vector(*runtime_, codes);
+      for (std::size_t i = 0; i < plan.count(); ++i) {
+        const MatrixView<std::uint8_t> to = sections[i].codes;
+        const std::uint8_t* from = all.data() + n * plan.offset(i);
+        for (Index c = 0; c < n; ++c, from += plan.rows(i))
+          if (to.row_stride() == 1) std::copy_n(from, plan.rows(i), &to(0, c));
+          else
+            for (Index r = 0; r < plan.rows(i); ++r) to(r, c) = from[r];
+      }
+    }
+    const auto grids = [&](const Matrix& from, MatrixView<float> SectionResult::*to, double unit) {
+      const std::vector<float> all = to_vector(*runtime_, from);
+      for (std::size_t i = 0; i < plan.count(); ++i) {
+        const MatrixView<float> mine = sections[i].*to;
+        for (Index g = 0; g < mine.cols(); ++g)
+          for (Index r = 0; r < mine.rows(); ++r)
+            mine(r, g) =
+                static_cast<float>(all[std::size_t(g * width + plan.offset(i) + r)] * unit);
+      }
     };
-    grids(panel.scales, scales, panel.unit);
-    grids(panel.zeros, zeros, 1);
+    grids(panel.scales, &SectionResult::scales, panel.weight_unit);
+    grids(panel.zeros, &SectionResult::zeros, 1);
   }
 
-  std::vector<double> column_loss(const Panel& panel) const {
+  template <class F>
+  void observe(const Panel& panel, Index first, Index last, const F& f) const {
+    const Index rows = panel.sections.rows(0);
+    const auto on_host = [&]<class T>(const DeviceMatrix<T>& m, Index begin, Index count) {
+      std::vector<T> numbers(static_cast<std::size_t>(count * rows));
+      download(*runtime_, MatrixView<const T>(m.row(begin), count, rows, m.cols(), 1),
+               MatrixView<T>(numbers.data(), count, rows));
+      return numbers;
+    };
+    const Index count = last - first, groups = panel.scales.rows();
+    const auto targets = on_host(panel.targets, first, count);
+    const auto codes = on_host(panel.codes, first, count);
+    const auto scales = on_host(panel.scales, 0, groups), zeros = on_host(panel.zeros, 0, groups);
+    f(MatrixView<const float>(targets.data(), count, rows),
+      MatrixView<const std::uint8_t>(codes.data(), count, rows),
+      MatrixView<const float>(scales.data(), groups, rows),
+      MatrixView<const float>(zeros.data(), groups, rows));
+  }
+
+  std::vector<SectionSums> sums(const Panel& panel) const {
+    const SectionPlan& plan = panel.sections;
     const Index n = panel.loss.cols();
-    DeviceMatrix<double> sums(runtime_, 1, n);
-    cuda::add_losses(stream(), panel.loss.data(), {.columns = panel.weight.cols()}, n, sums.data());
-    return to_vector(*runtime_, sums);
-  }
-
-  Index clipped(const Panel& panel) const {
+    DeviceMatrix<double> losses(runtime_, static_cast<Index>(plan.count()), n);
+    cuda::add_losses(stream(), panel.loss.data(), plan.on_device(), n, losses.data());
+    auto of_section = rows_of(losses);
     const std::vector<int> of_row = to_vector(*runtime_, panel.clipped);
-    return std::accumulate(of_row.begin(), of_row.end(), Index{0});
+    std::vector<SectionSums> sums;
+    for (std::size_t i = 0; i < plan.count(); ++i) {
+      const auto begin = of_row.begin() + plan.offset(i);
+      sums.push_back(
+          {std::move(of_section[i]), std::accumulate(begin, begin + plan.rows(i), Index{0})});
+    }
+    return sums;
   }
 
   void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
                  Index from, Index from_count) const {
     const Reading reading(runtime_, factor);
-    add_product(*runtime_, part(out, to, 0, to_count, out.cols()),
-                part(factor, from, to, from_count, to_count),
-                part(in, from, 0, from_count, in.cols()));
+    const Index n = factor.cols(), count = factor.rows() / n > 1 ? factor.rows() / n : 1;
+    const Index width = in.cols() / count;
+    add_products<float>(*runtime_, part(out, to, 0, to_count, width),
+                        part(factor, from, to, from_count, to_count),
+                        part(in, from, 0, from_count, width), count, {width, n * n, width});
   }
 
-  Matrix compensate(const Matrix& factor, const Panel& panel, Index first, Index last) const {
-    const Index count = last - first, width = panel.weight.cols();
-    Matrix v(runtime_, count, width);
-    check(cudaMemcpyAsync(v.data(), panel.residual.row(first), v.bytes(), cudaMemcpyDeviceToDevice,
-                          stream()),
-          "cudaMemcpyAsync");
-    solve_triangular(*runtime_, Factor::plain, part(factor, first, first, count, count), v.view());
-    cuda::sum(stream(), panel.weight.row(first), v.data(), v.size(), v.data());
-    return v;
-  }
-
-  void solve_factor(const Matrix& factor, Matrix& m) const {
-    const auto r = factor.view();
-    solve_triangular(*runtime_, Factor::transposed, r, m.view());
-    solve_triangular(*runtime_, Factor::plain, r, m.view());
-  }
-
-  void multiply_factor(const Matrix& factor, Matrix& m) const {
-    const auto r = factor.view();
-    const auto x = m.view();
-    multiply_triangular(*runtime_, Factor::plain, r, x, x);
-    multiply_triangular(*runtime_, Factor::transposed, r, x, x);
-  }
-
-  double energy(const Matrix& factor, const Matrix& a, Index rows) const {
-    // Some rows of the panel at a time: their product with R is as large as they are.
-    const Index n = a.rows();
-    double total = 0;
-    for (Index first = 0; first < rows; first += energy_rows) {
-      const Index count = (std::min)(energy_rows, rows - first);
-      Matrix y(runtime_, n, count);
-      multiply_triangular(*runtime_, Factor::plain, factor.view(),
-                          MatrixView<const float>(a.data() + first, n, count, a.cols(), 1),
-                          y.view());
-      const std::vector<double> of_position = squares(std::as_const(y).view());
-      total = std::accumulate(of_position.begin(), of_position.end(), total);
+  std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
+    const Products products = products_of(panel);
+    const Index n = a.rows(), width = products.width;
+    std::vector<double> totals(panel.sections.count());
+    for (Index first = 0; first < n; first += energy_strip) {
+      const Index count = (std::min)(energy_strip, n - first);
+      auto y = Matrix::zeros(runtime_, count, a.cols());
+      add_products<float>(
+          *runtime_, part(y, 0, 0, count, width), part(factor, 0, first, first + count, count),
+          part(a, 0, 0, first + count, width), products.count, {width, n * n, width});
+      const auto of_strip = squares(y, panel);
+      for (std::size_t i = 0; i < totals.size(); ++i)
+        totals[i] = std::accumulate(of_strip[i].begin(), of_strip[i].end(), totals[i]);
     }
-    return total;
+    return totals;
   }
 
-  double weighted_squares(const Matrix& a, Index rows, std::span<const double> weight) const {
-    const std::vector<double> of_position = squares(part(a, 0, 0, a.rows(), rows));
-    double total = 0;
-    for (std::size_t p = 0; p < of_position.size(); ++p) total += weight[p] * of_position[p];
-    return total;
+  std::vector<std::vector<double>> squares(const Matrix& a, const Panel& panel) const {
+    DeviceMatrix<double> sums(runtime_, static_cast<Index>(panel.sections.count()), a.rows());
+    cuda::squares_of_rows(stream(), a.view(), panel.sections.on_device(), sums.data());
+    return rows_of(sums);
   }
 
   Matrix gather(const Matrix& m, std::span<const Index> order) const {
@@ -261,25 +255,10 @@ class Worker {
     return out;
   }
 
-  void add_rows(const Matrix& m, double scale, std::span<const Index> order, Index first,
-                Index rows, MatrixView<float> out) const {
-    std::vector<float> values(static_cast<std::size_t>(m.rows() * rows));
-    const MatrixView<float> host(values.data(), m.rows(), rows);
-    download(*runtime_, m, host);
-    add_panel_rows(MatrixView<const float>(host), scale, order, first, rows, out);
-  }
-
-  void fill_start(Matrix& m) const {
-    const auto noise = start_noise<float>(m.rows());
-    check(cudaMemcpy2DAsync(m.data(), sizeof(float) * std::size_t(m.cols()), noise.data(),
-                            sizeof(float), sizeof(float), noise.size(), cudaMemcpyHostToDevice,
-                            stream()),
-          "cudaMemcpy2DAsync");
-    runtime_->synchronize();
-  }
-
-  void scale(Matrix& m, double factor) const {
-    cuda::multiply(stream(), static_cast<float>(factor), m.size(), m.data());
+  void solve_factor(const Matrix& factor, Matrix& m) const {
+    const auto r = factor.view();
+    solve_triangular(*runtime_, Factor::transposed, r, m.view());
+    solve_triangular(*runtime_, Factor::plain, r, m.view());
   }
 
   /// Rows of padding, the layout, losses and counts; and, one after the other, weights of up to 4
@@ -289,24 +268,89 @@ class Worker {
     constexpr Index number = sizeof(float), sum = sizeof(double);
     const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
     const Index layout = 4 * Index(sizeof(Index)) + number + 1, losses = (width / warp + 1) * sum;
-    const Index strip = params.measure_baseline ? (std::min)(energy_rows, rows) * number : 0;
+    const Index strip = params.measure == Measure::none ? 0 : energy_strip * width * number;
     const Index weights = rows * cols * number, group = effective_group_size(params, cols);
     const Index passing = weights > staging_bytes / 2 ? staging_bytes : weights;
     const Index source =
         params.groups == Groups::dynamic && group < cols ? group * width * number : 0;
-    return cols * (padding + layout + losses) + width * Index(sizeof(int) + 2 * sizeof(float)) +
-           (std::max)({strip * cols, rows * cols, passing, source});
+    return cols * (padding + layout + losses) + width * Index(sizeof(int) + 2 * sizeof(float) + 1) +
+           4 * Index(sizeof(Index)) + (std::max)({strip, width * cols, passing, source});
   }
 
  private:
-  static constexpr Index energy_rows = 1024;  // at a time
+  static constexpr Index energy_strip = 256;  // columns of R at a time
+
+  /// The products of a panel with its factors: one for all rows that share a factor.
+  struct Products {
+    Index count, width;
+  };
+  static Products products_of(const Panel& panel) {
+    const SectionPlan& plan = panel.sections;
+    if (plan.shared()) return {1, plan.width()};
+    return {static_cast<Index>(plan.count()), plan.width(0)};
+  }
 
   cudaStream_t stream() const { return runtime_->stream(); }
+  static Stack stack(const Panel& panel) { return panel.sections.stack(panel.weight.rows()); }
 
-  std::vector<double> squares(MatrixView<const float> a) const {
-    DeviceMatrix<double> of_row(runtime_, 1, a.rows());
-    cuda::squares_of_rows(stream(), a, {.columns = a.cols()}, of_row.data());
-    return to_vector(*runtime_, of_row);
+  template <class W>
+  Panel empty_panel(std::span<const Section<W>> sections, double weight_unit) const {
+    std::vector<Index> rows;
+    std::vector<const ColumnLayout*> layouts;
+    for (const auto& section : sections) {
+      rows.push_back(section.weight.rows());
+      layouts.push_back(section.layout);
+    }
+    const bool shared = std::all_of(layouts.begin(), layouts.end(),
+                                    [&](const auto* layout) { return layout == layouts.front(); });
+    if (shared) layouts.resize(1);
+    const Index n = layouts.front()->columns(), groups = layouts.front()->groups();
+    Panel panel;
+    panel.sections = SectionPlan(runtime_, std::move(rows), shared);
+    const Index width = panel.sections.width();
+    panel.weight_unit = weight_unit;
+    panel.layout = to_device(runtime_, layouts);
+    panel.weight = Matrix(runtime_, n, width);
+    panel.carry = Matrix::zeros(runtime_, n, width);
+    panel.scales = Matrix(runtime_, groups, width);
+    panel.zeros = Matrix(runtime_, groups, width);
+    panel.codes = DeviceMatrix<std::uint8_t>(runtime_, n, width);
+    panel.loss = DeviceMatrix<double>::zeros(runtime_, width / warp, n);
+    panel.clipped = DeviceMatrix<int>::zeros(runtime_, 1, width);
+    const float unit = sections.front().scale_unit;
+    if (std::any_of(sections.begin(), sections.end(),
+                    [&](const auto& section) { return section.scale_unit != unit; })) {
+      std::vector<float> of_row(static_cast<std::size_t>(width));
+      for (std::size_t i = 0; i < sections.size(); ++i)
+        std::fill_n(of_row.begin() + panel.sections.offset(i), panel.sections.width(i),
+                    sections[i].scale_unit);
+      panel.units = to_device_vector(runtime_, std::span<const float>(of_row));
+    }
+    return panel;
+  }
+
+  /// Positions [first, last) of a panel, without a factor.
+  static kernel::ColumnBlock<float> block(Panel& panel, Index first, Index last,
+                                          const Sparsity& sparsity) {
+    return {.width = last - first,
+            .stride = panel.weight.cols(),
+            .weight = panel.weight.row(first),
+            .carry = panel.carry.row(first),
+            .codes = panel.codes.row(first),
+            .targets = panel.targets.rows() > 0 ? panel.targets.row(first) : nullptr,
+            .scales = panel.scales.data(),
+            .zeros = panel.zeros.data(),
+            .grid_stride = panel.scales.cols(),
+            .group = panel.layout.group.data() + first,
+            .sparsity = sparsity};
+  }
+
+  std::vector<std::vector<double>> rows_of(const DeviceMatrix<double>& m) const {
+    const std::vector<double> all = to_vector(*runtime_, m);
+    std::vector<std::vector<double>> rows;
+    for (Index r = 0; r < m.rows(); ++r)
+      rows.emplace_back(all.begin() + r * m.cols(), all.begin() + (r + 1) * m.cols());
+    return rows;
   }
 
   std::shared_ptr<Runtime> runtime_;

@@ -62,6 +62,12 @@ double largest_in_row(MatrixView<const T> matrix, Index row) {
   return static_cast<double>(std::bit_cast<Scalar>((std::min)(most, infinite_bits<Scalar>)));
 }
 
+/// lane::store, for a class that has a `store` of its own.
+template <class Scalar, class T>
+void put_lane(Scalar* to, const T& value) {
+  store(to, value);
+}
+
 /// \tparam Scalar  float or double
 /// \tparam T       what the kernels compute with: Scalar, or a lane of it
 /// \tparam Rows    rows in one T
@@ -70,29 +76,26 @@ class HostWorker {
  public:
   using Matrix = HostMatrix<Scalar>;
   using Codes = HostMatrix<std::uint8_t>;
-  /// Rows of a weight on their way through the solver.
+  /// Rows of one weight on their way through the solver.
   struct Panel : gptq::Panel<Matrix, Codes> {
-    std::vector<double> loss{};  ///< per position: Σ_rows d_j·e_j²
-    Index clipped = 0;
+    Index rows = 0;  ///< without padding
+    SectionSums sums{};
   };
 
-  Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, padded(cols)); }
-
-  /// Rows [first, first + rows) of a weight [out, in] in the given unit, a power of two;
-  /// input-major, columns in solving order, dead columns as zeros.
+  /// Input-major, columns in solving order, dead columns as zeros, padded to whole lanes.
   template <class W>
-  Panel load_panel(MatrixView<const W> weight, Index first, Index rows, const ColumnLayout& layout,
-                   double unit) const {
-    const Index n = weight.cols(), width = padded(rows);
-    const auto inverse_unit = static_cast<Scalar>(1 / unit);
+  Panel load_panel(std::span<const Section<W>> sections, double weight_unit) const {
+    const MatrixView<const W> weight = sections.front().weight;
+    const ColumnLayout& layout = *sections.front().layout;
+    const Index n = weight.cols(), rows = weight.rows(), width = padded(rows);
+    const auto inverse_unit = static_cast<Scalar>(1 / weight_unit);
     Panel panel;
-    panel.first = first;
     panel.rows = rows;
-    panel.unit = unit;
+    panel.weight_unit = weight_unit;
     // Transposed tile by tile in the weight's own order, where reading and writing both go along
     // cache lines; then whole rows into the solver's order.
     constexpr Index side = 16;
-    panel.residual = Matrix(n, width);
+    panel.carry = Matrix(n, width);
     for (Index row = 0; row < width; row += side)
       for (Index col = 0; col < n; col += side) {
         const Index down = std::clamp<Index>(rows - row, 0, side),
@@ -100,21 +103,20 @@ class HostWorker {
         Scalar tile[side][side] = {};
         for (Index i = 0; i < down; ++i)
           for (Index j = 0; j < across; ++j)
-            tile[j][i] =
-                static_cast<Scalar>(to_float(weight(first + row + i, col + j))) * inverse_unit;
+            tile[j][i] = static_cast<Scalar>(to_float(weight(row + i, col + j))) * inverse_unit;
         for (Index j = 0; j < across; ++j)
-          std::copy_n(tile[j], wide, panel.residual.row(col + j) + row);
+          std::copy_n(tile[j], wide, panel.carry.row(col + j) + row);
       }
     panel.weight = Matrix(n, width);
     for (Index p = 0; p < n; ++p) {
       if (layout.dead(p)) std::fill_n(panel.weight.row(p), width, Scalar(0));
-      else std::copy_n(panel.residual.row(layout.column(p)), width, panel.weight.row(p));
+      else std::copy_n(panel.carry.row(layout.column(p)), width, panel.weight.row(p));
     }
-    std::fill_n(panel.residual.data(), n * width, Scalar(0));
+    std::fill_n(panel.carry.data(), n * width, Scalar(0));
     panel.scales = Matrix(layout.groups(), width);
     panel.zeros = Matrix(layout.groups(), width);
     panel.codes = Codes(n, width);
-    panel.loss.assign(std::size_t(n), 0.0);
+    panel.sums.column_loss.assign(std::size_t(n), 0.0);
     return panel;
   }
 
@@ -135,37 +137,52 @@ class HostWorker {
           copy_lane(source.row(members[std::size_t(j)] - base) + row, values.row(j));
         const auto column = [&](Index j) { return load(values.row(j), T{}); };
         const auto grid = scheme::fit_grid<T>(scheme, column, importance, count, search);
-        store(panel.scales.row(g) + row, grid.scale);
-        store(panel.zeros.row(g) + row, grid.zero);
+        put_lane(panel.scales.row(g) + row, grid.scale);
+        put_lane(panel.zeros.row(g) + row, grid.zero);
       }
     }
   }
 
-  /// Rounds the columns at positions [first, last), whose corrections from earlier columns stand in
-  /// panel.residual, and leaves there what they carry on.
+  /// Grids of the caller's in place of fitted ones.
+  void set_grids(std::span<const Grids> sections, Panel& panel) const {
+    const Grids& grids = sections.front();
+    for (Index g = 0; g < panel.scales.rows(); ++g)
+      for (Index r = 0; r < panel.scales.cols(); ++r) {
+        const bool real = r < panel.rows;
+        panel.scales(g, r) =
+            real ? static_cast<Scalar>(static_cast<double>(grids.scales(r, g)) / panel.weight_unit)
+                 : Scalar(1);
+        panel.zeros(g, r) = real ? static_cast<Scalar>(grids.zeros(r, g)) : Scalar(0);
+      }
+  }
+
+  /// Rounds the columns at positions [first, last), for which panel.carry holds what earlier ones
+  /// carry to them, and leaves there what they carry on.
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              const Matrix& factor, Index first, Index last, Panel& panel) const {
     // Lane by lane in a dense copy: columns of the panel are a power-of-two stride apart and would
     // conflict in the cache.
     const Index width = last - first;
-    Matrix values(2 * width, Rows);
+    const bool watched = panel.targets.rows() > 0;
+    Matrix values((watched ? 3 : 2) * width, Rows);
     Codes codes(width, Rows);
     kernel::ColumnBlock<Scalar> block{.width = width,
                                       .stride = Rows,
                                       .weight = values.row(0),
-                                      .residual = values.row(width),
+                                      .carry = values.row(width),
                                       .codes = codes.data(),
+                                      .targets = watched ? values.row(2 * width) : nullptr,
                                       .factor = factor.row(first) + first,
                                       .factor_stride = factor.cols(),
                                       .grid_stride = panel.scales.cols(),
                                       .group = layout.group().data() + first,
                                       .sparsity = sparsity};
-    kernel::ColumnSums sums{.loss = panel.loss.data() + first};
+    kernel::ColumnSums sums{.loss = panel.sums.column_loss.data() + first};
     for (Index row = 0; row < panel.weight.cols(); row += Rows) {
       for (Index j = 0; j < width; ++j) {
         copy_lane(panel.weight.row(first + j) + row, values.row(j));
-        copy_lane(panel.residual.row(first + j) + row, values.row(width + j));
+        copy_lane(panel.carry.row(first + j) + row, values.row(width + j));
       }
       block.scales = panel.scales.data() + row;
       block.zeros = panel.zeros.data() + row;
@@ -173,29 +190,30 @@ class HostWorker {
       if (block.sparsity.dense()) kernel::solve_block<false, T, Form>(scheme, block, sums);
       else kernel::solve_block<true, T, Form>(scheme, block, sums);
       for (Index j = 0; j < width; ++j) {
-        copy_lane(values.row(width + j), panel.residual.row(first + j) + row);
+        copy_lane(values.row(width + j), panel.carry.row(first + j) + row);
         std::memcpy(panel.codes.row(first + j) + row, codes.row(j), Rows);
+        if (watched) copy_lane(values.row(2 * width + j), panel.targets.row(first + j) + row);
       }
     }
-    panel.clipped += sums.clipped;
+    panel.sums.clipped += sums.clipped;
   }
 
-  /// V = W + corrections for positions [first, last) that are still to be rounded.
-  Matrix corrected(const Panel& panel, Index first, Index last) const {
+  /// V = W + what is carried to positions [first, last), which are still to be rounded.
+  Matrix targets(kernel::LazyBatch /*form*/, const Matrix& /*factor*/, const Panel& panel,
+                 Index first, Index last) const {
     Matrix v(last - first, panel.weight.cols());
     for (Index j = first; j < last; ++j)
-      for (Index r = 0; r < v.cols(); ++r)
-        v(j - first, r) = panel.weight(j, r) + panel.residual(j, r);
+      for (Index r = 0; r < v.cols(); ++r) v(j - first, r) = panel.weight(j, r) + panel.carry(j, r);
     return v;
   }
 
-  /// residual = W − Q from codes and grids.
+  /// carry = W − Q from codes and grids.
   template <class S>
-  void measure_residual(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
+  void find_errors(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
     for (Index p = 0; p < layout.columns(); ++p) {
       const Index g = layout.group()[std::size_t(p)];
       for (Index r = 0; r < panel.weight.cols(); ++r)
-        panel.residual(p, r) =
+        panel.carry(p, r) =
             panel.weight(p, r) -
             scheme.decode(static_cast<Scalar>(panel.codes(p, r)),
                           scheme::Grid<Scalar>{panel.scales(g, r), panel.zeros(g, r)});
@@ -203,7 +221,7 @@ class HostWorker {
   }
 
   /// Rounds every weight to the nearest code of its grid - with a sparsity pattern, its smallest
-  /// weights to zero: codes and residual, no compensation.
+  /// weights to zero: codes, and W − Q in carry; no compensation.
   template <class S>
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
@@ -212,7 +230,7 @@ class HostWorker {
       const kernel::ColumnBlock<Scalar> block{.width = layout.columns(),
                                               .stride = panel.weight.cols(),
                                               .weight = panel.weight.data() + row,
-                                              .residual = panel.residual.data() + row,
+                                              .carry = panel.carry.data() + row,
                                               .codes = panel.codes.data() + row,
                                               .scales = panel.scales.data() + row,
                                               .zeros = panel.zeros.data() + row,
@@ -224,29 +242,55 @@ class HostWorker {
     }
   }
 
-  /// Per position Σ_rows d_j·(V_j − Q_j)², and how many weights were beyond the ends of their
-  /// grids.
-  std::vector<double> column_loss(const Panel& panel) const { return panel.loss; }
-  Index clipped(const Panel& panel) const { return panel.clipped; }
-
-  /// Copies codes, scales and zeros of the panel's rows to where the whole weight's are kept,
-  /// columns in its own order.
-  void store_panel(const Panel& panel, const ColumnLayout& layout, MatrixView<std::uint8_t> codes,
-                   MatrixView<float> scales, MatrixView<float> zeros) const {
-    const auto unit = static_cast<Scalar>(panel.unit);
-    const MatrixView<std::uint8_t> mine = codes.middle_rows(panel.first, panel.rows);
+  /// Copies codes, scales and zeros to where the whole weight's are kept, columns in its own order.
+  void store(const Panel& panel, const ColumnLayout& layout,
+             std::span<const SectionResult> sections) const {
+    const auto& [codes, scales, zeros] = sections.front();
+    const auto unit = static_cast<Scalar>(panel.weight_unit);
     for (Index p = 0; p < layout.columns(); ++p) {
       const Index c = layout.column(p);
       if (codes.row_stride() == 1)
-        std::copy_n(panel.codes.row(p), panel.rows, mine.middle_cols(c, 1).data());
+        std::copy_n(panel.codes.row(p), panel.rows, codes.middle_cols(c, 1).data());
       else
-        for (Index r = 0; r < panel.rows; ++r) mine(r, c) = panel.codes(p, r);
+        for (Index r = 0; r < panel.rows; ++r) codes(r, c) = panel.codes(p, r);
     }
     for (Index g = 0; g < layout.groups(); ++g)
       for (Index r = 0; r < panel.rows; ++r) {
-        scales(panel.first + r, g) = static_cast<float>(panel.scales(g, r) * unit);
-        zeros(panel.first + r, g) = static_cast<float>(panel.zeros(g, r));
+        scales(r, g) = static_cast<float>(panel.scales(g, r) * unit);
+        zeros(r, g) = static_cast<float>(panel.zeros(g, r));
       }
+  }
+
+  /// f(targets, codes, scales, zeros) of positions [first, last), one column per row of the weight.
+  template <class F>
+  void observe(const Panel& panel, Index first, Index last, const F& f) const {
+    const auto real = [&](const auto& matrix, Index begin, Index count) {
+      return matrix.view().block(begin, 0, count, panel.rows);
+    };
+    f(real(panel.targets, first, last - first), real(panel.codes, first, last - first),
+      real(panel.scales, 0, panel.scales.rows()), real(panel.zeros, 0, panel.zeros.rows()));
+  }
+
+  /// Of each section the sums over all columns solved so far.
+  std::vector<SectionSums> sums(const Panel& panel) const { return {panel.sums}; }
+
+  /// Of each section, by position, Σ_rows A_p², padding left out.
+  std::vector<std::vector<double>> squares(const Matrix& a, const Panel& panel) const {
+    std::vector<double> of_position(static_cast<std::size_t>(a.rows()));
+    for (Index p = 0; p < a.rows(); ++p) {
+      constexpr Index side_by_side = 8;  // sums that do not wait for each other
+      double partial[side_by_side] = {};
+      const Scalar* const x = a.row(p);
+      const auto add = [&](Index r, Index i) {
+        partial[i] += static_cast<double>(x[r]) * static_cast<double>(x[r]);
+      };
+      Index r = 0;
+      for (; r + side_by_side <= panel.rows; r += side_by_side)
+        for (Index i = 0; i < side_by_side; ++i) add(r + i, i);
+      for (; r < panel.rows; ++r) add(r, r % side_by_side);
+      of_position[std::size_t(p)] = std::accumulate(partial, partial + side_by_side, 0.0);
+    }
+    return {std::move(of_position)};
   }
 
   /// Rows of m in another order: row p of the result is row order[p] of m.
@@ -257,43 +301,8 @@ class HostWorker {
     return out;
   }
 
-  /// out(first + r, order[p]) += scale · m(p, r) for the first `rows` r.
-  void add_rows(const Matrix& m, double scale, std::span<const Index> order, Index first,
-                Index rows, MatrixView<float> out) const {
-    add_panel_rows(m.view(), scale, order, first, rows, out);
-  }
-
-  /// Σ_p weight[p] · Σ_rows A_p², over the panel's real rows.
-  double weighted_squares(const Matrix& a, Index rows, std::span<const double> weight) const {
-    double total = 0;
-    for (Index p = 0; p < a.rows(); ++p) {
-      constexpr Index side_by_side = 8;  // sums that do not wait for each other
-      double squares[side_by_side] = {};
-      const Scalar* const x = a.row(p);
-      const auto add = [&](Index r, Index i) {
-        squares[i] += static_cast<double>(x[r]) * static_cast<double>(x[r]);
-      };
-      Index r = 0;
-      for (; r + side_by_side <= rows; r += side_by_side)
-        for (Index i = 0; i < side_by_side; ++i) add(r + i, i);
-      for (; r < rows; ++r) add(r, r % side_by_side);
-      total += weight[std::size_t(p)] * std::accumulate(squares, squares + side_by_side, 0.0);
-    }
-    return total;
-  }
-
-  /// One column of noise in row-padded m, the same each time.
-  void fill_start(Matrix& m) const {
-    const auto noise = start_noise<Scalar>(m.rows());
-    for (Index p = 0; p < m.rows(); ++p) m(p, 0) = noise[std::size_t(p)];
-  }
-
-  void scale(Matrix& m, double factor) const {
-    for (Index i = 0; i < m.rows() * m.cols(); ++i) m.data()[i] *= static_cast<Scalar>(factor);
-  }
-
  private:
-  static void copy_lane(const Scalar* from, Scalar* to) { store(to, load(from, T{})); }
+  static void copy_lane(const Scalar* from, Scalar* to) { put_lane(to, load(from, T{})); }
 
   static Index padded(Index rows) { return (rows + Rows - 1) / Rows * Rows; }
 };

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Parity: habits of other implementations. Presets of all their choices: gptq/parity.hpp.
+
+namespace gptq {
+
+/// What the sum of squares XᵀX is multiplied by to make H. Losses change with it, and codes only
+/// where dead inputs have the diagonal 1.
+enum class SampleCount {
+  tokens,           ///< 1/tokens: H is the mean of xxᵀ
+  twice_tokens,     ///< 2/tokens (GPTQModel, msModelSlim)
+  twice_sequences,  ///< 2/N, N the number of calls of Hessian::add (GPTQ, GPTQ-for-LLaMa,
+                    ///< AutoGPTQ, llm-compressor)
+};
+
+/// What stands on the diagonal of H for an input that was always zero, and where it is solved.
+enum class DeadInputs {
+  mean_last,  ///< the mean of the others, which the damping is a fraction of; ordered last, because
+              ///< its diagonal is zero
+  unit,       ///< 1 before the order and the mean are taken (GPTQ, GPTQ-for-LLaMa, AutoGPTQ,
+              ///< GPTQModel)
+  unit_last,  ///< ordered last, because its diagonal is zero; then 1 before the mean is taken
+              ///< (llm-compressor)
+};
+
+/// Habits of other implementations, for results that can be compared code by code. Each is off
+/// unless somebody needs it; what a habit costs is said where it is switched on.
+struct Parity {
+  SampleCount samples = SampleCount::tokens;
+  DeadInputs dead_inputs = DeadInputs::mean_last;
+  /// Dynamic groups take their grid from a weight that lacks the corrections of the block it stands
+  /// in, so results depend on block_size (GPTQ, GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, msModelSlim).
+  bool stale_group_scales = false;
+  /// A symmetric grid for weights that are nowhere negative uses one half of its codes (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel).
+  bool one_sided_range = false;
+  /// code = round(w/s + z) instead of round(w/s) + z: other codes at ties where z is odd
+  /// (compressed-tensors, llm-compressor, msModelSlim).
+  bool round_with_zero = false;
+  /// A symmetric grid has the scale max|w| / (2^(bits−1) − 1), which puts the largest weight of
+  /// either sign on a level, instead of 2·max|w| / (2^bits − 1): steps are wider, at 4 bits by 7 %
+  /// (msModelSlim, AutoAWQ).
+  bool narrow_range = false;
+  /// The weights of dead inputs become zero, or what is nearest to it on a grid that has none,
+  /// where another text may need them (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, GPTQModel, llm-compressor, msModelSlim).
+  bool zero_dead_weights = false;
+  /// With one group per row, the weights of dead inputs count for the range of their row (GPTQ,
+  /// GPTQ-for-LLaMa, AutoGPTQ, where they become zero nevertheless).
+  bool dead_weights_in_range = false;
+};
+
+}  // namespace gptq

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The forms of the solver: what one step inside a block does, and how a panel is walked. A form of
+// your own has the same members.
+
+#include <gptq/factor/factors.hpp>
+#include <gptq/kernel/column_block.hpp>
+#include <gptq/solver/cuts.hpp>
+
+#include <algorithm>  // std::lower_bound
+#include <span>
+#include <type_traits>  // std::is_same_v
+
+namespace gptq::solver {
+
+/// Block LDLᵀ ("LDLQ" of the QuIP paper): the integers of GPTQ from the factor R alone, with no
+/// inverse, the weight read once and never rewritten.
+struct LeftLooking {
+  using Step = kernel::LeftLooking;
+
+  template <class B>
+  static const typename B::Matrix& factor(const Factors<B>& factors) {
+    return factors.r();
+  }
+
+  /// \param groups     where groups begin whose grids are chosen on the way; else all columns
+  /// \param prepare    prepare(first, last): such a group is reached
+  /// \param solve      solve(first, last): rounds a block for which carry is in place
+  template <class Worker, class B, class Panel, class Prepare, class Solve>
+  static void walk(const Worker& worker, const Factors<B>& factors, const Params& params,
+                   const Cuts& groups, Panel& panel, const Prepare& prepare, const Solve& solve) {
+    halve(worker, factors.r(), panel, groups, [&](Index first, Index last) {
+      prepare(first, last);
+      halve(worker, factors.r(), panel, block_cuts(first, last, params.block_size), solve);
+    });
+  }
+
+  template <class Worker, class S, class Panel>
+  static void finish(const Worker& /*worker*/, const S& /*scheme*/, const ColumnLayout& /*layout*/,
+                     Panel& /*panel*/) {}  // carry holds W − Q
+
+ private:
+  /// Halves the range until the columns between two cuts are left: the errors of the leading half
+  /// are carried to the trailing half by one product, D_{<} R_{<,>}. All products together cost
+  /// m·n² FLOP, and most of them are in the large ones.
+  template <class Worker, class Panel, class Matrix, class Block>
+  static void halve(const Worker& worker, const Matrix& factor, Panel& panel,
+                    std::span<const Index> cuts, const Block& solve_block) {
+    const std::size_t blocks = cuts.size() - 1;
+    if (blocks == 1) {
+      solve_block(cuts[0], cuts[1]);
+      return;
+    }
+    const auto leading = cuts.first(blocks / 2 + 1), trailing = cuts.subspan(blocks / 2);
+    const Index first = cuts.front(), middle = trailing.front(), last = cuts.back();
+    halve(worker, factor, panel, leading, solve_block);
+    worker.propagate(panel.carry, middle, last - middle, factor, panel.carry, first,
+                     middle - first);
+    halve(worker, factor, panel, trailing, solve_block);
+  }
+};
+
+/// The paper's own (GPTQ, Algorithm 1): each block of columns spreads its errors to all columns
+/// behind it in one product, with U = R⁻¹, the Cholesky factor of H⁻¹ = UᵀU. panel.carry holds what
+/// the paper adds to W, so that W itself stays.
+struct LazyBatch {
+  using Step = kernel::LazyBatch;
+
+  template <class B>
+  static const typename B::Matrix& factor(const Factors<B>& factors) {
+    return factors.inverse();
+  }
+
+  template <class Worker, class B, class Panel, class Prepare, class Solve>
+  static void walk(const Worker& worker, const Factors<B>& factors, const Params& params,
+                   const Cuts& groups, Panel& panel, const Prepare& prepare, const Solve& solve) {
+    const Index end = factors.layout().columns();
+    Cuts cuts = block_cuts(0, end, params.block_size);
+    if (!params.parity.stale_group_scales) cuts = merge(cuts, groups);
+    for (std::size_t b = 0; b + 1 < cuts.size(); ++b) {
+      const Index first = cuts[b], last = cuts[b + 1];
+      for (auto at = std::lower_bound(groups.begin(), groups.end(), first);
+           at + 1 < groups.end() && *at < last; ++at)
+        prepare(*at, at[1]);
+      solve(first, last);
+      worker.propagate(panel.carry, last, end - last, factors.inverse(), panel.carry, first,
+                       last - first);
+    }
+  }
+
+  template <class Worker, class S, class Panel>
+  static void finish(const Worker& worker, const S& scheme, const ColumnLayout& layout,
+                     Panel& panel) {
+    worker.find_errors(scheme, layout, panel);
+  }
+};
+
+/// Either of the two, as Params::solver says.
+struct ByParams {};
+
+/// f(form)
+template <class Form, class Worker, class F>
+void with_form(const Params& params, const F& f) {
+  if constexpr (!std::is_same_v<Form, ByParams>) {
+    f(Form{});
+  } else {
+    if constexpr (backend::LazyBatchWorker<Worker>)
+      if (params.solver == Solver::lazy_batch) return f(LazyBatch{});
+    f(LeftLooking{});
+  }
+}
+
+}  // namespace gptq::solver
