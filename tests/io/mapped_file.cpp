@@ -23,16 +23,17 @@ TEST_CASE("a file that is written to while it is read is noticed", "[mapped_file
   CHECK_NOTHROW(file.require_unchanged());
   SECTION("cut") {
     std::filesystem::resize_file(path, 4);
-    CHECK_THAT(error_of<gptq::IoError>([&] { file.require_unchanged(); }),
-               ContainsSubstring(path.string() +
-                                 ": changed while it was read: it had 10 bytes and has 4"));
+    CHECK_THAT(
+        error_of<gptq::IoError>([&] { file.require_unchanged(); }),
+        ContainsSubstring(path.string() +
+                          ": changed while it was being read: it had 10 bytes and now has 4"));
   }
   SECTION("overwritten by as many bytes") {
     const auto later = std::filesystem::last_write_time(path) + std::chrono::nanoseconds(1000);
     std::fstream(path, std::ios::in | std::ios::out) << "x";
     std::filesystem::last_write_time(path, later);
     CHECK_THAT(error_of<gptq::IoError>([&] { file.require_unchanged(); }),
-               ContainsSubstring(path.string() + ": was written to while it was read"));
+               ContainsSubstring(path.string() + ": was written to while it was being read"));
   }
   SECTION("replaced under its name: what was opened is still there whole") {
     gptq::io::write_file(folder / "b", "something else");

@@ -165,7 +165,7 @@ TEST_CASE("types that are not read are found from the headers", "[layer_weights]
   bytes.replace(at, 3, "I32");
   gptq::io::write_file(copy.folder / "model.safetensors", bytes);
   CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(copy.open()); }),
-             ContainsSubstring("tensor " + name + " has the dtype I32, which is not read"));
+             ContainsSubstring("tensor " + name + " has the dtype I32, which is not supported"));
 }
 
 TEST_CASE("buffers that no layer uses do not stop the work", "[model_files]") {
@@ -319,7 +319,8 @@ TEST_CASE("a folder with model.safetensors and an index says which one is read",
   const Copy copy("llama");
   gptq::io::write_file(copy.folder / "model.safetensors.index.json",
                        R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})");
-  CHECK_THAT(note_of(copy.open()), ContainsSubstring("model.safetensors is read"));
+  CHECK_THAT(note_of(copy.open()),
+             ContainsSubstring("reading model.safetensors, as transformers does"));
 }
 
 TEST_CASE("an index that lists a head that was not written is used", "[model_files]") {
@@ -335,7 +336,7 @@ TEST_CASE("an index that lists a head that was not written is used", "[model_fil
                        nlohmann::json{{"weight_map", map}}.dump());
   const auto model = copy.open();
   CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
-  CHECK_THAT(note_of(model), ContainsSubstring("lists lm_head.weight, which no file has"));
+  CHECK_THAT(note_of(model), ContainsSubstring("lists lm_head.weight, which no shard contains"));
 }
 
 TEST_CASE("folders of other kinds are called by their name, with the way to one that is read",
@@ -348,10 +349,10 @@ TEST_CASE("folders of other kinds are called by their name, with the way to one 
   for (const Copy* copy : {&torch, &gguf})
     std::filesystem::remove(copy->folder / "model.safetensors");
   gptq::io::write_file(torch.folder / "pytorch_model.bin", "PK");
-  CHECK_THAT(refused(torch), ContainsSubstring("has pytorch_model.bin, which is not read") &&
+  CHECK_THAT(refused(torch), ContainsSubstring("has pytorch_model.bin, which is not supported") &&
                                  ContainsSubstring("save_pretrained"));
   gptq::io::write_file(gguf.folder / "m-Q4_0.gguf", "GGUF");
-  CHECK_THAT(refused(gguf), ContainsSubstring("m-Q4_0.gguf is a model of its own"));
+  CHECK_THAT(refused(gguf), ContainsSubstring("m-Q4_0.gguf is a model in itself"));
   const Copy pointer("llama"), twice("llama");
   gptq::io::write_file(pointer.folder / "config.json",
                        "version https://git-lfs.github.com/spec/v1");
