@@ -38,7 +38,7 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
       o.windows > 0 ? token_count(o.windows, o.sequence_length) : model::Tokenizer::all);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
                   o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
-                  " tokens, less than one window of ", o.sequence_length,
+                  " tokens, fewer than one window of ", o.sequence_length,
                   " (--sequence-length makes windows shorter)");
   const auto result = [&] {
     const Progress progress = progress_display(o.compute.quiet);

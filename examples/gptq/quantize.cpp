@@ -122,7 +122,7 @@ std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, Q
   auto ids = load_tokens(model, o.calibration, o.tokens, token_count(o.samples, o.sequence_length));
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
   detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
-                  ": the calibration text has ", ids.size(), " tokens, less than one window of ",
+                  ": the calibration text has ", ids.size(), " tokens, fewer than one window of ",
                   o.sequence_length, " (--sequence-length makes windows shorter)");
   if (available < o.samples)
     say("note: the calibration text has {} of {} tokens, {} were asked for\n",

@@ -80,7 +80,7 @@ TEST_CASE("perplexity refuses what it cannot score", "[perplexity]") {
   const std::vector<TokenId> ids(30, 3), foreign{1, 2, 999, 4};
   CHECK_THAT(error_of<gptq::InvalidArgument>(
                  [&] { gptq::model::perplexity(model, operations, ids, 1, 31); }),
-             ContainsSubstring("30 tokens, less than one window of 31"));
+             ContainsSubstring("30 tokens, fewer than one window of 31"));
   CHECK_THAT(error_of<gptq::InvalidArgument>(
                  [&] { gptq::model::perplexity(model, operations, foreign, 1, 4); }),
              ContainsSubstring("token 2 has the id 999"));
@@ -183,6 +183,6 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
     builder.tensor("blk.0.ffn_gate_inp.weight", {2, 2}, {1, 2, 3, 4});
     gptq::io::write_file(temporary / "m.gguf", builder.bytes());
     CHECK_THAT(error_of<gptq::FormatError>([&] { gptq::model::open_model(temporary / "m.gguf"); }),
-               ContainsSubstring("blk.0.ffn_gate_inp.weight has no place"));
+               ContainsSubstring("blk.0.ffn_gate_inp.weight does not belong"));
   }
 }

@@ -90,10 +90,11 @@ TEST_CASE("a rule that never applies is refused and overlapping ones are told", 
   SettingsTable table{{4, true, 128},
                       {rule("re:.*down_proj=bits:8"), rule("model.layers.0.mlp.down_proj=bits:2")},
                       {}};
-  CHECK_THAT(error_of<InvalidArgument>(
-                 [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
-             ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
-                               "module that it matches, --override re:.*down_proj comes first"));
+  CHECK_THAT(
+      error_of<InvalidArgument>(
+          [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
+      ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
+                        "module that it matches, --override re:.*down_proj takes precedence"));
   table.overrides = {rule("model.layers.0.mlp.down_proj=bits:2"), rule("re:.*down_proj=bits:8")};
   CHECK_NOTHROW(gptq::model::require_quantizable(config(), table, gptq::Params{}));
   const auto notes = gptq::model::rule_notes(config(), table);

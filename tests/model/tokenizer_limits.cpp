@@ -384,7 +384,8 @@ TEST_CASE("files that are no text say what they are", "[calibration_text]") {
   CHECK_THAT(refused("c.jsonl", R"({"messages": []})"),
              ContainsSubstring("(it has: messages)") && ContainsSubstring("chat template"));
   CHECK_THAT(refused("d.jsonl", R"({"text": null})"), ContainsSubstring("\"text\" is null"));
-  CHECK_THAT(refused("e.jsonl", R"({"text": "\ud800"})"), ContainsSubstring("half a surrogate"));
+  CHECK_THAT(refused("e.jsonl", R"({"text": "\ud800"})"),
+             ContainsSubstring("an unpaired surrogate"));
   CHECK_THAT(refused("f.jsonl", "7"), ContainsSubstring("line 1 is number"));
 }
 

@@ -61,8 +61,9 @@ TEST_CASE("fewer windows than asked for are used and said, none is an error", "[
   CHECK(some.code == 0);
   CHECK_THAT(some.output, ContainsSubstring("windows of 128 tokens, 128 were asked for"));
   gptq::io::write_file(text, gptq::io::read_file(demo / "calibration.txt").substr(0, 500));
-  check_refused(demo.string() + " --sequence-length 4096 --calibration " + text,
-                ContainsSubstring("less than one window of 512") && ContainsSubstring("short.txt"));
+  check_refused(
+      demo.string() + " --sequence-length 4096 --calibration " + text,
+      ContainsSubstring("fewer than one window of 512") && ContainsSubstring("short.txt"));
 }
 
 TEST_CASE("--help shows examples and usage errors exit with 2", "[program]") {

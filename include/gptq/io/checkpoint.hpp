@@ -79,8 +79,8 @@ inline void require_shape(const TensorSource& source, const std::string& name,
                                      name);
   const Shape shape = source.shape(name);
   gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name,
-                                     " has the shape ", to_string(shape), ", ", to_string(expected),
-                                     " expected");
+                                     " has the shape ", to_string(shape), "; expected ",
+                                     to_string(expected));
 }
 
 /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.
