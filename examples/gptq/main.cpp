@@ -78,7 +78,7 @@ int run(CLI::App& app, int argc, char** argv) {
                 : asked("eval") ? " (fewer --windows need less)"
                                 : "");
   } catch (const nlohmann::json::exception& error) {
-    print_error("gptq: a JSON file is not as expected: {}\n", error.what());
+    print_error("gptq: a JSON file is malformed: {}\n", error.what());
   } catch (const gptq::Error& error) {
     print_error("gptq: {}\n", error.what());
   } catch (const std::filesystem::filesystem_error& error) {

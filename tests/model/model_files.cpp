@@ -283,11 +283,10 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
   CHECK_THAT(notes("llama2", {{"tokenizer_class", llama}, {"add_bos_token", false}}),
              ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, and "
                                "tokenizer.json puts <s> before a text: tokenizer.json is used"));
-  CHECK_THAT(
-      notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
-      ContainsSubstring("\"add_eos_token\" is true, and tokenizer.json puts nothing behind"));
+  CHECK_THAT(notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
+             ContainsSubstring("\"add_eos_token\" is true, but tokenizer.json puts nothing after"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", llama}}),
-             ContainsSubstring("\"add_bos_token\" is not there, which means true in a Llama"));
+             ContainsSubstring("\"add_bos_token\" is missing, which means true in a Llama"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", qwen}, {"add_prefix_space", true}}),
              ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
   CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
@@ -297,7 +296,7 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
       refused("llama2", {{"split_special_tokens", true}}),
       ContainsSubstring("\"split_special_tokens\" is true") && ContainsSubstring("--tokens FILE"));
   CHECK_THAT(refused("llama2", {{"tokenizer_class", llama}, {"add_prefix_space", false}}),
-             ContainsSubstring("\"add_prefix_space\" is false, and tokenizer.json puts a space"));
+             ContainsSubstring("\"add_prefix_space\" is false, but tokenizer.json puts a space"));
   CHECK_THAT(refused("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}),
              ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
 }

@@ -81,7 +81,7 @@ TEST_CASE("what is not supported is named, with the way round it", "[tokenizer]"
   CHECK_THAT(refusal(R"({"model": {"merges": ["ab"]}})"),
              ContainsSubstring("\"ab\" is not a pair"));
   CHECK_THAT(error_of<FormatError>([] { Tokenizer{nlohmann::json::parse("{}")}; }),
-             ContainsSubstring("tokenizer.json is not as expected"));
+             ContainsSubstring("tokenizer.json is malformed"));
 }
 
 TEST_CASE("text that is not UTF-8 is refused with the place", "[tokenizer]") {
@@ -199,7 +199,7 @@ TEST_CASE("GGUF keys of a tokenizer are read, or refused where they change somet
           b.flag("tokenizer.ggml.add_space_prefix", false);
         })).encode("ab") == Ids{0, 2, 3, 1});
   CHECK_THAT(error_of<FormatError>([&] { parsed("gpt2", eos(false)); }),
-             ContainsSubstring("tokenizer.ggml.add_eos_token is true, and "
+             ContainsSubstring("tokenizer.ggml.add_eos_token is true, but "
                                "tokenizer.ggml.eos_token_id names no token"));
   CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", true))).encode("a") == Ids{0, 2});
   CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", false))).encode("a") == Ids{2});

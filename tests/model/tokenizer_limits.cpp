@@ -181,7 +181,7 @@ TEST_CASE("Metaspace asks where a piece came from in the text as it was", "[toke
   CHECK(tokenizer("b", "cd").encode("b") == Ids{2, 4, 3});
   CHECK(tokenizer("a", "d").encode("ad") == Ids{4, 3, 3});
   CHECK_THAT(refusal([&] { tokenizer("bd", "a").encode("bd"); }),
-             ContainsSubstring("treats the first characters of a text as one"));
+             ContainsSubstring("combines the first characters of a text"));
 }
 
 TEST_CASE("a text that grows and grows is refused", "[tokenizer][fault25]") {
@@ -212,7 +212,7 @@ TEST_CASE("components inside components without end are refused", "[tokenizer]")
     CHECK_THAT(refusal([&] {
                  Tokenizer{letters({{name, part}})};
                }),
-               ContainsSubstring("inside 16 others"));
+               ContainsSubstring("nested deeper than 16 levels"));
 }
 
 TEST_CASE("a String is never an expression", "[tokenizer][fault29]") {

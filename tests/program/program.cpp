@@ -244,11 +244,11 @@ TEST_CASE("a tokenizer that is not what it should be is refused with its file", 
       {R"({"model": {"vocab": [1, 2]}})", "not an object"},
       {R"({"added_tokens": [{"id": -3, "content": "<x>"}]})", "-3"},
       {R"({"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}})",
-       "empty text"},
+       "empty pattern"},
       {R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated",
            "invert": false}})",
        "regular expression"},
-      {R"({"model": 5})", "not as expected"},
+      {R"({"model": 5})", "is malformed"},
   };
   for (const auto& [patch, says] : cases) {
     const DemoCopy model;
