@@ -281,16 +281,16 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
   CHECK(notes("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", false}}).empty());
   // transformers 4 and 5 differ.
   CHECK_THAT(notes("llama2", {{"tokenizer_class", llama}, {"add_bos_token", false}}),
-             ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, and "
+             ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, but "
                                "tokenizer.json puts <s> before a text: tokenizer.json is used"));
   CHECK_THAT(notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
              ContainsSubstring("\"add_eos_token\" is true, but tokenizer.json puts nothing after"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", llama}}),
              ContainsSubstring("\"add_bos_token\" is missing, which means true in a Llama"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", qwen}, {"add_prefix_space", true}}),
-             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
+             ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
   CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
-  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not an object"));
+  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not a JSON object"));
   // They do not, and tokenizer.json is not what they use.
   CHECK_THAT(
       refused("llama2", {{"split_special_tokens", true}}),
@@ -298,7 +298,7 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
   CHECK_THAT(refused("llama2", {{"tokenizer_class", llama}, {"add_prefix_space", false}}),
              ContainsSubstring("\"add_prefix_space\" is false, but tokenizer.json puts a space"));
   CHECK_THAT(refused("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}),
-             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
+             ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
 }
 
 TEST_CASE("a tied model with another head is refused, with the same one it is read",
