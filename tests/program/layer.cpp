@@ -112,7 +112,7 @@ TEST_CASE("H does as well as X, and X wins", "[program]") {
   const auto sliced =
       layer((folder / "h").string() + " --sequences 4 --out " + (folder / "c").string());
   CHECK(sliced.code == 2);
-  CHECK_THAT(sliced.output, ContainsSubstring("--sequences 4") && ContainsSubstring("H alone"));
+  CHECK_THAT(sliced.output, ContainsSubstring("--sequences 4") && ContainsSubstring("only H"));
   const auto again = layer((folder / "h").string() + flags + " --out " + (folder / "a").string());
   CHECK(again.code == 2);
   CHECK_THAT(again.output, ContainsSubstring("--overwrite"));
@@ -225,23 +225,23 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
   refused("", "H is not symmetric");
   refused(" --parity upstream", "upstream");
   write(in, {{"W", {8}, w}});
-  refused("", "tensor W is F32 [8], F32 [out, in] expected");
+  refused("", "tensor W is F32 [8]; expected F32 [out, in]");
   write(in, {{"W", {2, 4}, w}, {"X", {16}, x}});
-  refused("", "tensor X is F32 [16], F32 [tokens, 4] expected");
+  refused("", "tensor X is F32 [16]; expected F32 [tokens, 4]");
   write(in, {{"W", {2, 4}, w}, {"H", {2, 8}, x}});
-  refused("", "tensor H is F32 [2, 8], F32 [4, 4] expected");
+  refused("", "tensor H is F32 [2, 8]; expected F32 [4, 4]");
   bad = x;
   bad[5] = -1;
   write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
   refused("", in + ": H(1, 1) = -1 is negative");
   write(in, {{"W", {2, 4}, w}, {"X", {4, 4}, x}});
   refused(" --precision bfloat16", "--precision bfloat16 is for decoders");
-  refused(" --device 1", "goes with --backend cuda");
+  refused(" --device 1", "requires --backend cuda");
   CHECK_THAT(layer(in + " --out " + (folder / "no/such/out").string()).output,
              ContainsSubstring("there is no folder"));
   for (const std::string& none : {(folder / "").string(), std::string("''")})
     CHECK_THAT(layer(in + " --overwrite --out " + none).output,
-               ContainsSubstring("a file's name is needed"));
+               ContainsSubstring("a file name is needed"));
   CHECK_THAT(layer(in + " --overwrite --out " + folder.path().string()).output,
              ContainsSubstring("is a folder"));
   std::filesystem::create_directory(folder / ".out.gptq-partial");

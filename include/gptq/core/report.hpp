@@ -40,7 +40,7 @@ struct Timings {
   double measure = 0;  ///< output energy and the round-to-nearest baseline
   double total = 0;
 
-  /// Scales the times summed over all threads to the time elapsed.
+  /// Scales the times summed over all threads down to the time elapsed.
   void share(double passed) {
     const double spent = fit + solve + measure;
     if (spent <= passed) return;
