@@ -83,7 +83,7 @@ TEST_CASE("all kinds of metadata are read, in version 2 too", "[gguf]") {
   }
 }
 
-TEST_CASE("numbers of another kind than asked for are refused, never cut", "[gguf][fault19]") {
+TEST_CASE("numbers of the wrong type are refused, never truncated", "[gguf][fault19]") {
   const TemporaryFolder folder;
   const float nan = std::numeric_limits<float>::quiet_NaN();
   GgufBuilder builder;
@@ -135,7 +135,7 @@ TEST_CASE("arrays of a GGUF file stay in the file", "[gguf][fault15]") {
   CHECK(text.size() < 200);
 }
 
-TEST_CASE("a tensor of a type that is not read claims any shape and costs nothing",
+TEST_CASE("a tensor of an unsupported type may claim any shape and costs nothing",
           "[gguf][fault27]") {
   const TemporaryFolder folder;
   GgufBuilder builder;
@@ -194,11 +194,11 @@ TEST_CASE("GGUF files that lie are refused with file, key or tensor, and value",
              ContainsSubstring("ids claims 1152921504606846976 elements"));
 }
 
-TEST_CASE("a GGUF file cut off or damaged anywhere is refused or read, never worse",
+TEST_CASE("a GGUF file truncated or damaged anywhere is refused or read, nothing worse",
           "[gguf][fuzz]") {
   const TemporaryFolder folder;
   const std::string good = test::from_hex(minimal);
-  // The padding behind the last tensor may be missing.
+  // The padding after the last tensor may be missing.
   for (std::size_t length = 0; length < 0xe0 + 18; ++length) {
     gptq::io::write_file(folder / "cut", good.substr(0, length));
     REQUIRE_THROWS_AS(Gguf(folder / "cut"), FormatError);

@@ -130,7 +130,7 @@ TEST_CASE("a tensor of very many dimensions is refused at once", "[safetensors][
   CHECK(gptq::io::element_count(gptq::io::Shape(1'000'000, 1)) == 1);
 }
 
-TEST_CASE("files that are something else are called by their name", "[safetensors]") {
+TEST_CASE("files of other kinds are recognized", "[safetensors]") {
   CHECK_THAT(refused_file("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"),
              ContainsSubstring("is a Git LFS pointer") && ContainsSubstring("git lfs pull"));
   CHECK_THAT(refused_file("<!DOCTYPE html><html><body>Not found"), ContainsSubstring("a web page"));
@@ -141,7 +141,7 @@ TEST_CASE("files that are something else are called by their name", "[safetensor
   CHECK_THAT(refused_file(""), ContainsSubstring("is empty"));
 }
 
-TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",
+TEST_CASE("a file truncated or damaged anywhere is refused or read, nothing worse",
           "[safetensors][fuzz]") {
   const TemporaryFolder folder;
   {
@@ -170,7 +170,7 @@ TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",
 }
 
 TEST_CASE(
-    "what the writer writes the reader reads: aligned, with metadata, in shards that keep modules "
+    "the reader reads what the writer writes: aligned, with metadata, in shards that keep modules "
     "whole",
     "[safetensors]") {
   const TemporaryFolder folder;
@@ -233,7 +233,7 @@ TEST_CASE("an unfinished file leaves nothing behind", "[safetensors]") {
   CHECK(folder.names().empty());
 }
 
-TEST_CASE("a disk without room is found before the work", "[safetensors]") {
+TEST_CASE("a full disk is found before any work", "[safetensors]") {
   const TemporaryFolder folder;
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);

@@ -28,7 +28,7 @@ struct Copy {
     gptq::io::write_file(folder / "config.json", json.dump());
   }
 
-  /// Adds a tensor of floats to model.safetensors.
+  /// Adds a float tensor to model.safetensors.
   void add(const std::string& name, const std::string& shape,
            const std::vector<float>& numbers) const {
     std::string bytes = gptq::io::read_file(folder / "model.safetensors");
@@ -55,7 +55,7 @@ std::string note_of(const gptq::model::ModelFiles& model) {
 
 }  // namespace
 
-TEST_CASE("folders that lack something say what", "[model_files]") {
+TEST_CASE("a folder that lacks something is refused with what is missing", "[model_files]") {
   const test::TemporaryFolder empty;
   CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(empty / "none"); }),
              ContainsSubstring("no such file or folder"));
@@ -131,7 +131,7 @@ TEST_CASE("quantized folders say how they are quantized, and contradictions are 
              ContainsSubstring("the format \"marlin\" is not supported"));
 }
 
-TEST_CASE("NaN in any tensor of the decoder is found before the work", "[layer_weights][fault7]") {
+TEST_CASE("NaN in any tensor of the decoder is found before any work", "[layer_weights][fault7]") {
   const Copy copy("llama");
   std::string bytes = gptq::io::read_file(copy.folder / "model.safetensors");
   std::size_t offset = 0;
@@ -156,7 +156,7 @@ TEST_CASE("NaN in any tensor of the decoder is found before the work", "[layer_w
                   gptq::Cancelled);
 }
 
-TEST_CASE("types that are not read are found from the headers", "[layer_weights][fault7]") {
+TEST_CASE("unsupported types are found from the headers", "[layer_weights][fault7]") {
   const Copy copy("llama3_rope");
   std::string bytes = gptq::io::read_file(copy.folder / "model.safetensors");
   const std::string name = "model.layers.1.mlp.down_proj.weight";
@@ -194,7 +194,7 @@ TEST_CASE("buffers that no layer uses do not stop the work", "[model_files]") {
   CHECK_THAT(value_head, ContainsSubstring("v_head.weight; copied unchanged"));
 }
 
-TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and other heads are not",
+TEST_CASE("tensors of another kind of decoder are refused by name, zeros and other heads are not",
           "[model_files]") {
   const auto opened = [](const std::string& model, const std::string& name,
                          const std::vector<float>& numbers) {
@@ -224,7 +224,7 @@ TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and o
         }),
         ContainsSubstring("tensor model.layers.1." + std::string(name) + " does not belong") &&
             ContainsSubstring("as its config.json describes it"));
-  // A tied head has no tensors of its own.
+  // A tied head has no tensors.
   CHECK_THAT(error_of<FormatError>([&] {
                opened("llama3_rope", "lm_head.bias", {0, 1});
              }),
@@ -238,7 +238,7 @@ TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and o
     CHECK(opened("llama", name, {0, 1}).tensors->contains(name));
 }
 
-TEST_CASE("files of a tokenizer that contradict each other are noted, or refused with a text",
+TEST_CASE("contradictory tokenizer files are noted, or refused if there is text to tokenize",
           "[model_files]") {
   const auto with = [](const std::string& tokenizer, const nlohmann::json& config) {
     const Copy copy("llama");
@@ -255,11 +255,11 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
     return all;
   };
   const auto refused = [&](const std::string& tokenizer, const nlohmann::json& config) {
-    const auto model = with(tokenizer, config);  // which can be quantized with --tokens
+    const auto model = with(tokenizer, config);  // can still be quantized with --tokens
     return error_of<FormatError>([&] { gptq::model::load_tokenizer(model); });
   };
   const char *llama = "LlamaTokenizer", *fast = "PreTrainedTokenizerFast", *qwen = "Qwen2Tokenizer";
-  // As the models that people have say it.
+  // As in real models.
   CHECK(notes("llama2", {{"tokenizer_class", llama},
                          {"add_bos_token", true},
                          {"add_eos_token", false},
@@ -291,7 +291,7 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
              ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
   CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
   CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not a JSON object"));
-  // They do not, and tokenizer.json is not what they use.
+  // Here they agree, and do not use tokenizer.json.
   CHECK_THAT(
       refused("llama2", {{"split_special_tokens", true}}),
       ContainsSubstring("\"split_special_tokens\" is true") && ContainsSubstring("--tokens FILE"));
@@ -301,7 +301,7 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
              ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
 }
 
-TEST_CASE("a tied model with another head is refused, with the same one it is read",
+TEST_CASE("a tied model with a different head is refused, with an equal one it is read",
           "[layer_weights]") {
   const Copy same("llama3_rope"), other("llama3_rope");
   std::vector<float> numbers(80 * 32);
@@ -323,7 +323,7 @@ TEST_CASE("a folder with model.safetensors and an index says which one is read",
              ContainsSubstring("reading model.safetensors, as transformers does"));
 }
 
-TEST_CASE("an index that lists a head that was not written is used", "[model_files]") {
+TEST_CASE("an index that lists a head that was never written is accepted", "[model_files]") {
   const Copy copy("llama3_rope");
   const std::string shard = "model-00001-of-00001.safetensors";
   std::filesystem::rename(copy.folder / "model.safetensors", copy.folder / shard);
@@ -339,8 +339,7 @@ TEST_CASE("an index that lists a head that was not written is used", "[model_fil
   CHECK_THAT(note_of(model), ContainsSubstring("lists lm_head.weight, which no shard contains"));
 }
 
-TEST_CASE("folders of other kinds are called by their name, with the way to one that is read",
-          "[model_files]") {
+TEST_CASE("unsupported folders are named, with a way to convert them", "[model_files]") {
   const auto refused = [](const Copy& copy) { return error_of<gptq::Error>([&] { copy.open(); }); };
   const Copy adapter("llama"), torch("llama"), gguf("llama");
   gptq::io::write_file(adapter.folder / "adapter_config.json", "{}");
@@ -361,7 +360,7 @@ TEST_CASE("folders of other kinds are called by their name, with the way to one 
   CHECK_THAT(refused(twice), ContainsSubstring("config.json: has the key \"rope_theta\" twice"));
 }
 
-TEST_CASE("quantizations that are not read are refused by name", "[model_files]") {
+TEST_CASE("unsupported quantizations are refused by name", "[model_files]") {
   const auto checked = [](const std::string& quantization) {
     const Copy copy("llama");
     copy.configure("{\"quantization_config\": " + quantization + "}");
@@ -410,7 +409,7 @@ TEST_CASE(
                                  ContainsSubstring("does not exist; left out"));
 }
 
-TEST_CASE("NaN in a key of config.json that nobody reads is noted", "[model_files]") {
+TEST_CASE("NaN in an unused key of config.json is noted", "[model_files]") {
   const Copy copy("llama");
   std::string text = gptq::io::read_file(copy.folder / "config.json");
   const std::size_t at = text.find("0.02");
@@ -420,7 +419,7 @@ TEST_CASE("NaN in a key of config.json that nobody reads is noted", "[model_file
   CHECK_THAT(note_of(copy.open()), ContainsSubstring("\"initializer_range\" is nan"));
 }
 
-TEST_CASE("a model whose file is written to while it is read is not used",
+TEST_CASE("a model whose file is written to while being read is not used",
           "[model_files][fault8]") {
   const Copy copy("llama");
   const auto model = copy.open();

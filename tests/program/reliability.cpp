@@ -45,7 +45,7 @@ bool written(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("closed descriptors: what is printed lands in no file", "[program][fault1]") {
+TEST_CASE("closed descriptors: printed text ends up in no file", "[program][fault1]") {
   for (const char* closed : {"2>&-", ">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"}) {
     const TemporaryFolder folder;
     const auto out = folder / "out";
@@ -77,7 +77,7 @@ TEST_CASE("figures that cannot be printed cost neither the model nor the report"
   CHECK_THAT(outcome.output, ContainsSubstring("standard output: No space left on device"));
   CHECK(written(out));
   CHECK(nlohmann::json::parse(gptq::io::read_file(report))["modules"].size() == 28);
-  // A reader that has seen enough is no error to talk about.
+  // A reader that has seen enough is not worth an error message.
   CHECK_THAT(test::run(gptq_program + " inspect " + out.string() + " | head -n 1").output,
              !ContainsSubstring("pipe"));
 }
@@ -95,7 +95,7 @@ TEST_CASE("signals that were ignored stay ignored", "[program][fault5]") {
   }
 }
 
-TEST_CASE("a killed run leaves nothing that stands in the way", "[program][fault6]") {
+TEST_CASE("a killed run leaves nothing in the way", "[program][fault6]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   const auto killed =
@@ -122,7 +122,7 @@ TEST_CASE("two runs into one folder: one is refused", "[program][fault14]") {
                                  ContainsSubstring("second: 2") && ContainsSubstring("first: 0"));
 }
 
-TEST_CASE("a file that is cut short while it is read is named", "[program][fault8]") {
+TEST_CASE("a file that is cut short while being read is named", "[program][fault8]") {
   const DemoCopy model;
   const TemporaryFolder folder;
   const auto out = folder / "out";
@@ -154,7 +154,7 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
     return nlohmann::json::parse(gptq::io::read_file(out / "report.json"))["modules"].size();
   };
   CHECK(modules() == 28);
-  // Its own reports may be replaced, the model's files may not.
+  // Our own reports may be replaced, the model's files may not.
   CHECK(program(rtn(out.string(),
                     " --overwrite --skip 're:.*q_proj' --report " + (out / "report.json").string()))
             .code == 0);
@@ -166,7 +166,7 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
   CHECK_FALSE(std::filesystem::exists(other));
 }
 
-TEST_CASE("the place of a report is known before the work", "[program][fault12]") {
+TEST_CASE("the report's path is checked before any work", "[program][fault12]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   for (const auto& [report, problem] : {std::pair{"", "a file name is needed"},
@@ -183,11 +183,11 @@ TEST_CASE("the place of a report is known before the work", "[program][fault12]"
   }
 }
 
-TEST_CASE("files that are read are not replaced and not deleted", "[program][fault23]") {
+TEST_CASE("files being read are neither replaced nor deleted", "[program][fault23]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   std::filesystem::create_directory(out);
-  // A text under the name of a model's file.
+  // A text with the name of a model file.
   std::filesystem::copy_file(demo / "calibration.txt", out / "vocab.json");
   const auto text = program("quantize " + demo.string() + " --overwrite --out " + out.string() +
                             " --calibration " + (out / "vocab.json").string());
@@ -197,7 +197,7 @@ TEST_CASE("files that are read are not replaced and not deleted", "[program][fau
   CHECK(folder.names().size() == 1);
 }
 
-TEST_CASE("weights that nobody knows are not deleted with a model", "[program][fault22]") {
+TEST_CASE("unknown weights are not deleted with a model", "[program][fault22]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   std::filesystem::create_directory(out);
@@ -206,7 +206,7 @@ TEST_CASE("weights that nobody knows are not deleted with a model", "[program][f
   CHECK(refused.code == 2);
   CHECK_THAT(refused.output, ContainsSubstring("lora.safetensors is not known to belong to"));
   CHECK(gptq::io::read_file(out / "lora.safetensors") == "mine");
-  // An index tells whose they are.
+  // An index says whose they are.
   gptq::io::write_file(out / "model.safetensors.index.json",
                        R"({"weight_map": {"a": "lora.safetensors"}})");
   const auto outcome = program(rtn(out.string(), " --overwrite"));
@@ -215,7 +215,7 @@ TEST_CASE("weights that nobody knows are not deleted with a model", "[program][f
   CHECK(written(out));
 }
 
-TEST_CASE("files that cannot be replaced in one step are told", "[program][fault13]") {
+TEST_CASE("files that cannot be replaced in a single step are reported", "[program][fault13]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   REQUIRE(program(rtn(out.string())).code == 0);
@@ -228,7 +228,7 @@ TEST_CASE("files that cannot be replaced in one step are told", "[program][fault
   CHECK(written(out));
 }
 
-TEST_CASE("a link to nothing as the output is refused and stays", "[program][fault22]") {
+TEST_CASE("a broken link as the output is refused and kept", "[program][fault22]") {
   const TemporaryFolder folder;
   std::filesystem::create_symlink("nowhere", folder / "link");
   const auto outcome = program(rtn((folder / "link").string()));
@@ -237,7 +237,7 @@ TEST_CASE("a link to nothing as the output is refused and stays", "[program][fau
   CHECK(std::filesystem::is_symlink(folder / "link"));
 }
 
-TEST_CASE("a model whose files are links into the output is kept", "[program][fault23]") {
+TEST_CASE("a model whose files are links into the output is preserved", "[program][fault23]") {
   const DemoCopy files;
   const TemporaryFolder links;
   for (const char* name : {"config.json", "tokenizer.json", "model.safetensors"})
@@ -250,7 +250,7 @@ TEST_CASE("a model whose files are links into the output is kept", "[program][fa
   CHECK(gptq::io::read_file(files.folder / "model.safetensors") == before);
 }
 
-TEST_CASE("an overwritten folder loses all of the old model and nothing else", "[program]") {
+TEST_CASE("an overwritten folder loses the whole old model and nothing else", "[program]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   REQUIRE(program(rtn(out.string())).code == 0);
@@ -269,13 +269,13 @@ TEST_CASE("an overwritten folder loses all of the old model and nothing else", "
   CHECK(gptq::io::read_file(out / "adapter_model.safetensors") == "old");
 }
 
-TEST_CASE("a group size beyond every weight is refused", "[program][fault20]") {
+TEST_CASE("a group size larger than every weight is refused", "[program][fault20]") {
   for (const char* size : {"9223372036854775807", "9223372036854775808", "1000000"})
     check_refused(demo.string() + " --method rtn --allow-tail-group --group-size " + size,
                   ContainsSubstring("group") && ContainsSubstring(size));
 }
 
-TEST_CASE("too few calibration tokens are told with the number that would do", "[program]") {
+TEST_CASE("too few calibration tokens are reported with a sufficient number", "[program]") {
   const TemporaryFolder folder;
   const auto outcome =
       program("quantize " + demo.string() + " --quiet --out " + (folder / "out").string() +
@@ -287,7 +287,7 @@ TEST_CASE("too few calibration tokens are told with the number that would do", "
                  ContainsSubstring("use at least 1280 tokens"));
 }
 
-TEST_CASE("options without effect and rules are told before the work", "[program]") {
+TEST_CASE("options without effect and rules are reported before any work", "[program]") {
   const TemporaryFolder folder;
   int count = 0;
   const auto output = [&](const std::string& options) {
