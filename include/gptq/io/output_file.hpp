@@ -96,7 +96,7 @@ class OutputFile {
   Descriptor file_;
 };
 
-/// A small file in one go.
+/// Writes a small file in one go.
 inline void write_file(const std::filesystem::path& path, std::string_view text) {
   OutputFile file(path, text.size());
   file.write_at(0, text);
