@@ -1,6 +1,7 @@
-# Sourced by the scripts that set everything up: makes sure that Debian packages are there.
+# Sourced by the setup scripts: makes sure that Debian packages are installed.
 
-# need_packages PACKAGE...: installs what is missing, as root or with sudo; elsewhere says what to install and ends.
+# need_packages PACKAGE...: installs what is missing, as root or with sudo; otherwise says what to
+# install and exits.
 need_packages() {
   if ! command -v dpkg-query >/dev/null 2>&1; then
     command -v cmake >/dev/null 2>&1 && return 0  # not Debian: CMake will say what is missing
@@ -35,5 +36,5 @@ need_packages() {
 
 # What the library, the toolkit and the program are built with.
 build_packages="g++ make cmake ninja-build libeigen3-dev nlohmann-json3-dev libonig-dev libutf8proc-dev libcli11-dev libfmt-dev"
-# What the tests need beside it.
+# What the tests need in addition.
 test_packages="catch2 doxygen libbenchmark-dev"

@@ -1,5 +1,5 @@
-# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit where they are asked for as components, and
-# gptq::toolkit_cuda where both are.
+# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit if requested as components,
+# and gptq::toolkit_cuda if both are.
 
 include(CMakeFindDependencyMacro)
 find_dependency(Eigen3)
@@ -10,8 +10,8 @@ if(Eigen3_VERSION VERSION_LESS 3.4)
   return()
 endif()
 
-# Not PACKAGE_PREFIX_DIR: Eigen's own config has overwritten it by now.
-if(GPTQ_EXPORTED_TARGETS)  # those of a build tree
+# Not PACKAGE_PREFIX_DIR: by now Eigen's config has overwritten it.
+if(GPTQ_EXPORTED_TARGETS)  # set in a build tree
   include(${GPTQ_EXPORTED_TARGETS})
 else()
   include(${CMAKE_CURRENT_LIST_DIR}/gptqTargets.cmake)

@@ -1,5 +1,6 @@
-# gptq::cuda: backend::Cuda. The same file serves the build tree and the installed package. Sets GPTQ_CUDA_FOUND, and
-# GPTQ_CUDA_MISSING where something is not there. Link it PRIVATE: each target that links it compiles its kernels.
+# gptq::cuda: backend::Cuda. The same file serves the build tree and the installed package. Sets
+# GPTQ_CUDA_FOUND, and GPTQ_CUDA_MISSING if something is missing. Link it PRIVATE: each target that
+# links it compiles its kernels.
 
 if(NOT TARGET gptq::cuda)
   find_package(CUDAToolkit QUIET)
@@ -17,8 +18,8 @@ if(NOT TARGET gptq::cuda)
         HINTS ${CMAKE_CURRENT_LIST_DIR}/../include ${CMAKE_CURRENT_LIST_DIR}/../../../include ${CMAKE_CURRENT_LIST_DIR}/../../../../include
         NO_DEFAULT_PATH REQUIRED)
     mark_as_advanced(GPTQ_CUDA_SOURCE_DIR)
-    # Global, so that a project that adds gptq as a subdirectory sees it too. Not a library of its own: one that is made
-    # inside find_package cannot be part of what its users export.
+    # Global, so that a project that adds gptq as a subdirectory sees it too. Not a separate
+    # library: users could not export one created inside find_package.
     add_library(gptq::cuda INTERFACE IMPORTED GLOBAL)
     target_link_libraries(gptq::cuda INTERFACE gptq::gptq CUDA::cublas CUDA::cusolver)
     target_include_directories(gptq::cuda SYSTEM INTERFACE ${CUDAToolkit_INCLUDE_DIRS})

@@ -1,4 +1,4 @@
-# Every public header, by the target that it belongs to. A test compares the lists with the tree.
+# Every public header, by target. A test compares the lists with the tree.
 
 set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/concept.hpp
@@ -85,7 +85,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )
 
-# Of gptq::cuda: what any compiler reads, and what nvcc reads.
+# Of gptq::cuda: headers for any compiler, and those for nvcc.
 set(GPTQ_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/batches.hpp

@@ -1,5 +1,5 @@
-# The headers and a package that can be moved: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]). The build tree is such a
-# package too, of the headers where they lie: gptq_DIR=<build tree>.
+# The headers and a relocatable package: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]). The build tree is such a
+# package too, with the headers in place: gptq_DIR=<build tree>.
 
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)

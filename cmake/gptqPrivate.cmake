@@ -15,7 +15,7 @@ function(gptq_private_options target)
   endif()
 endfunction()
 
-# The kernels of our own programs and tests, compiled once. One that spills registers does not build.
+# The kernels of our own programs and tests, compiled once. Register spills fail the build.
 if(TARGET gptq::cuda)
   add_library(gptq_device_code STATIC EXCLUDE_FROM_ALL)
   target_link_libraries(gptq_device_code PRIVATE $<IF:$<TARGET_EXISTS:gptq::toolkit_cuda>,gptq::toolkit_cuda,gptq::cuda>

@@ -3,13 +3,13 @@
 
 include(gptqHeaders)
 
-find_package(Eigen3 REQUIRED NO_MODULE)  # no version: Eigen 5's config refuses a request for 3.4
+find_package(Eigen3 REQUIRED NO_MODULE)  # no version: Eigen 5's config rejects a request for 3.4
 if(Eigen3_VERSION VERSION_LESS 3.4)
   message(FATAL_ERROR "gptq needs Eigen 3.4 or newer, found ${Eigen3_VERSION}")
 endif()
 find_package(Threads REQUIRED)
 
-# All headers belong to one target, so that what is installed does not depend on what the packager has.
+# All headers belong to one target, so that what is installed does not depend on the packager's machine.
 add_library(gptq INTERFACE)
 add_library(gptq::gptq ALIAS gptq)
 target_compile_features(gptq INTERFACE cxx_std_20)
@@ -22,9 +22,9 @@ target_sources(gptq INTERFACE
 
 include(gptqToolkit)
 
-# CUDA where it is asked for, or where our own programs could use it and nvcc works.
+# CUDA if requested, or if our own programs could use it and nvcc works.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS} AND PROJECT_IS_TOP_LEVEL)
-  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # 90: its PTX runs on what is newer
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90)  # 90: its PTX runs on newer ones
 endif()
 if(NOT GPTQ_CUDA STREQUAL "AUTO")
   set(gptq_cuda ${GPTQ_CUDA})

@@ -1,5 +1,6 @@
-# gptq::toolkit: model files, tokenizers, the decoder and the pipeline. The same file serves the build tree and the
-# installed package. Sets GPTQ_TOOLKIT_FOUND, and GPTQ_TOOLKIT_MISSING where a library is not there.
+# gptq::toolkit: model files, tokenizers, the decoder and the pipeline. The same file serves the
+# build tree and the installed package. Sets GPTQ_TOOLKIT_FOUND, and GPTQ_TOOLKIT_MISSING if a
+# library is missing.
 
 if(NOT TARGET gptq::toolkit)
   find_package(nlohmann_json 3.10 QUIET)

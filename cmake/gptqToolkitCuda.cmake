@@ -1,5 +1,6 @@
-# gptq::toolkit_cuda: the decoder on an NVIDIA GPU, where both gptq::toolkit and gptq::cuda are. The same file serves the
-# build tree and the installed package. Link it PRIVATE, as gptq::cuda.
+# gptq::toolkit_cuda: the decoder on an NVIDIA GPU, if both gptq::toolkit and gptq::cuda are
+# available. The same file serves the build tree and the installed package. Link it PRIVATE, like
+# gptq::cuda.
 
 if(TARGET gptq::toolkit AND TARGET gptq::cuda AND NOT TARGET gptq::toolkit_cuda)
   add_library(gptq::toolkit_cuda INTERFACE IMPORTED GLOBAL)

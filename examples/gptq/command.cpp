@@ -26,7 +26,7 @@ namespace {
 
 volatile std::sig_atomic_t interrupt_seen = 0;
 
-/// The first signal asks for an end, the second one takes it.
+/// The first signal requests a clean stop, the second one kills.
 extern "C" void on_interrupt(int signal) {
   if (interrupt_seen) {
     std::signal(signal, SIG_DFL);
@@ -35,7 +35,7 @@ extern "C" void on_interrupt(int signal) {
   interrupt_seen = 1;
 }
 
-/// Writes without anything that a signal handler may not call.
+/// Writes using only what a signal handler may call.
 void write_raw(const char* text, std::size_t size) {
   while (size > 0) {
     const ssize_t written = ::write(STDERR_FILENO, text, size);
@@ -45,8 +45,8 @@ void write_raw(const char* text, std::size_t size) {
   }
 }
 
-/// A page of a mapped file is not there any more: the file was cut short, or its disk failed.
-/// /proc/self/maps tells which file it was: "BEGIN-END rights offset device inode   PATH".
+/// A page of a mapped file is gone: the file was cut short, or its disk failed. /proc/self/maps
+/// says which file it was: "BEGIN-END rights offset device inode   PATH".
 extern "C" void on_bus_error(int signal, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   const int maps = ::open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
@@ -61,7 +61,7 @@ extern "C" void on_bus_error(int signal, siginfo_t* info, void*) {
     char* end = nullptr;
     const auto first = std::strtoull(line, &end, 16), last = std::strtoull(end + 1, nullptr, 16);
     if (const char* path = std::strchr(line, '/'); path && address >= first && address < last) {
-      const char* message = ": was cut short, or could not be read, while it was in use\n";
+      const char* message = ": was cut short, or could not be read, while in use\n";
       write_raw("gptq: ", 6);
       write_raw(path, std::strlen(path));
       write_raw(message, std::strlen(message));
@@ -75,7 +75,7 @@ extern "C" void on_bus_error(int signal, siginfo_t* info, void*) {
 
 char** program_arguments = nullptr;
 
-/// Draws on standard error, so that standard output stays for results.
+/// Draws on standard error, to keep standard output for results.
 class Display {
  public:
   explicit Display(bool terminal) : terminal_(terminal) {}
@@ -85,7 +85,7 @@ class Display {
   }
 
   void show(std::string_view stage, double done, double total) {
-    if (total != total_ || done < done_) {  // another stage
+    if (total != total_ || done < done_) {  // a new stage
       last_ = -1;
       start_ = std::chrono::steady_clock::now();
     }
@@ -103,14 +103,14 @@ class Display {
           std::string(static_cast<std::size_t>(width - full), '.'), 100 * share, stage, left);
       write_error("\r\033[K" + line.substr(0, columns() - 1));
       drawn_ = true;
-    } else if (static_cast<int>(done) > last_) {  // once per whole step
+    } else if (static_cast<int>(done) > last_) {  // once per completed step
       last_ = static_cast<int>(done);
       print_error("{} ({:.0f} %, {} elapsed)\n", stage, 100 * share, duration_text(elapsed));
     }
   }
 
  private:
-  /// A longer line would wrap and could not be drawn over.
+  /// A longer line would wrap and could not be overwritten.
   static std::size_t columns() {
     winsize size{};
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col : 80;
@@ -138,13 +138,13 @@ void print_notes(const std::vector<std::string>& notes) {
 bool flush_output() {
   errno = 0;
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
-  if (errno != EPIPE)  // head(1) has seen enough
+  if (errno != EPIPE)  // e.g. head(1) has seen enough
     print_error("gptq: standard output: {}\n", errno ? std::strerror(errno) : "cannot be written");
   return false;
 }
 
 void reserve_standard_streams() {
-  // open gives the lowest number that is free.
+  // open returns the lowest free number.
   for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
     if (::fcntl(number, F_GETFD) == -1 && ::open("/dev/null", O_RDWR) != number) ::_exit(1);
 }
@@ -182,7 +182,7 @@ void catch_signals() {
     sigaction(signal, nullptr, &before);
     if (before.sa_handler != SIG_IGN) sigaction(signal, &action, nullptr);
   }
-  // A closed pipe and a file size limit are errors of a write, which are reported and cleaned up.
+  // Then a closed pipe or a file size limit makes writes fail, which is reported and cleaned up.
   for (const int signal : {SIGPIPE, SIGXFSZ}) std::signal(signal, SIG_IGN);
   action.sa_sigaction = on_bus_error;
   action.sa_flags = SA_SIGINFO;
@@ -217,16 +217,17 @@ void ComputeOptions::declare(CLI::App& command) {
       ->check(CLI::Range(0, 1023))
       ->capture_default_str();
   command
-      .add_option("--precision", precision,
-                  "Large products: of floats split in two bfloat16 parts where the processor has "
-                  "matrix tiles and on a GPU; in single precision; or of the decoder's operands "
-                  "rounded to bfloat16, or on a GPU to float16")
+      .add_option(
+          "--precision", precision,
+          "Large matrix products: of floats split into two bfloat16 parts, if the processor has "
+          "matrix tiles or on a GPU; in single precision; or with the decoder's operands "
+          "rounded to bfloat16 or, on a GPU, to float16")
       ->check(CLI::IsMember({"split", "single", "bfloat16", "float16"}))
       ->capture_default_str();
   command.add_option("--threads", threads, "Threads; 0: one per processor")
       ->check(CLI::Range(0, 1024))
       ->capture_default_str();
-  command.add_flag("--quiet", quiet, "Print the outcome only");
+  command.add_flag("--quiet", quiet, "Print only the outcome");
 }
 
 Precision ComputeOptions::products() const {
@@ -237,7 +238,7 @@ Precision ComputeOptions::products() const {
 
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
   if (config.context <= 0 || sequence_length <= config.context) return;
-  say("note: the model's context is {} tokens: --sequence-length {} is cut to that\n",
+  say("note: the model's context is {} tokens: --sequence-length {} is reduced to that\n",
       config.context, sequence_length);
   sequence_length = config.context;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the commands of the program share: their declarations, printing, units for people, progress,
-// signals.
+// What the commands of the program share: their declarations, printing, human-readable units,
+// progress, signals.
 
 #include <gptq/core/precision.hpp>
 #include <gptq/core/progress.hpp>
@@ -23,14 +23,14 @@
 
 namespace gptq::program {
 
-/// Each adds its subcommand; its callback does the work and throws what goes wrong.
+/// Each adds its subcommand, whose callback does the work and throws on errors.
 void add_quantize(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_layer(CLI::App& app);
 
-/// Writes to standard output or error. What cannot be written does not end the work: the exit
-/// code tells of results that nobody got, see `flush_output`.
+/// Writes to standard output or error. Failed writes do not end the work: the exit code reports
+/// lost results, see `flush_output`.
 void write_output(std::string_view text);
 void write_error(std::string_view text);
 
@@ -43,17 +43,17 @@ void print_error(fmt::format_string<Args...> format, Args&&... args) {
   write_error(fmt::format(format, std::forward<Args>(args)...));
 }
 
-/// A line for each note.
+/// Prints a line for each note.
 void print_notes(const std::vector<std::string>& notes);
 
 /// \return  whether all of standard output could be written; if not, says so
 bool flush_output();
 
-/// Opens what is closed of standard input, output and error, so that no file of the work gets
-/// their numbers and with them what is printed.
+/// Opens standard input, output and error if they are closed, so that no other file gets their
+/// numbers and with them the printed text.
 void reserve_standard_streams();
 
-/// "98.3 MB", powers of 1000 as on the shop shelf.
+/// "98.3 MB", in powers of 1000.
 std::string bytes_text(std::uint64_t bytes);
 
 /// "1 window", "2 windows".
@@ -62,49 +62,49 @@ std::string counted(Index count, const char* noun);
 /// "1:02:03" or "2:03".
 std::string duration_text(double seconds);
 
-/// The largest memory this process has had, in bytes.
+/// The peak memory of this process, in bytes.
 std::uint64_t peak_memory();
 
-/// Makes Ctrl-C, SIGTERM and SIGHUP ask for an end instead of ending at once, where they were not
-/// ignored (nohup), and SIGBUS name the file that was cut short while it was read.
+/// Makes Ctrl-C, SIGTERM and SIGHUP request a clean stop instead of killing at once, unless they
+/// were ignored (nohup), and SIGBUS name the file that was cut short while it was being read.
 void catch_signals();
 bool interrupted();
 
-/// Replaces this process by another program that lies beside it, with the same arguments.
-/// \param arguments  what main was called with; remembered from the first call on
+/// Replaces this process by another program from the same folder, with the same arguments.
+/// \param arguments  those of main; remembered by the first call
 void remember_arguments(char** arguments);
-/// \throws InvalidArgument  there is none
+/// \throws InvalidArgument  there is no such program
 [[noreturn]] void run_beside(const std::string& program, const std::string& reason);
 
-/// A bar with the time left on a terminal, a line per step in a pipe, nothing when quiet; stops on
+/// A bar with the time left on a terminal, a line per step in a pipe, nothing if quiet; stops on
 /// Ctrl-C.
 Progress progress_display(bool quiet);
 
-/// How the work is done, the same options for every command that computes.
+/// How to compute: the same options for every command that does.
 struct ComputeOptions {
   std::string precision = "split", backend = "cpu";
   int threads = 0, device = 0;
   bool quiet = false;
 
-  /// Declares --backend, --device, --precision, --threads and --quiet; `this` must live as long as
-  /// the command.
+  /// Declares --backend, --device, --precision, --threads and --quiet; `this` must outlive the
+  /// command.
   void declare(CLI::App& command);
-  /// Of the decoder's products.
+  /// For the decoder's products.
   Precision products() const;
-  /// Of Hessians from its activations: operands are not rounded to 16 bits once more.
+  /// For Hessians of its activations, whose operands are never rounded to 16 bits.
   Precision hessian_products() const {
     return precision == "single" ? Precision::single : Precision::split;
   }
 };
 
-/// Shortens a window to the model's context, and says so.
+/// Limits a window to the model's context, and says so.
 void cut_to_context(Index& sequence_length, const model::ModelConfig& config);
 
-/// Of so many windows; the largest number where that is beyond all numbers.
+/// Tokens in that many windows; the largest number if the product overflows.
 std::size_t token_count(Index windows, Index sequence_length);
 
-/// Ids of a text file, or of a file of ids where that is given.
-/// \param enough  how many are wanted; there may be more
+/// The ids of a text file, or of a file of ids if that is given.
+/// \param enough  how many are needed; there may be more
 std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
                                         const std::string& text_file, const std::string& token_file,
                                         std::size_t enough);

@@ -27,7 +27,7 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   Stopwatch watch;
   detail::require(!o.text.empty() || !o.tokens.empty(),
                   "--text FILE or --tokens FILE (ids) is needed");
-  detail::require(o.text.empty() || o.tokens.empty(), "--text and --tokens exclude each other");
+  detail::require(o.text.empty() || o.tokens.empty(), "--text and --tokens are mutually exclusive");
   const model::ModelFiles model = model::open_model(o.model);
   model::require_decoder_tensors(model);
   print_notes(model.notes);
@@ -38,8 +38,8 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
       o.windows > 0 ? token_count(o.windows, o.sequence_length) : model::Tokenizer::all);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
                   o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
-                  " tokens, less than one window of ", o.sequence_length,
-                  " (--sequence-length makes windows shorter)");
+                  " tokens, fewer than one window of ", o.sequence_length,
+                  " (reduce --sequence-length)");
   const auto result = [&] {
     const Progress progress = progress_display(o.compute.quiet);
     return model::perplexity(model, operations, ids, o.windows, o.sequence_length, progress);
@@ -47,7 +47,7 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   model.tensors->require_unchanged();
   const auto windows = static_cast<Index>(result.window_nll.size());
   if (o.windows > windows)
-    say("note: the text has {} of {} tokens, {} were asked for\n", counted(windows, "window"),
+    say("note: the text has {} of {} tokens; {} were requested\n", counted(windows, "window"),
         o.sequence_length, o.windows);
   say("{} of {} tokens, {} on {}, peak memory {}\n", counted(windows, "window"), o.sequence_length,
       duration_text(watch.lap()), place, bytes_text(peak_memory()));

@@ -74,8 +74,8 @@ void inspect_folder(const std::filesystem::path& path) {
       bytes_text(bytes));
   try {
     print_model(model::open_model(path));
-  } catch (const Error& error) {  // another kind of model: its tensors can still be listed
-    say("not a model that can be quantized: {}\n", error.what());
+  } catch (const Error& error) {  // some other kind of model: its tensors can still be listed
+    say("cannot be quantized: {}\n", error.what());
   }
   std::string file;
   for (const std::string& name : names) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// gptq layer: one matrix from a file to a file, so that any language can use the core.
+// gptq layer: quantizes one matrix from file to file, so that any language can use the core.
 
 #include "command.hpp"
 #include "compute.hpp"
@@ -39,7 +39,7 @@ Params habits(const std::string& parity) {
                                       : Params{};
 }
 
-/// What the flags say, on top of our defaults or of another implementation's.
+/// The flags on top of our defaults or another implementation's.
 Params layer_params(const LayerOptions& o) {
   Params params = habits(o.parity);
   params.allow_tail_group = true;
@@ -68,15 +68,15 @@ Params layer_params(const LayerOptions& o) {
   choose(params.solver, o.solver,
          std::initializer_list<std::pair<const char*, Solver>>{
              {"lazy-batch", Solver::lazy_batch}, {"left-looking", Solver::left_looking}});
-  // Habits that these settings leave nothing to do.
+  // Quirks that have no effect with these settings.
   if (params.groups == Groups::static_) params.parity.stale_group_scales = false;
   if (params.group_size != -1) params.parity.dead_weights_in_range = false;
   if (params.parity.stale_group_scales && params.solver != Solver::lazy_batch) {
     params.parity.stale_group_scales = false;
     if (o.group_size != -1 && o.group_size % o.block_size != 0)
       print_error(
-          "note: --parity {} takes scales from a partly corrected weight, of which --solver "
-          "left-looking has none: they come from the corrected one\n",
+          "note: --parity {} takes scales from a partly corrected weight, but with --solver "
+          "left-looking they come from the fully corrected one\n",
           o.parity);
   }
   if (!o.sparsity.empty()) {
@@ -84,10 +84,10 @@ Params layer_params(const LayerOptions& o) {
     const bool read = std::sscanf(o.sparsity.c_str(), "%td:%td%c", &params.sparsity.zeros,
                                   &params.sparsity.of, &end) == 2;
     detail::require(read && !params.sparsity.dense(), "--sparsity ", o.sparsity,
-                    ": two numbers such as 2:4 expected");
-    if (o.order.empty()) {  // the only one that patterns go with
+                    ": expected two numbers such as 2:4");
+    if (o.order.empty()) {  // the only order that patterns allow
       if (!o.parity.empty() && params.order != Order::natural)
-        print_error("note: --sparsity rounds inputs in natural order, not in --parity {}'s\n",
+        print_error("note: --sparsity rounds inputs in natural order, not that of --parity {}\n",
                     o.parity);
       params.order = Order::natural;
     }
@@ -117,8 +117,8 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
     const bool fits = t.dtype == io::DType::F32 && t.shape.size() == 2 && rows.admits(t.shape[0]) &&
                       cols.admits(t.shape[1]);
     detail::require<FormatError>(fits, o.input, ": tensor ", name, " is ", io::name(t.dtype), " ",
-                                 io::to_string(t.shape), ", F32 [", rows.text(), ", ", cols.text(),
-                                 "] expected");
+                                 io::to_string(t.shape), "; expected F32 [", rows.text(), ", ",
+                                 cols.text(), "]");
     std::vector<float> numbers(static_cast<std::size_t>(io::element_count(t.shape)));
     io::to_floats(t.dtype, t.bytes, numbers);
     return numbers;
@@ -130,7 +130,7 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
   detail::require<FormatError>(has_activations || file.tensors().count("H") > 0, o.input,
                                ": has neither X, activations [tokens, in], nor H, [in, in]");
   detail::require(has_activations || o.sequences == 1, "--sequences ", o.sequences,
-                  ": slices X, and ", o.input, " has H alone");
+                  ": slices X, but ", o.input, " has only H");
   if (!has_activations) {
     const auto sum = matrix("H", {"in", in}, {"in", in});
     const MatrixView<const float> h(sum.data(), in, in);
@@ -142,7 +142,7 @@ Input<B> read_input(const LayerOptions& o, const B& backend) {
                 1e-3 * std::sqrt(std::abs(double{h(i, i)} * double{h(j, j)})),
             o.input, ": H is not symmetric: H(", i, ", ", j, ") = ", h(i, j), ", H(", j, ", ", i,
             ") = ", h(j, i));
-    // Counts with which H stands as it is, whatever is counted.
+    // Counts that leave H as it is, whatever is counted.
     const bool twice = habits(o.parity).parity.samples == SampleCount::twice_tokens;
     return {std::move(weight), out, in,
             Hessian<B>::from_sum(h, twice ? 2 : 1, 2, backend, 0, o.input + ": H")};
@@ -191,7 +191,7 @@ void write_result(io::OutputFile file, const QuantizedMatrix<S>& q) {
 template <class S, class B>
 void quantize_layer(const LayerOptions& o, const Params& params, const B& backend) {
   const Input<B> input = read_input(o, backend);
-  io::OutputFile file(o.output);  // before the work, which would be lost without it
+  io::OutputFile file(o.output);  // before the work, which would otherwise be lost
   const auto quantized = [&] {
     try {
       return Quantizer<S, B>(params).quantize(
@@ -199,7 +199,7 @@ void quantize_layer(const LayerOptions& o, const Params& params, const B& backen
           progress_display(o.compute.quiet || isatty(STDERR_FILENO) == 0));
     } catch (const ScaleError& error) {
       throw ScaleError(detail::message(o.input, ": ", error.problem()),
-                       "--scale-type bf16 and fp32 reach from 1e-38 to 1e38");
+                       "--scale-type bf16 and fp32 range from 1e-38 to 1e38");
     }
   }();
   write_result(std::move(file), quantized);
@@ -214,18 +214,18 @@ void layer(const LayerOptions& o) {
   const Params params = layer_params(o);
   std::error_code error;
   detail::require(std::filesystem::path(o.output).has_filename(), o.output,
-                  ": --out: a file's name is needed");
+                  ": --out: a file name is needed");
   detail::require(!std::filesystem::is_directory(o.output, error), o.output, " is a folder");
   detail::require(o.overwrite || !std::filesystem::exists(o.output, error), o.output,
                   " exists (--overwrite replaces it)");
   detail::require(!std::filesystem::equivalent(o.input, o.output, error), o.output,
-                  " is the input itself: it would be lost");
+                  " is also the input, which would be lost");
   const auto folder = std::filesystem::absolute(o.output).parent_path();
   detail::require<IoError>(std::filesystem::is_directory(folder), o.output, ": there is no folder ",
                            folder.string());
   const Precision products = o.compute.products();
   detail::require(products == o.compute.hessian_products(), "--precision ", o.compute.precision,
-                  " is for decoders; a layer's Hessian takes split or single");
+                  " is for decoders; a layer's Hessian needs split or single");
   with_backend(o.compute, [&](const auto&, const auto& backend, const std::string&) {
     scheme::with_affine(o.bits, !o.asymmetric, [&](const auto& scheme) {
       quantize_layer<std::decay_t<decltype(scheme)>>(o, params, backend);
@@ -266,21 +266,21 @@ void add_layer(CLI::App& app) {
       ->check(CLI::IsMember({"minmax", "mse", "weighted"}));
   command
       ->add_option("--scale-type", o->scale_type,
-                   "Numbers that scales are rounded to (default fp16); the file holds F32 always")
+                   "Type that scales are rounded to (default fp16); the file always stores F32")
       ->check(CLI::IsMember({"fp16", "bf16", "fp32"}));
   command->add_option("--solver", o->solver, "Form of the solver (default left-looking)")
       ->check(CLI::IsMember({"lazy-batch", "left-looking"}));
   command->add_option("--sparsity", o->sparsity,
-                      "2:4: of every 4 neighbouring inputs of an output the 2 that cost least are "
-                      "zero; in natural order");
-  command->add_option("--sequences", o->sequences, "Equal slices that X is added in")
+                      "2:4: of every 4 neighbouring inputs of an output, the 2 that cost least are "
+                      "set to zero; in natural order");
+  command->add_option("--sequences", o->sequences, "Number of equal slices in which X is added")
       ->check(CLI::Range(Index(1), Index(1) << 40))
       ->capture_default_str();
   command
       ->add_option(
           "--parity", o->parity,
-          "paper, msmodelslim, llm-compressor: everything that is not given is as in the paper's "
-          "own code, in msModelSlim's or in llm-compressor's")
+          "paper, msmodelslim, llm-compressor: every option not given is as in the paper's "
+          "own code, in msModelSlim or in llm-compressor")
       ->check(CLI::IsMember({"paper", "msmodelslim", "llm-compressor"}));
   command->add_flag("--overwrite", o->overwrite, "Replace OUT");
   o->compute.declare(*command);

@@ -22,7 +22,7 @@ namespace {
 
 constexpr int usage_or_input_error = 2, interrupted_by_signal = 130;
 
-/// Given back when memory runs out, so that there is enough to clear up with.
+/// Freed when memory runs out, so that there is enough to clean up with.
 void* reserve = nullptr;
 
 void on_memory_exhausted() {
@@ -30,10 +30,10 @@ void on_memory_exhausted() {
   throw std::bad_alloc();
 }
 
-/// Where memory stays exhausted while an exception clears up, there is nobody to catch the next
-/// one.
+/// If memory is still exhausted while an exception cleans up, nobody catches the next one.
 [[noreturn]] void on_terminate() {
-  constexpr char text[] = "gptq: out of memory, even for clearing up: the next run there does it\n";
+  constexpr char text[] =
+      "gptq: out of memory, even for cleaning up; the next run there will do it\n";
   if (!reserve && ::write(STDERR_FILENO, text, sizeof text - 1) >= 0) ::_exit(usage_or_input_error);
   std::abort();
 }
@@ -48,7 +48,7 @@ void declare(CLI::App& app) {
   program::add_eval(app);
   program::add_inspect(app);
   program::add_layer(app);
-  // Behind the subcommands, which would inherit it.
+  // After the subcommands, which would inherit it.
   app.footer(
       "Examples:\n"
       "  gptq quantize Qwen3-8B --out Qwen3-8B-int4 --calibration text.txt\n"
@@ -78,7 +78,7 @@ int run(CLI::App& app, int argc, char** argv) {
                 : asked("eval") ? " (fewer --windows need less)"
                                 : "");
   } catch (const nlohmann::json::exception& error) {
-    print_error("gptq: a JSON file is not as expected: {}\n", error.what());
+    print_error("gptq: a JSON file is malformed: {}\n", error.what());
   } catch (const gptq::Error& error) {
     print_error("gptq: {}\n", error.what());
   } catch (const std::filesystem::filesystem_error& error) {
@@ -101,12 +101,13 @@ int main(int argc, char** argv) {
   std::set_new_handler(on_memory_exhausted);
   std::set_terminate(on_terminate);
 #ifdef __GLIBC__
-  // Tensors of a layer come and go: kept by the allocator, their pages need not be fetched again.
+  // Layers' tensors come and go: if the allocator keeps the memory, pages need not be faulted in
+  // again.
   mallopt(M_MMAP_THRESHOLD, 64 << 20);
   mallopt(M_TRIM_THRESHOLD, 512 << 20);
 #endif
   CLI::App app{
-      "gptq makes the weights of a language model small: 2, 3, 4 or 8 bits each, chosen so that "
+      "gptq compresses the weights of a language model to 2, 3, 4 or 8 bits each, chosen so that "
       "the outputs of its layers change as little as possible.\n"
       "A MODEL is a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or a .gguf "
       "file of the Llama, Mistral,\n"

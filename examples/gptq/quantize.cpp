@@ -29,7 +29,7 @@ struct QuantizeOptions {
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
   double damping = 0.01, match_strength = 0.5;
   std::vector<std::string> overrides, skips;
-  std::vector<std::string> given;  // options that were
+  std::vector<std::string> given;  // options given on the command line
   ComputeOptions compute;
 };
 
@@ -87,7 +87,7 @@ bool given(const QuantizeOptions& o, std::string_view option) {
   return std::find(o.given.begin(), o.given.end(), option) != o.given.end();
 }
 
-/// Options without effect beside others, a sentence each.
+/// Options that have no effect because of others, one sentence each.
 std::vector<std::string> idle_options(const QuantizeOptions& o) {
   std::vector<std::string> notes, idle;
   if (!calibrates(o)) {
@@ -96,10 +96,9 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
           "--sequential", "--match", "--match-strength", "--on-failure"})
       if (given(o, option)) idle.emplace_back(option);
     if (!idle.empty())
-      notes.push_back(fmt::format("--method rtn does not look at {}", fmt::join(idle, ", ")));
+      notes.push_back(fmt::format("--method rtn ignores {}", fmt::join(idle, ", ")));
   } else if (o.match != "model") {
-    if (given(o, "--match-strength"))
-      notes.emplace_back("--match layer does not look at --match-strength");
+    if (given(o, "--match-strength")) notes.emplace_back("--match layer ignores --match-strength");
   } else if (o.sequential == "none" && (given(o, "--match") || given(o, "--match-strength"))) {
     notes.emplace_back(
         "--sequential none calibrates on the full-precision model itself: --match model and "
@@ -115,24 +114,23 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
   return notes;
 }
 
-/// Whole windows from the start of the calibration text, and a word where they are fewer than asked
-/// for.
+/// Whole windows from the start of the calibration text; says so if there are fewer than requested.
 std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
   cut_to_context(o.sequence_length, model.config);
   auto ids = load_tokens(model, o.calibration, o.tokens, token_count(o.samples, o.sequence_length));
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
   detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
-                  ": the calibration text has ", ids.size(), " tokens, less than one window of ",
-                  o.sequence_length, " (--sequence-length makes windows shorter)");
+                  ": the calibration text has ", ids.size(), " tokens, fewer than one window of ",
+                  o.sequence_length, " (reduce --sequence-length)");
   if (available < o.samples)
-    say("note: the calibration text has {} of {} tokens, {} were asked for\n",
+    say("note: the calibration text has {} of {} tokens; {} were requested\n",
         counted(available, "window"), o.sequence_length, o.samples);
   o.samples = (std::min)(o.samples, available);
   ids.resize(static_cast<std::size_t>(o.samples * o.sequence_length));
   return ids;
 }
 
-/// A Hessian of fewer tokens than inputs has directions that nothing was learnt about.
+/// A Hessian of fewer tokens than inputs has directions without any data.
 void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& table,
                         Index tokens) {
   Index widest = 0;
@@ -140,8 +138,9 @@ void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsT
     widest = (std::max)(widest, shape.in);
   });
   if (tokens < widest)
-    say("warning: {} calibration tokens are few for modules of up to {} inputs: the errors below "
-        "say little about other texts; {} tokens or more would do (--samples, --sequence-length)\n",
+    say("warning: {} calibration tokens are too few for modules of up to {} inputs: the errors "
+        "below "
+        "say little about other texts; use at least {} tokens (--samples, --sequence-length)\n",
         tokens, widest, 2 * widest);
 }
 
@@ -158,7 +157,7 @@ bool has_tail_group(const model::ModelConfig& config, const model::SettingsTable
 /// What `gptq quantize --report` may replace: nothing, or a report of an earlier run.
 void require_own_report(const std::filesystem::path& path) {
   std::error_code error;
-  detail::require(path.has_filename(), path.string(), ": --report: a file's name is needed");
+  detail::require(path.has_filename(), path.string(), ": --report: a file name is needed");
   if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return;
   detail::require(std::filesystem::is_regular_file(path, error), path.string(),
                   ": --report: exists and is not a file");
@@ -167,15 +166,15 @@ void require_own_report(const std::filesystem::path& path) {
     io::Descriptor(path, O_RDONLY, "cannot open")
         .read_at(0, std::as_writable_bytes(std::span(start)), path);
   detail::require(start == report_start, path.string(),
-                  ": --report: exists and is not a report of gptq; choose another name");
+                  ": --report: exists and is not a gptq report; choose another name");
 }
 
-/// Where the report goes; its place is known before the work.
+/// Opens the report's file before the work begins.
 io::OutputFile open_report(const QuantizeOptions& o, model::QuantizedFolder& folder,
                            std::size_t modules) {
   const std::filesystem::path path(o.report);
   const std::uint64_t size = 16384 + 2048 * modules;
-  require_own_report(path);  // again: the output folder is there now
+  require_own_report(path);  // again, now that the output folder exists
   if (folder.contains(path)) return folder.add_file(path.filename().string(), size);
   return io::OutputFile(path, size);
 }
@@ -188,7 +187,7 @@ void commit_behind(io::OutputFile& report, const std::string& out) {
   }
 }
 
-/// Whether a GGUF file has tensors that are quantized in blocks.
+/// Whether a GGUF file has block-quantized tensors.
 bool stores_blocks(const io::TensorSource& source) {
   for (const std::string& name : source.names())
     if (const auto type = source.type_name(name); type != "F32" && type != "F16" && type != "BF16")
@@ -207,7 +206,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
                   "--calibration FILE (text) or --tokens FILE (ids) is needed, "
                   "or --method rtn, which uses neither");
   detail::require(o.calibration.empty() || o.tokens.empty(),
-                  "--calibration and --tokens exclude each other");
+                  "--calibration and --tokens are mutually exclusive");
   if (given(o, "--report")) require_own_report(o.report);
   print_notes(idle_options(o));
 
@@ -216,7 +215,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     throw InvalidArgument(detail::message(
         o.model, ": is already quantized (", model.quantization->method,
         model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
-        "): quantizing it again would add the two errors; start from the original model"));
+        "): quantizing it again would add up the errors; start from the original model"));
   model::require_decoder_tensors(model);
   print_notes(model.notes);
   model::require_quantizable(model.config, options.settings, options.params);
@@ -233,8 +232,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
                                 o.overwrite, options.sequential == model::Sequential::sublayer);
   print_notes(folder.notes());
   if (!folder.removed().empty())
-    say("note: of the model that is replaced, also removed: {}\n",
-        fmt::join(folder.removed(), ", "));
+    say("note: files of the replaced model also removed: {}\n", fmt::join(folder.removed(), ", "));
   for (const std::string& text : {o.calibration, o.tokens})
     if (!text.empty()) folder.require_stays(text, "it is the calibration text");
   std::optional<io::OutputFile> report;
@@ -288,7 +286,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     report->write_at(0, text);
     report->resize(text.size());
   }
-  // A report in the folder gets its name with the folder's files, another one when they are there.
+  // A report in the folder appears with the folder's files, one elsewhere after them.
   const bool inside = report && folder.contains(o.report);
   if (inside) report->commit();
   const std::size_t told = folder.notes().size();
@@ -342,19 +340,19 @@ void add_quantize(CLI::App& app) {
   command->add_flag("--positive-scales", o->positive_scales, "Never store a negative scale");
   command
       ->add_option("--sequential", o->sequential,
-                   "What a module's calibration has seen quantized before it")
+                   "What is already quantized when a module is calibrated")
       ->check(CLI::IsMember({"sublayer", "layer", "none"}))
       ->capture_default_str();
   command
-      ->add_option(
-          "--match", o->match,
-          "What the output of a module should be like: in the full-precision model, which runs "
-          "beside, or its own with full-precision weights")
+      ->add_option("--match", o->match,
+                   "What the output of a module should match: its output in the full-precision "
+                   "model, which runs "
+                   "alongside, or that of its own full-precision weights")
       ->check(CLI::IsMember({"model", "layer"}))
       ->capture_default_str();
   command
       ->add_option("--match-strength", o->match_strength,
-                   "How far --match model makes up for the layers before, 0 to 1")
+                   "How strongly --match model compensates for earlier layers, 0 to 1")
       ->capture_default_str();
   command->add_option("--method", o->method, "gptq, or rtn: round to nearest without calibration")
       ->check(CLI::IsMember({"gptq", "rtn"}))
@@ -366,16 +364,16 @@ void add_quantize(CLI::App& app) {
       ->allow_extra_args(false);
   command
       ->add_option("--skip", o->skips,
-                   "Modules to leave as they are: a name, or re:EXPRESSION (repeatable)")
+                   "Modules not to quantize: a name, or re:EXPRESSION (repeatable)")
       ->allow_extra_args(false);
   command
       ->add_option("--on-failure", o->on_failure,
-                   "When a Hessian cannot be factored however much it is damped")
+                   "What to do if no damping makes a Hessian factorable")
       ->check(CLI::IsMember({"error", "rtn"}))
       ->capture_default_str();
   command->add_flag("--allow-tail-group", o->allow_tail_group,
                     "Accept a group size that does not divide the inputs; the last group is short");
-  command->add_option("--max-shard-size", o->max_shard_size, "Largest file of tensors")
+  command->add_option("--max-shard-size", o->max_shard_size, "Largest size of a tensor file")
       ->capture_default_str();
   command->add_option("--report", o->report, "Write all figures to a JSON file");
   command->add_flag("--overwrite", o->overwrite, "Replace the model in a folder that is not empty");

@@ -23,7 +23,7 @@ nlohmann::ordered_json json_number(double x) {
   return std::isfinite(x) ? nlohmann::ordered_json(x) : nlohmann::ordered_json(nullptr);
 }
 
-/// Geometric mean of the modules' errors over round to nearest.
+/// Geometric mean of the modules' errors relative to round to nearest.
 struct Gain {
   double mean = Report::unknown;
   Index modules = 0;  ///< for which both were measured
@@ -57,8 +57,9 @@ void print_table(const RunReport& run) {
   say("weight error: |dW|^2/|W|^2; SNR: of the layer's output on the last window, inputs as they "
       "are and rounded to 8 bits; both against the model's own weight W\n");
   if (run.matches_model)
-    say("output error: |X dV^T|^2/|X V^T|^2 over all calibration tokens, V: the weight moved "
-        "towards the full-precision model's outputs (--match model), which W is rounded from; rtn: "
+    say("output error: |X dV^T|^2/|X V^T|^2 over all calibration tokens, V: the weight adjusted "
+        "towards the full-precision model's outputs (--match model), which is what is quantized; "
+        "rtn: "
         "the same for V rounded to nearest\n");
   else
     say("output error: |X dW^T|^2/|X W^T|^2 over all calibration tokens; rtn: the same for round "
@@ -72,7 +73,7 @@ void print_summary(const RunReport& run) {
     say("calibration: {} of {} tokens, {}\n", counted(run.samples, "window"), run.sequence_length,
         run.text.empty()
             ? "ids from --tokens"
-            : "cut from " + run.text + " by the model's tokenizer (--tokens takes other ids)");
+            : "from " + run.text + " with the model's tokenizer (--tokens takes other ids)");
   Index dead = 0, worse = 0, subnormal = 0, vanished = 0;
   for (const auto& m : run.modules) {
     dead += m.report.damping.dead_columns;
@@ -89,20 +90,20 @@ void print_summary(const RunReport& run) {
     say("note: {} always zero in calibration: weights there are rounded to nearest\n",
         dead == 1 ? "1 input was" : fmt::format("{} inputs were", dead));
   if (subnormal > 0)
-    say("note: {} of weights so small that scales lose digits in the file\n",
+    say("note: {} of weights so small that their scales lose precision in the file\n",
         counted(subnormal, "group"));
   if (vanished > 0)
-    say("note: {} of weights so small that fp16 scales make them zero; together less than a "
-        "millionth of their weights' squares\n",
+    say("note: {} of weights so small that fp16 scales make them zero; together, less than a "
+        "millionth of the weights' squared norm\n",
         counted(vanished, "group"));
   if (worse > 0)
-    say("warning: {} with a larger output error than round to nearest would have\n",
-        counted(worse, "module"));
+    say("warning: {} with a larger output error than round to nearest\n", counted(worse, "module"));
   if (run.skipped > 0)
-    say("{} quantized, {} left as they are\n",
-        counted(static_cast<Index>(run.modules.size()), "module"), run.skipped);
+    say("{} quantized, {} skipped\n", counted(static_cast<Index>(run.modules.size()), "module"),
+        run.skipped);
   if (const Gain gain = mean_gain(run.modules); gain.modules > 0)
-    say("output error against round to nearest, on the calibration text: {:.3f} (geometric mean "
+    say("output error relative to round to nearest, on the calibration text: {:.3f} (geometric "
+        "mean "
         "over {})\n",
         gain.mean, counted(gain.modules, "module"));
   const auto ratio = [&](std::uint64_t bytes) {

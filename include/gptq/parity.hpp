@@ -9,7 +9,7 @@ namespace gptq::parity {
 
 namespace detail {
 
-/// What the paper's own code and those made from it share.
+/// What the paper's own code and its descendants share.
 inline Params descendant() {
   Params p;
   p.group_size = -1;
@@ -27,9 +27,8 @@ inline Params descendant() {
 
 }  // namespace detail
 
-/// The choices and habits of the paper's own code, from its defaults on.
-/// \param groups  of more than one per row: chosen when they are reached, or before (its
-///                static_groups)
+/// The choices and quirks of the paper's own code, starting from its defaults.
+/// \param groups  if more than one per row: chosen when reached, or before (its static_groups)
 inline Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
   Params p = detail::descendant();
   p.group_size = group_size;
@@ -43,8 +42,8 @@ inline Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
   return p;
 }
 
-/// Those of msModelSlim for inputs of which none is dead, from its scope `per_channel` on; for
-/// `per_group` set group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
+/// Those of msModelSlim, if no input is dead, with its scope `per_channel`; for `per_group` set
+/// group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
 inline Params msmodelslim() {
   Params p = detail::descendant();
   p.parity.samples = SampleCount::twice_tokens;
@@ -54,8 +53,8 @@ inline Params msmodelslim() {
 }
 
 /// Those of llm-compressor's GPTQModifier with its observer `memoryless_minmax` and the
-/// activation order `static`, for a model in bfloat16, in which it stores scales too; for one in
-/// float16 set scale_type. Its schemes are Affine<4> and Affine<8>, symmetric or asymmetric.
+/// activation order `static`, for a model in bfloat16, in which it also stores scales; for a
+/// float16 model set scale_type. Its schemes are Affine<4> and Affine<8>, symmetric or asymmetric.
 inline Params llm_compressor() {
   Params p = detail::descendant();
   p.group_size = 128;

@@ -26,9 +26,9 @@ TEST_CASE("params out of range are refused with the field, the value and the leg
              ContainsSubstring("stale_group_scales") && ContainsSubstring("lazy_batch"));
   Params stale{.groups = gptq::Groups::static_, .solver = gptq::Solver::lazy_batch};
   stale.parity.stale_group_scales = true;
-  CHECK_THAT(message(stale), ContainsSubstring("a habit of Groups::dynamic"));
+  CHECK_THAT(message(stale), ContainsSubstring("requires Groups::dynamic"));
   CHECK_THAT(message({.group_size = 64, .parity = {.dead_weights_in_range = true}}),
-             ContainsSubstring("a habit of group_size = -1, which is 64"));
+             ContainsSubstring("requires group_size = -1, but it is 64"));
   for (const auto& [zeros, of] : {std::pair{2, 0}, {0, 4}, {-3, 0}, {5, 4}, {1, 3}, {-1, 4}}) {
     Params sparse{.order = gptq::Order::natural};
     sparse.sparsity = {zeros, of};

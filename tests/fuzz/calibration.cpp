@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Files of text, JSON lines and token ids. The first byte says how the file is named.
+// Files of text, JSON lines and token ids. The first byte selects the file's name.
 
 #include "harness.hpp"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Memory mappings without the slack of a page: what the readers map becomes a heap block of exactly
-// the file's size, so that AddressSanitizer sees the first byte read beyond its end. Included
-// before any header of gptq; the readers themselves are those that everybody uses.
+// Memory mappings without page slack: what the readers map becomes a heap block of exactly the
+// file's size, so that AddressSanitizer sees the first byte read past its end. Included before any
+// gptq header; the readers themselves are the ordinary ones.
 
 #include <cstddef>
 #include <cstdlib>
@@ -30,7 +30,7 @@ inline int gptq_exact_munmap(void* data, std::size_t) {
   return 0;
 }
 
-// A heap block begins anywhere in a page, and there is nothing to give back.
+// A heap block may begin anywhere in a page, so nothing can be released.
 inline int gptq_exact_madvise(void*, std::size_t, int) { return 0; }
 
 #define mmap gptq_exact_mmap

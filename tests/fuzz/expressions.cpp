@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// Regular expressions as tokenizers (find_all) and rules for modules (re:EXPRESSION) have them. The
-// text ends where a page ends that is followed by none, since the library that matches is compiled
-// without a sanitizer.
+// Regular expressions as used by tokenizers (find_all) and module rules (re:EXPRESSION). The text
+// ends at the end of the last mapped page, since the matching library is compiled without a
+// sanitizer.
 
 #include "harness.hpp"
 

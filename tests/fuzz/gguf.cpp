@@ -10,12 +10,12 @@ void fuzz::gguf(Input input) {
   may_refuse([&] {
     const gptq::io::Gguf file(path);
     for (const auto& [name, tensor] : file.tensors()) {
-      if (!tensor.type) continue;  // has no size, so its shape says nothing about the file
+      if (!tensor.type) continue;  // without a known size, its shape says nothing about the file
       std::vector<float> numbers(static_cast<std::size_t>(gptq::io::element_count(tensor.shape)));
       may_refuse([&, name = name] { file.read(name, numbers); });
     }
   });
-  may_refuse([&] {  // the way of the program
+  may_refuse([&] {  // as the program does
     const auto model = gptq::model::open_model(path);
     for (const std::string& name : model.tensors->names()) {
       model.tensors->type_name(name);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the fuzz targets share. A target gets bytes that may be anything and hands them to one
-// reader; an error of the library is a good end, and everything else that is not success is a
-// finding.
+// What the fuzz targets share. A target gets arbitrary bytes and passes them to one reader; success
+// and errors thrown by the library are fine, anything else is a finding.
 
 #include "exact_mapping.hpp"
 
@@ -23,10 +22,10 @@ namespace fuzz {
 
 using Input = std::span<const std::uint8_t>;
 
-void calibration(Input input);     // files of text, JSON lines, token ids
+void calibration(Input input);     // text files, JSON lines, token ids
 void config(Input input);          // config.json with its quantization_config
 void expressions(Input input);     // a regular expression, "\x1e", a text
-void gguf(Input input);            // metadata, tensors, the whole way to a layer
+void gguf(Input input);            // metadata, tensors, all the way to a layer
 void gguf_tokenizer(Input input);  // the vocabulary of a GGUF file
 void hessian(Input input);         // Hessian files
 void quantized(Input input);       // a folder of GPTQ tensors
@@ -34,7 +33,7 @@ void rules(Input input);           // an override, "\x1e", a skip, "\x1e", a mod
 void safetensors(Input input);     // header and numbers
 void tokenizer(Input input);       // tokenizer.json, "\x1e", a text
 
-/// Lets `read` end with an error of the library.
+/// Lets `read` fail with one of the library's errors.
 template <class F>
 void may_refuse(const F& read) {
   try {
@@ -42,7 +41,7 @@ void may_refuse(const F& read) {
   } catch (const gptq::Error&) {}
 }
 
-/// Ends the process where something that must hold does not.
+/// Aborts if something that must hold does not.
 inline void require(bool holds, const char* what) {
   if (holds) return;
   std::fprintf(stderr, "does not hold: %s\n", what);
@@ -53,7 +52,7 @@ inline std::string_view text(Input input) {
   return {reinterpret_cast<const char*>(input.data()), input.size()};
 }
 
-/// The parts between "\x1e" (the record separator of ASCII, which JSON never contains).
+/// The parts between "\x1e" (ASCII's record separator, which JSON never contains).
 inline std::vector<std::string> parts(Input input) {
   std::string_view rest = text(input);
   std::vector<std::string> out;
@@ -65,7 +64,7 @@ inline std::vector<std::string> parts(Input input) {
   }
 }
 
-/// Files for readers that want a path. `run.sh` lets TMPDIR be a folder in memory, and removes it.
+/// Files for readers that want a path. `run.sh` points TMPDIR to a folder in memory and removes it.
 class Folder {
  public:
   Folder()
@@ -82,7 +81,7 @@ class Folder {
 
   const std::filesystem::path& path() const { return path_; }
 
-  /// Makes a file of these bytes.
+  /// Writes a file with these bytes.
   std::filesystem::path write(const std::string& name, std::string_view bytes) const {
     const auto file = path_ / name;
     std::ofstream out(file, std::ios::binary | std::ios::trunc);

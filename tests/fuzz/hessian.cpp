@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Hessian files. The checksum of an input with an even number of bytes is corrected, so that what
-// is behind it is reached.
+// Hessian files. For inputs with an even number of bytes, the checksum is corrected so that the
+// code after it is reached.
 
 #include "harness.hpp"
 

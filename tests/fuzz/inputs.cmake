@@ -1,4 +1,4 @@
-# gptq_fuzz_inputs: seeds, dictionaries and the larger of the inputs that once failed, made from the fixtures.
+# gptq_fuzz_inputs: seeds, dictionaries and the larger inputs that once failed, generated from the fixtures.
 
 set(GPTQ_FUZZ_INPUTS ${PROJECT_BINARY_DIR}/fuzz_inputs)
 if(TARGET gptq_fuzz_inputs)

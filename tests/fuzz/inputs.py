@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""Makes what the fuzz targets start from: seeds/TARGET/*, TARGET.dict and regressions/TARGET/*.
+"""Generates the input of the fuzz targets: seeds/TARGET/*, TARGET.dict and regressions/TARGET/*.
 
     python3 inputs.py SOURCE_FOLDER OUTPUT_FOLDER
 
-Seeds are small files of each kind, from the fixtures of the tests where there are such. Dictionaries are the words that the
+Seeds are small files of each kind, from the test fixtures where there are any. Dictionaries are the words that the
 readers look for, taken from their source. Regressions are inputs that once crashed, hung or took all memory; those that a
-fuzzer found and that are small lie in the folder regressions/ as they were found.
+fuzzer found and that are small are in the folder regressions/ as found.
 """
 import json
 import random
@@ -55,7 +55,7 @@ def make_safetensors():
     put(seed, "types", safetensors({name: (name, [2, 2], noise(4 * size)) for name, size in sizes.items()}))
     put(seed, "narrow", safetensors({"f4": ("F4", [4], noise(2)), "f6": ("F6_E2M3", [4], noise(3)), "none": ("F16", [0, 5], b""), "one": ("F64", [], noise(8))}))
     put(seed, "empty", safetensors({}))
-    # Building the message for an error in a shape took a time that grew with the square of its rank.
+    # Building the error message for a bad shape took time quadratic in its rank.
     put("regressions/safetensors", "rank_20000", safetensors({"x": ("F32", [1] * 20000, noise(4))}))
 
 
@@ -98,13 +98,13 @@ def byte_level(use_regex):
     return {"type": "ByteLevel", "add_prefix_space": True, "use_regex": use_regex}
 
 
-# Expressions that were trouble, and a text for each.
+# Expressions that caused trouble, and a text for each.
 TROUBLE = {
-    # Half a character matched, and the next expression read behind the text.
+    # Half a character matched, and the next expression read past the end of the text.
     "half_character": ([r".{30}\C", r".\b"], ("a" * 30 + "\U0001f600") * 300),
-    # Below every limit on a single match, and seconds for a line of text.
+    # Below every limit for a single match, yet seconds for a line of text.
     "backtracking": ([r"(a+)+$"], ("a" * 22 + "b ") * 1900),
-    # More than the stack of compiled code had room for.
+    # More than the stack of JIT-compiled expressions had room for.
     "long_repeat": ([r"(?:a|b)+"], "ab" * 10000),
 }
 
@@ -134,7 +134,7 @@ def make_tokenizers():
         put("regressions/tokenizer", name, json.dumps(tokenizer(sequence("pretokenizers", *map(split, expressions)))), text)
         for expression in expressions:
             put("regressions/expressions", name + str(expressions.index(expression)), expression, text)
-    # Twice the text at each step: all memory, from a file of 3 kB.
+    # Doubles the text at each step: exhausts memory, from a file of 3 kB.
     growth = [replace({"String": "a"}, "aa")] * 40
     put("regressions/tokenizer", "growth", json.dumps(tokenizer(None, sequence("normalizers", *growth))), "a")
 
@@ -241,11 +241,11 @@ def make_gguf():
     put(seed, "vocabulary", gguf(metadata | VOCABULARY, tensors))
 
     bad = "regressions/gguf"
-    # Numbers that no integer holds, and that were converted to one.
+    # Numbers that no integer can hold but that were converted to one.
     put(bad, "block_count_1e300", gguf(*gguf_model("llama", block_count=(F64, 1e300))))
-    # A loop over heads that are not there: minutes.
+    # A loop over nonexistent heads: minutes.
     put(bad, "head_count_1e8", gguf(*gguf_model("llama", **{"attention.head_count": (U32, 10**8), "attention.head_count_kv": (U32, 10**8)})))
-    # A type without a known size may claim any shape, and was given memory for it.
+    # A type of unknown size may claim any shape, and memory was allocated for it.
     put(bad, "unknown_type", gguf(metadata, tensors | {"blk.0.ffn_up.weight": (20, [2**40, 2**10], b"\0" * 32)}))
 
 
@@ -257,7 +257,7 @@ def make_gguf_tokenizer():
             "tokenizer.ggml.model": (STRING, "gpt2"), "tokenizer.ggml.pre": (STRING, pre), "tokenizer.ggml.tokens": (ARRAY, (STRING, tokens)),
             "tokenizer.ggml.token_type": (ARRAY, (I32, [1] * 9 + [3])), "tokenizer.ggml.merges": (ARRAY, (STRING, ["a b", "\u0120 a"])),
             "tokenizer.ggml.bos_token_id": (U32, 9), "tokenizer.ggml.add_bos_token": (BOOL, 1)}))
-    # Every cut of a token was looked up as a text of its own: minutes for a megabyte.
+    # Every split of a token was looked up as a separate string: minutes for a megabyte.
     long = dict(VOCABULARY, **{"tokenizer.ggml.tokens": (ARRAY, (STRING, TOKENS[:-1] + ["ab" * 500000]))})
     put("regressions/gguf_tokenizer", "long_token", gguf(long))
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 
 // A folder of GPTQ tensors. The input is config.json, the header of model.safetensors and bytes,
-// with "\x1e" between them: places in the file are worked out from the shapes, and the bytes repeat
-// until every tensor is full. So tensors whose shapes contradict each other come in a file that is
-// right.
+// separated by "\x1e": offsets are computed from the shapes, and the bytes repeat until every
+// tensor is full. So tensors with contradictory shapes come in a well-formed file.
 
 #include "harness.hpp"
 
@@ -13,11 +12,11 @@
 
 namespace {
 
-/// \return  empty where the tensors would be too large
+/// \return  empty if the tensors would be too large
 std::string safetensors_file(const std::string& header, const std::string& filling) {
   constexpr std::size_t largest = 1 << 20;  // bytes of all tensors
   auto json = nlohmann::ordered_json::parse(header, nullptr, false);
-  std::string data, text = header;  // a damaged header stays as it is
+  std::string data, text = header;  // a damaged header is left as it is
   if (json.is_object()) {
     for (const auto& item : json.items()) {
       auto& entry = item.value();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// The fuzz targets without libFuzzer: every seed and every input that once failed, with any
-// compiler and any sanitizer.
+// The fuzz targets without libFuzzer: runs every seed and every input that once failed, with any
+// compiler and sanitizer.
 
 #include "harness.hpp"
 
@@ -24,18 +24,18 @@ std::vector<std::filesystem::path> inputs(const std::filesystem::path& folder,
   return found;
 }
 
-/// Seconds that the target takes for the file.
+/// Seconds the target takes for the file.
 double replay(void (*target)(fuzz::Input), const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   const std::string bytes((std::istreambuf_iterator<char>(in)), {});
-  // A copy of exactly their size.
+  // A copy of exactly the right size.
   const std::vector<std::uint8_t> input(bytes.begin(), bytes.end());
   const auto start = std::chrono::steady_clock::now();
   target(input);
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// Each input is read, or refused with one of the library's errors, and soon.
+/// Each input is read, or refused with one of the library's errors, and quickly.
 void check_inputs(const std::string& name, void (*target)(fuzz::Input)) {
   const std::filesystem::path source = GPTQ_SOURCE_DIR, made = GPTQ_FUZZ_INPUTS;
   std::size_t count = 0;

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Runs one fuzz target: first the inputs that once failed, then new ones. Prints a row of the table in docs/reliability.md:
-# target, executions, executions per second, coverage (edges and comparisons), findings. What was found and what was learned
-# stay in the build folder, findings/ and corpus/; a later run goes on from there.
+# target, executions, executions per second, coverage (edges and comparisons), findings. Findings and the corpus stay in the
+# build folder, under findings/ and corpus/; a later run continues from there.
 #
 #   cmake --preset fuzz && cmake --build build-fuzz
 #   sh tests/fuzz/run.sh TARGET SECONDS [BUILD_FOLDER/tests/fuzz]
@@ -16,7 +16,7 @@ made=$built/../../fuzz_inputs
 findings=$built/findings/$target corpus=$built/corpus/$target
 mkdir -p "$findings" "$corpus"
 
-# The files of the harness lie in memory. Children of a run that is cut off leave theirs behind.
+# The harness keeps its files in memory. Children of an aborted run leave theirs behind.
 memory=/dev/shm
 [ -d $memory ] && [ -w $memory ] || memory=${TMPDIR:-/tmp}
 TMPDIR=$(mktemp -d "$memory/gptq-fuzz-$target-XXXXXX")
@@ -41,7 +41,7 @@ done
 [ "$seconds" -gt 0 ] || exit $((failed > 0))
 
 touch "$built/$target.start"
-# A process of its own for the inputs: a finding is kept, and the run goes on.
+# A separate process for the inputs: a finding is kept, and the run goes on.
 # shellcheck disable=SC2086
 $fuzzer -fork=1 -ignore_crashes=1 -ignore_ooms=1 -ignore_timeouts=1 -max_total_time="$seconds" -max_len=16384 \
   -dict="$made/$target.dict" "$corpus" "$made/seeds/$target" >"$built/$target.log" 2>&1 || true

@@ -15,26 +15,27 @@
 using gptq::io::MappedFile;
 using test::TemporaryFolder;
 
-TEST_CASE("a file that is written to while it is read is noticed", "[mapped_file][fault8]") {
+TEST_CASE("writes to a file while it is being read are noticed", "[mapped_file][fault8]") {
   const TemporaryFolder folder;
   const auto path = folder / "a";
   gptq::io::write_file(path, "0123456789");
   const MappedFile file(path);
   CHECK_NOTHROW(file.require_unchanged());
-  SECTION("cut") {
+  SECTION("truncated") {
     std::filesystem::resize_file(path, 4);
-    CHECK_THAT(error_of<gptq::IoError>([&] { file.require_unchanged(); }),
-               ContainsSubstring(path.string() +
-                                 ": changed while it was read: it had 10 bytes and has 4"));
+    CHECK_THAT(
+        error_of<gptq::IoError>([&] { file.require_unchanged(); }),
+        ContainsSubstring(path.string() +
+                          ": changed while it was being read: it had 10 bytes and now has 4"));
   }
   SECTION("overwritten by as many bytes") {
     const auto later = std::filesystem::last_write_time(path) + std::chrono::nanoseconds(1000);
     std::fstream(path, std::ios::in | std::ios::out) << "x";
     std::filesystem::last_write_time(path, later);
     CHECK_THAT(error_of<gptq::IoError>([&] { file.require_unchanged(); }),
-               ContainsSubstring(path.string() + ": was written to while it was read"));
+               ContainsSubstring(path.string() + ": was written to while it was being read"));
   }
-  SECTION("replaced under its name: what was opened is still there whole") {
+  SECTION("replaced under its name: the opened file is still intact") {
     gptq::io::write_file(folder / "b", "something else");
     std::filesystem::rename(folder / "b", path);
     CHECK_NOTHROW(file.require_unchanged());
@@ -46,7 +47,7 @@ TEST_CASE("a file that is written to while it is read is noticed", "[mapped_file
   }
 }
 
-TEST_CASE("a pipe or a device under the name of a file is refused and never waited for",
+TEST_CASE("a pipe or a device in place of a file is refused without waiting",
           "[mapped_file][fault24]") {
   const TemporaryFolder folder;
   REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);

@@ -65,12 +65,12 @@ TEST_CASE("files that lie are refused with file, tensor and value", "[safetensor
   const std::string four(4, '\0');
   CHECK_THAT(refused_file(
                  file_of(R"({"test":{"dtype":"I32","shape":[2,2],"data_offsets":[0, 4]}} )", four)),
-             ContainsSubstring("tensor test: I32 [2, 2] needs 16 bytes, data_offsets give 4"));
+             ContainsSubstring("tensor test: I32 [2, 2] needs 16 bytes, but data_offsets span 4"));
   CHECK_THAT(refused_file("abc"), ContainsSubstring("truncated: 3 bytes"));
   CHECK_THAT(refused_file(bytes_of(std::uint64_t(1) << 40) + "{}"),
              ContainsSubstring("claims 1099511627776 bytes"));
   CHECK_THAT(refused_file(bytes_of(std::uint64_t(100)) + "{}"),
-             ContainsSubstring("truncated: the header claims 100 bytes, the file has 2"));
+             ContainsSubstring("truncated: the header claims 100 bytes, but only 2 follow"));
   CHECK_THAT(refused_file(file_of(" {}", "")), ContainsSubstring("does not start with '{'"));
   CHECK_THAT(refused_file(file_of("{\"a\":", "")), ContainsSubstring("not valid JSON"));
   CHECK_THAT(refused_file(file_of("{\"\xff\":1}", "")), ContainsSubstring("not valid JSON"));
@@ -92,7 +92,7 @@ TEST_CASE("files that lie are refused with file, tensor and value", "[safetensor
       ContainsSubstring("lie outside"));
   CHECK_THAT(refused_file(
                  file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", four + "x")),
-             ContainsSubstring("the tensors end at 4, the data at 5"));
+             ContainsSubstring("the tensors end at 4, but the data at 5"));
   CHECK_THAT(
       refused_file(file_of(
           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})",
@@ -126,11 +126,11 @@ TEST_CASE("a tensor of very many dimensions is refused at once", "[safetensors][
   };
   CHECK_THAT(refused(shape), ContainsSubstring("tensor a has more than 64 dimensions"));
   CHECK_THAT(refused(shape.substr(0, 2 * 100 - 1)),
-             ContainsSubstring("tensor a has 100 dimensions, at most 64 are read"));
+             ContainsSubstring("tensor a has 100 dimensions; at most 64 are supported"));
   CHECK(gptq::io::element_count(gptq::io::Shape(1'000'000, 1)) == 1);
 }
 
-TEST_CASE("files that are something else are called by their name", "[safetensors]") {
+TEST_CASE("files of other kinds are recognized", "[safetensors]") {
   CHECK_THAT(refused_file("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"),
              ContainsSubstring("is a Git LFS pointer") && ContainsSubstring("git lfs pull"));
   CHECK_THAT(refused_file("<!DOCTYPE html><html><body>Not found"), ContainsSubstring("a web page"));
@@ -141,7 +141,7 @@ TEST_CASE("files that are something else are called by their name", "[safetensor
   CHECK_THAT(refused_file(""), ContainsSubstring("is empty"));
 }
 
-TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",
+TEST_CASE("a file truncated or damaged anywhere is refused or read, nothing worse",
           "[safetensors][fuzz]") {
   const TemporaryFolder folder;
   {
@@ -170,7 +170,7 @@ TEST_CASE("a file cut off or damaged anywhere is refused or read, never worse",
 }
 
 TEST_CASE(
-    "what the writer writes the reader reads: aligned, with metadata, in shards that keep modules "
+    "the reader reads what the writer writes: aligned, with metadata, in shards that keep modules "
     "whole",
     "[safetensors]") {
   const TemporaryFolder folder;
@@ -224,16 +224,16 @@ TEST_CASE("an unfinished file leaves nothing behind", "[safetensors]") {
     writer.write("a", some_bytes(8, 1));
     CHECK(folder.names().size() == 1);
     CHECK_THAT(error_of<gptq::InvalidArgument>([&] { writer.commit(); }),
-               ContainsSubstring("tensor b was announced and never written"));
+               ContainsSubstring("tensor b was declared but never written"));
     CHECK_THAT(error_of<gptq::InvalidArgument>([&] { writer.write("c", some_bytes(8, 1)); }),
-               ContainsSubstring("tensor c was not announced"));
+               ContainsSubstring("tensor c was not declared"));
     CHECK_THAT(error_of<gptq::InvalidArgument>([&] { writer.write("b", some_bytes(7, 1)); }),
-               ContainsSubstring("tensor b has 7 bytes, 8 were announced"));
+               ContainsSubstring("tensor b has 7 bytes, but 8 were declared"));
   }
   CHECK(folder.names().empty());
 }
 
-TEST_CASE("a disk without room is found before the work", "[safetensors]") {
+TEST_CASE("a full disk is found before any work", "[safetensors]") {
   const TemporaryFolder folder;
   rlimit before{};
   getrlimit(RLIMIT_FSIZE, &before);

@@ -88,7 +88,7 @@ struct Place {
   test::TemporaryFolder folder;
   fs::path out = folder / "out";
 
-  /// A model beside files of somebody else.
+  /// A model next to someone else's files.
   explicit Place(bool with_model = true) {
     if (!with_model) return;
     fs::create_directories(out / "sub");
@@ -110,7 +110,7 @@ struct Place {
     CHECK(gptq::io::read_file(out / "sub" / "inner.txt") == "mine");
   }
 
-  /// Nothing but the model, and the others' files where there were some.
+  /// Nothing but the model, and the other files if there were any.
   void check_no_leftovers() const {
     for (const auto& entry : fs::directory_iterator(folder.path()))
       CHECK(entry.path().filename() == "out");
@@ -141,7 +141,7 @@ bool survives(int n, const F& f) {
 
 }  // namespace
 
-TEST_CASE("a kill at any step leaves the old model whole or the new one whole",
+TEST_CASE("a kill at any step leaves the whole old model or the whole new one",
           "[staged_folder][fault6][fault13]") {
   int kills = 0, old_ones = 0;
   for (bool done = false; !done;) {
@@ -152,7 +152,7 @@ TEST_CASE("a kill at any step leaves the old model whole or the new one whole",
     CHECK((left == old_model || left == new_model));
     old_ones += left == old_model;
 
-    // The same command works, and removes what is left.
+    // The same command works, and removes the leftovers.
     place.replace();
     CHECK(model_in(place.out) == new_model);
     place.check_others();
@@ -162,20 +162,20 @@ TEST_CASE("a kill at any step leaves the old model whole or the new one whole",
   CHECK((old_ones > 5 && kills - old_ones > 5));
 }
 
-TEST_CASE("where a folder cannot be exchanged, a kill leaves nothing that looks complete",
+TEST_CASE("if a folder cannot be exchanged, a kill leaves nothing that looks complete",
           "[staged_folder][fault13]") {
   const fs::path before = fs::current_path();
   int kills = 0;
   for (bool done = false; !done;) {
     const Place place;
-    fs::current_path(place.out);  // may not be exchanged under the feet of whoever stands there
+    fs::current_path(place.out);  // the working directory must not be exchanged
     done = survives(++kills, [&] { place.replace(); });
     INFO("killed at step " << kills);
     const std::string left = model_in(place.out);
     const bool complete = left.find("config.json") != std::string::npos;
     CHECK((!complete || left == old_model || left == new_model));
 
-    // The next run puts it right, even if it ends early.
+    // The next run cleans up, even if it ends early.
     { const StagedFolder staged(place.out, true); }
     const std::string then = model_in(place.out);
     CHECK((then == old_model || then == new_model));
@@ -231,7 +231,7 @@ TEST_CASE("a rename that fails leaves the old model or has written the new one",
   }
 }
 
-TEST_CASE("two runs at one place: the second is refused", "[staged_folder][fault14]") {
+TEST_CASE("of two runs into the same folder, the second is refused", "[staged_folder][fault14]") {
   const Place place;
   {
     const StagedFolder first(place.out, true);
@@ -250,7 +250,7 @@ TEST_CASE("two runs at one place: the second is refused", "[staged_folder][fault
 TEST_CASE("a run that ends leaves the next one's files alone", "[staged_folder][fault14]") {
   const Place place;
   auto first = std::make_unique<StagedFolder>(place.out, true);
-  SECTION("behind an exchange") {
+  SECTION("after an exchange") {
     gptq::io::write_file(first->files() / "config.json", "new");
     first->commit(belongs, "config.json");
   }
@@ -262,7 +262,7 @@ TEST_CASE("a run that ends leaves the next one's files alone", "[staged_folder][
   CHECK_THROWS_AS(StagedFolder(place.out, true), IoError);
 }
 
-TEST_CASE("what cannot be put right stays for somebody who can", "[staged_folder][fault13]") {
+TEST_CASE("what cannot be repaired is left for somebody who can", "[staged_folder][fault13]") {
   for (const std::string list : {"config.json", "../notes.txt", "..", "a/b", ""}) {
     const Place place;
     { const StagedFolder staged(place.out, true); }
@@ -282,7 +282,7 @@ TEST_CASE("what cannot be put right stays for somebody who can", "[staged_folder
   }
 }
 
-TEST_CASE("what was made while the folder was exchanged stays", "[staged_folder][fault22]") {
+TEST_CASE("files created during an exchange are kept", "[staged_folder][fault22]") {
   const Place place;
   const auto aside = place.folder / ".out.replaced";
   int step = 0;
@@ -302,11 +302,11 @@ TEST_CASE("what was made while the folder was exchanged stays", "[staged_folder]
   CHECK(gptq::io::read_file(place.out / "sub" / "inner.txt") == "newer");
 }
 
-TEST_CASE("what was not made here is not removed", "[staged_folder][fault22]") {
+TEST_CASE("what we did not create is not removed", "[staged_folder][fault22]") {
   const Place place;
   fs::create_symlink("nowhere", place.folder / "link");
   CHECK_THAT(error_of<InvalidArgument>([&] { StagedFolder(place.folder / "link", true); }),
-             ContainsSubstring("is a link to nothing"));
+             ContainsSubstring("is a broken link"));
   CHECK(fs::is_symlink(place.folder / "link"));
 
   const auto area = place.out / ".partial";
@@ -314,7 +314,7 @@ TEST_CASE("what was not made here is not removed", "[staged_folder][fault22]") {
   gptq::io::write_file(area / "photo", "mine");
   const auto refuses = [&] {
     CHECK_THAT(error_of<IoError>([&] { StagedFolder(place.out, true); }),
-               ContainsSubstring("was not made by gptq"));
+               ContainsSubstring("was not created by gptq"));
     CHECK(gptq::io::read_file(area / "photo") == "mine");
   };
   refuses();
@@ -337,14 +337,14 @@ TEST_CASE("what was not made here is not removed", "[staged_folder][fault22]") {
   CHECK_THROWS_AS(StagedFolder(place.out, false), InvalidArgument);
 }
 
-TEST_CASE("a folder that is replaced keeps its permissions", "[staged_folder]") {
+TEST_CASE("a replaced folder keeps its permissions", "[staged_folder]") {
   const Place place;
   fs::permissions(place.out, fs::perms::owner_all | fs::perms::group_read);
   place.replace();
   CHECK(fs::status(place.out).permissions() == (fs::perms::owner_all | fs::perms::group_read));
 }
 
-TEST_CASE("no file gets the number of a standard stream", "[staged_folder][fault1]") {
+TEST_CASE("no file gets the descriptor of a standard stream", "[staged_folder][fault1]") {
   const test::TemporaryFolder folder;
   const pid_t child = ::fork();
   if (child == 0) {

@@ -51,8 +51,7 @@ TEST_CASE("sliding windows follow the rules of each architecture", "[config]") {
       W{7, 0});
 }
 
-TEST_CASE("configurations that are not supported are refused with file, key and value",
-          "[config]") {
+TEST_CASE("unsupported configurations are refused with file, key and value", "[config]") {
   CHECK_THAT(refused_config(R"({"architectures": ["GPT2LMHeadModel"]})"),
              ContainsSubstring("config.json: the architecture GPT2LMHeadModel is not supported"));
   CHECK_THAT(refused_config(R"({"hidden_size": null})"),
@@ -70,7 +69,7 @@ TEST_CASE("configurations that are not supported are refused with file, key and 
   CHECK_THAT(refused_config(R"({"rms_norm_eps": 0})"), ContainsSubstring("rms_norm_eps"));
 }
 
-TEST_CASE("keys that change the forward pass and are not used are refused with their value",
+TEST_CASE("unsupported keys that change the forward pass are refused with their value",
           "[config]") {
   const auto refused = [](const std::string& key, const std::string& value) {
     const std::string text = refused_config("{\"" + key + "\": " + value + "}");
@@ -93,13 +92,13 @@ TEST_CASE("keys that change the forward pass and are not used are refused with t
   refused("is_causal", "false");
   refused("no_rope_layers", "[1, 0]");
   refused("quantization", R"({"bits": 4, "group_size": 64})");
-  // Nobody knows these, and their names tell.
-  CHECK_THAT(refused("my_attention_scale", "3"), ContainsSubstring("= 3 is not known"));
+  // Unknown keys with telling names.
+  CHECK_THAT(refused("my_attention_scale", "3"), ContainsSubstring("= 3 is unknown"));
   refused("block_norm_type", "\"layernorm\"");
   refused("attn_output_multiplier", "0.5");
 }
 
-TEST_CASE("keys whose values change nothing pass, those that nobody knows are noted", "[config]") {
+TEST_CASE("keys with neutral values pass, unknown ones are noted", "[config]") {
   const auto notes = [](const std::string& changes) {
     return ModelConfig::parse(config_json(changes), "config.json").notes;
   };
@@ -111,16 +110,16 @@ TEST_CASE("keys whose values change nothing pass, those that nobody knows are no
             .empty());
   const auto unknown = notes(R"({"my_note": "text", "other": 3})");
   REQUIRE(unknown.size() == 1);
-  CHECK_THAT(unknown[0], ContainsSubstring("config.json: not known and not used: my_note, other"));
+  CHECK_THAT(unknown[0], ContainsSubstring("config.json: unknown, ignored: my_note, other"));
   CHECK(notes(R"({"auto_map": {"AutoModel": "m.M"}})").size() == 1);
-  // Words that only hold a telling one.
+  // Words that merely contain a telling one.
   CHECK(
       notes(
           R"({"warmup_steps": 10, "conversation_template": "vicuna", "num_steps": 3, "base_model": "x"})")
           .size() == 1);
 }
 
-TEST_CASE("an architecture and a model type that differ are refused, one of the two is enough",
+TEST_CASE("an architecture and a model type that disagree are refused, one of them is enough",
           "[config]") {
   const auto parsed = [](const std::string& changes) {
     return ModelConfig::parse(config_json(changes), "config.json").architecture;
@@ -135,7 +134,7 @@ TEST_CASE("an architecture and a model type that differ are refused, one of the 
              ContainsSubstring("the model type gemma3 is not supported"));
 }
 
-TEST_CASE("rope stated in several places is read as transformers does, contradictions are refused",
+TEST_CASE("rope in several places is read as in transformers, contradictions are refused",
           "[config]") {
   using gptq::model::Rope;
   const auto parsed = [](const std::string& changes) {
@@ -167,15 +166,16 @@ TEST_CASE("rope stated in several places is read as transformers does, contradic
              ContainsSubstring("\"rope_theta\" = 1e+06, and config.json says 10000"));
   CHECK_THAT(refused_config(R"({"rope_parameters": {"rope_theta": 1e6},
       "rope_scaling": {"type": "linear", "factor": 4.0}})"),
-             ContainsSubstring("\"rope_theta\" = 1e+06 stands in rope_parameters only"));
+             ContainsSubstring("\"rope_theta\" = 1e+06 is in rope_parameters only"));
   CHECK_THAT(refused_config(R"({"rope_scaling": {"type": "linear", "rope_type": "llama3"}})"),
              ContainsSubstring("\"rope_type\" is \"llama3\" and \"type\" is \"linear\""));
   CHECK_THAT(refused_config(R"({"rope_scaling": {"factor": 4.0}})"),
-             ContainsSubstring("\"factor\" = 4.0 is not used for the rope type \"default\""));
+             ContainsSubstring("\"factor\" = 4.0 is not supported for the rope type \"default\""));
   for (const char* key : {"attention_factor", "mscale", "beta_fast", "short_factor"})
-    CHECK_THAT(refused_config(R"({"rope_scaling": {"type": "linear", "factor": 4.0, ")" +
-                              std::string(key) + "\": [2.0]}}"),
-               ContainsSubstring("rope_scaling: \"" + std::string(key) + "\" = [2.0] is not used"));
+    CHECK_THAT(
+        refused_config(R"({"rope_scaling": {"type": "linear", "factor": 4.0, ")" +
+                       std::string(key) + "\": [2.0]}}"),
+        ContainsSubstring("rope_scaling: \"" + std::string(key) + "\" = [2.0] is not supported"));
   for (const char* place : {"rope_scaling", "rope_parameters"})
     CHECK_THAT(refused_config("{\"" + std::string(place) +
                               R"(": {"rope_type": "default", "partial_rotary_factor": 0.5}})"),
@@ -183,15 +183,15 @@ TEST_CASE("rope stated in several places is read as transformers does, contradic
   CHECK_THAT(refused_config(R"({"rope_scaling": "linear"})"), ContainsSubstring("not an object"));
 }
 
-TEST_CASE("windows that are stated twice must agree", "[config]") {
+TEST_CASE("sliding windows stated twice must agree", "[config]") {
   CHECK_THAT(refused_config(R"({"sliding_window": 7})"),
-             ContainsSubstring("\"sliding_window\" = 7: transformers does not look at it"));
+             ContainsSubstring("\"sliding_window\" = 7: transformers ignores it"));
   CHECK_NOTHROW(ModelConfig::parse(
       config_json(R"({"sliding_window": 7, "use_sliding_window": false})"), "config.json"));
   CHECK_NOTHROW(ModelConfig::parse(
       config_json(R"({"sliding_window": 64, "max_position_embeddings": 64})"), "config.json"));
   CHECK_THAT(refused_config(R"({"layer_types": ["full_attention", "sliding_attention"]})"),
-             ContainsSubstring("layer 1 is of the type \"sliding_attention\""));
+             ContainsSubstring("layer 1 is of type \"sliding_attention\""));
   CHECK_THAT(
       refused_config(
           R"({"architectures": ["Qwen2ForCausalLM"], "sliding_window": 7, "layer_types": ["full_attention", "sliding_attention"]})"),
@@ -210,13 +210,13 @@ TEST_CASE("windows that are stated twice must agree", "[config]") {
   CHECK(mistral.notes.size() == 1);
 }
 
-TEST_CASE("numbers of a config.json that are no sizes are refused, never cut",
+TEST_CASE("numbers in a config.json that are not sizes are refused, never truncated",
           "[config][fault19]") {
   for (const char* value : {"1e300", "1.5", "true", "\"4\"", "-1", "0", "[4]"})
     CHECK_THAT(refused_config(R"({"num_hidden_layers": )" + std::string(value) + "}"),
                ContainsSubstring("\"num_hidden_layers\""));
   CHECK_THAT(refused_config(R"({"tie_word_embeddings": 2})"),
-             ContainsSubstring("\"tie_word_embeddings\" has the value 2, true or false expected"));
+             ContainsSubstring("\"tie_word_embeddings\" has the value 2; expected true or false"));
   CHECK_THAT(refused_config(R"({"num_attention_heads": 5})"),
              ContainsSubstring("hidden_size = 32 is not a multiple of num_attention_heads = 5"));
   auto nan = config_json();
@@ -243,10 +243,11 @@ TEST_CASE("0 and 1 are flags under every key, other values are refused", "[confi
     for (const char* value : {"2", "0.5", "\"false\"", "[]"})
       CHECK_THAT(refused_config("{\"" + std::string(key) + "\": " + value + "}"),
                  ContainsSubstring("\"" + std::string(key) + "\" has the value " + value +
-                                   ", true or false expected"));
+                                   "; expected true or false"));
 }
 
-TEST_CASE("names that begin or end like harmless ones are judged by what they say", "[config]") {
+TEST_CASE("names that begin or end like harmless ones are judged by their other words",
+          "[config]") {
   for (const char* key :
        {"output_gate", "output_multiplier_scale", "rope_version", "noise_scale", "norm_version",
         "attention_dropout_scale", "residual_dropout_gate", "flash_attention_scale", "loss_softcap",
@@ -288,9 +289,9 @@ TEST_CASE("names that begin or end like harmless ones are judged by what they sa
   }
 }
 
-TEST_CASE("objects that nobody knows are looked into", "[config]") {
+TEST_CASE("unknown objects are searched", "[config]") {
   CHECK_THAT(refused_config(R"({"extras": {"more": [{"logit_scale": 2.0}]}})"),
-             ContainsSubstring("\"extras\" = {\"more\":[{\"logit_scale\":2.0}]} is not known"));
+             ContainsSubstring("\"extras\" = {\"more\":[{\"logit_scale\":2.0}]} is unknown"));
   std::string deep = "1";
   for (int i = 0; i < 20; ++i) deep = "{\"a\": " + deep + "}";
   CHECK_THAT(refused_config("{\"deep\": " + deep + "}"), ContainsSubstring("\"deep\""));
@@ -300,7 +301,7 @@ TEST_CASE("objects that nobody knows are looked into", "[config]") {
   CHECK_THAT(model.notes[0], ContainsSubstring("history"));
 }
 
-TEST_CASE("other names of a value that is read must say the same", "[config]") {
+TEST_CASE("other names for the same value must agree", "[config]") {
   struct Pair {
     const char *name, *same, *other, *used;
   };
@@ -313,7 +314,7 @@ TEST_CASE("other names of a value that is read must say the same", "[config]") {
                         {"n_heads", "4", "2", "\"num_attention_heads\" is 4"},
                         {"num_attention_groups", "4", "2", "\"num_key_value_heads\" is 4"},
                         {"multi_query_group_num", "4", "2", "\"num_key_value_heads\" is 4"},
-                        {"n_kv_heads", "4", "1", "which it is where the key is missing"},
+                        {"n_kv_heads", "4", "1", "by default"},
                         {"kv_channels", "8", "16", "\"head_dim\" is 8"},
                         {"head_size", "8", "4", "\"head_dim\" is 8"},
                         {"rotary_dim", "8", "4", "\"head_dim\" is 8"},
@@ -340,20 +341,19 @@ TEST_CASE("other names of a value that is read must say the same", "[config]") {
   }
   CHECK_THAT(refused_config(R"({"activation_function": "gelu_new"})"),
              ContainsSubstring("the activation \"gelu_new\" (\"activation_function\")"));
-  // How far texts may reach changes no number.
+  // The context length changes no numbers.
   for (const char* key : {"model_max_length", "seq_length", "max_sequence_length", "max_seq_len",
                           "n_positions", "n_ctx"})
     CHECK(ModelConfig::parse(config_json("{\"" + std::string(key) + "\": 7}"), "c").notes.empty());
-  // No reader goes by it in a Qwen2.
+  // No loader reads it for a Qwen2.
   const auto qwen = ModelConfig::parse(
       config_json(R"({"architectures": ["Qwen2ForCausalLM"], "attention_bias": false})"), "c");
   CHECK(qwen.qkv_bias);
   REQUIRE(qwen.notes.size() == 1);
-  CHECK_THAT(qwen.notes[0], ContainsSubstring("\"attention_bias\" is false and not used"));
+  CHECK_THAT(qwen.notes[0], ContainsSubstring("\"attention_bias\" is false but ignored"));
 }
 
-TEST_CASE("the keys of models that people have are read without a refusal and without a note",
-          "[config]") {
+TEST_CASE("the keys of real models are read without refusals or notes", "[config]") {
   const auto notes = [](const std::string& changes) {
     return ModelConfig::parse(config_json(changes), "config.json").notes;
   };
@@ -369,13 +369,13 @@ TEST_CASE("the keys of models that people have are read without a refusal and wi
       "transformers_version": "4.45.0", "unsloth_fixed": true, "unsloth_version": "2025.1", "use_cache": true,
       "max_sequence_length": 2048, "_flash_attn_2_enabled": true, "dtype": "bfloat16"})")
           .empty());
-  // SmolLM2, with what its export for browsers adds.
+  // SmolLM2, with what its transformers.js export adds.
   CHECK(
       notes(
           R"({"is_llama_config": true, "rope_interleaved": false, "_attn_implementation_autoset": true,
       "transformers.js_config": {"dtype": "q4", "kv_cache_dtype": {"q4f16": "float16"}}})")
           .empty());
-  // Mistral, also as Phi-3 and Danube are converted to it.
+  // Mistral, including Phi-3 and Danube converted to it.
   CHECK(
       notes(
           R"({"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": 4096,
@@ -383,13 +383,13 @@ TEST_CASE("the keys of models that people have are read without a refusal and wi
       "original_max_position_embeddings": 4096, "max_position_embeddings": 4096, "rope_scaling": null,
       "pad_token_id": 32000, "use_flash_attn": false})")
           .empty());
-  // Qwen2 and Qwen2.5, and what was distilled into them.
+  // Qwen2, Qwen2.5 and distilled models.
   CHECK(
       notes(
           R"({"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "max_window_layers": 28,
       "sliding_window": 32768, "use_sliding_window": false, "use_mrope": false, "attention_dropout": 0.0})")
           .empty());
-  // Qwen2 of transformers 5.
+  // Qwen2 as written by transformers 5.
   CHECK(
       notes(
           R"({"architectures": ["Qwen2ForCausalLM"], "layer_types": ["full_attention", "full_attention"],
@@ -407,7 +407,7 @@ TEST_CASE("the keys of models that people have are read without a refusal and wi
       "scale_attn_weights": true, "use_flash_attn": "auto", "layer_norm_epsilon": 1e-6, "bias": false,
       "attn_implementation": "eager", "attention_softmax_in_fp32": true, "ffn_dim_multiplier": 1.3, "multiple_of": 1024})")
           .empty());
-  // Fine-tunes with heads of their own, and settings of text generation that earlier versions kept
+  // Fine-tunes with other heads, and settings of text generation that earlier versions kept
   // here.
   CHECK(
       notes(

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// The decoder on an NVIDIA GPU against the CPU's: on a real one, and on a device made of host
+// The decoder on an NVIDIA GPU against the CPU's: on a real one, and on a fake device in host
 // memory.
 
 #include <gptq/backend/cpu.hpp>
@@ -39,7 +39,7 @@ Matrix random(Index rows, Index cols, std::uint32_t seed) {
   return m;
 }
 
-/// What a product of that precision sees of its operand.
+/// An operand as a product of that precision sees it.
 Matrix rounded(const Matrix& from, Precision precision) {
   Matrix to = random(from.rows(), from.cols(), 0);
   for (Index i = 0; i < from.rows() * from.cols(); ++i) {
@@ -51,12 +51,12 @@ Matrix rounded(const Matrix& from, Precision precision) {
   return to;
 }
 
-/// Whether a tensor of the device holds these numbers.
+/// Checks that a device tensor holds these numbers.
 void require_close(const CudaOperations::Tensor& tensor, const Matrix& expected, double margin) {
   REQUIRE(tensor.rows() == expected.rows());
   REQUIRE(tensor.cols() == expected.cols());
   Matrix host(tensor.rows(), tensor.cols());
-  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);  // it comes from another stream
+  REQUIRE(cudaDeviceSynchronize() == cudaSuccess);  // it was made on another stream
   const Cuda any;
   any.download(tensor, host.view());
   for (Index r = 0; r < host.rows(); ++r)
@@ -64,7 +64,7 @@ void require_close(const CudaOperations::Tensor& tensor, const Matrix& expected,
       REQUIRE(host(r, c) == Approx(expected(r, c)).margin(margin));
 }
 
-/// On the device, made there by `copy`.
+/// Copies to the device with `copy`.
 CudaOperations::Tensor put(const CudaOperations& gpu, const Matrix& from) {
   auto tensor = gpu.tensor(from.rows(), from.cols());
   gpu.copy(tensor.view(), from.view());
@@ -77,7 +77,7 @@ CudaOperations operations(Precision precision = Precision::single) {
 
 }  // namespace
 
-TEST_CASE("products, norms and the rest are the CPU's", "[cuda]") {
+TEST_CASE("products, norms and the rest match the CPU's", "[cuda]") {
   if (no_device()) return;
   const Matrix x = random(37, 48, 1), w = random(70, 48, 2), bias = random(1, 70, 3),
                y = random(37, 70, 4), z = random(37, 70, 5);
@@ -138,7 +138,7 @@ TEST_CASE("products, norms and the rest are the CPU's", "[cuda]") {
 
   const std::vector<std::int32_t> ids{3, 0, 36, 3};
   require_close(gpu.embedding(x.view(), ids), cpu.embedding(x.view(), ids), 0);
-  const Matrix vocabulary = random(9001, 48, 7);  // more than a strip
+  const Matrix vocabulary = random(9001, 48, 7);  // more than one strip
   std::vector<std::int32_t> targets;
   for (std::int32_t t = 0; t < 37; ++t) targets.push_back(t % 5 == 0 ? -1 : t * 240);
   const auto on_cpu = cpu.cross_entropy(x.view(), vocabulary.view(), targets),
@@ -148,7 +148,7 @@ TEST_CASE("products, norms and the rest are the CPU's", "[cuda]") {
     CHECK(on_gpu[i] == Approx(on_cpu[i]).epsilon(1e-5));
 }
 
-TEST_CASE("attention by tiles is attention", "[cuda]") {
+TEST_CASE("tiled attention equals plain attention", "[cuda]") {
   if (no_device()) return;
   const CpuOperations cpu(gptq::exec::Threads(1), Precision::single);
   const CudaOperations gpu = operations();
@@ -176,7 +176,7 @@ TEST_CASE("attention by tiles is attention", "[cuda]") {
   }
 }
 
-TEST_CASE("models of every kind predict on a GPU as on the CPU", "[cuda]") {
+TEST_CASE("models of every kind predict the same on a GPU as on the CPU", "[cuda]") {
   if (no_device()) return;
   for (const char* name : {"llama", "llama3_rope", "llama_linear", "mistral", "qwen2", "qwen3"}) {
     INFO(name);
@@ -200,7 +200,7 @@ TEST_CASE("models of every kind predict on a GPU as on the CPU", "[cuda]") {
   }
 }
 
-TEST_CASE("hidden states that would leave too little of the device stay with the host", "[cuda]") {
+TEST_CASE("hidden states that would leave too little device memory stay on the host", "[cuda]") {
   if (no_device()) return;
   CudaOperations gpu = operations();
   CHECK_FALSE(gpu.keep(10, 10).is_pinned());
@@ -210,7 +210,7 @@ TEST_CASE("hidden states that would leave too little of the device stay with the
 
 namespace {
 
-/// All modules of a small model; their words are added to `words`.
+/// Quantizes all modules of a small model and appends their words to `words`.
 template <class Operations, class B>
 std::vector<gptq::model::ModuleReport> quantize_llama(const Operations& operations,
                                                       const B& backend,
@@ -233,13 +233,12 @@ std::vector<gptq::model::ModuleReport> quantize_llama(const Operations& operatio
 
 }  // namespace
 
-TEST_CASE("a model is quantized on a GPU as on the CPU", "[cuda]") {
+TEST_CASE("a model quantizes the same on a GPU as on the CPU", "[cuda]") {
   if (no_device()) return;
   using gptq::model::Match, gptq::model::Method, gptq::model::Sequential;
   gptq::model::PipelineOptions base;
   base.settings.base = {4, true, 16};
-  base.settings.skips.emplace_back(
-      "re:.*[kv]_proj");  // of 16 outputs, which the format cannot hold
+  base.settings.skips.emplace_back("re:.*[kv]_proj");  // 16 outputs, which the format cannot hold
   const auto check = [&](const gptq::model::PipelineOptions& options) {
     std::vector<std::uint32_t> a, b;
     const auto on_cpu =
@@ -262,7 +261,7 @@ TEST_CASE("a model is quantized on a GPU as on the CPU", "[cuda]") {
       CHECK(on_gpu[i].snr_quantized == Approx(on_cpu[i].snr_quantized).margin(0.3));
     }
   };
-  SECTION("layer by layer, inputs of down computed twice") {
+  SECTION("layer by layer, inputs of down recomputed") {
     base.match = Match::layer;
     base.sequential = Sequential::layer;
     base.cache_bytes = 0;
@@ -286,7 +285,7 @@ std::vector<TokenId> demo_tokens(const char* file, Index count) {
   return ids;
 }
 
-/// Perplexity, on the CPU, of the demo model quantized with the full-precision model beside it.
+/// Perplexity, on the CPU, of the demo model quantized with the full-precision model alongside.
 template <class Operations, class B>
 double demo_perplexity(const Operations& operations, const B& backend) {
   const test::TemporaryFolder folder;
@@ -309,7 +308,7 @@ double demo_perplexity(const Operations& operations, const B& backend) {
 
 }  // namespace
 
-TEST_CASE("the demo model is as good after a GPU as after the CPU", "[cuda]") {
+TEST_CASE("the demo model is as good quantized on a GPU as on the CPU", "[cuda]") {
   if (no_device()) return;
   const double on_cpu = demo_perplexity(CpuOperations(), gptq::backend::Cpu());
   const Cuda cuda(0, nullptr, Precision::split);

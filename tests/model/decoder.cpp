@@ -22,8 +22,8 @@ gptq::model::Perplexity run(const std::filesystem::path& folder, const nlohmann:
                                  ids, 0, expected["length"].get<Index>());
 }
 
-/// −log p of every scored token, which tells more than their mean. These models are random: small
-/// errors grow on the way, so split products are held to a looser bound.
+/// −log p of every scored token, which says more than their mean. These models are random: small
+/// errors grow on the way, so split products get a looser bound.
 void check_model(const std::string& name, gptq::Precision precision, double margin) {
   const auto folder = test::data_folder() / "models" / name;
   const auto model = gptq::model::open_model(folder);
@@ -53,8 +53,7 @@ void check_model(const std::string& name) {
 }  // namespace
 
 TEST_CASE("Llama, bfloat16", "[decoder]") { check_model("llama"); }
-TEST_CASE("Llama with stretched rope of Llama 3, tied embeddings, an old config.json",
-          "[decoder]") {
+TEST_CASE("Llama with Llama 3 rope scaling, tied embeddings, an old config.json", "[decoder]") {
   check_model("llama3_rope");
 }
 TEST_CASE("Llama with linear rope and biases everywhere, float16", "[decoder]") {
@@ -62,7 +61,7 @@ TEST_CASE("Llama with linear rope and biases everywhere, float16", "[decoder]") 
 }
 TEST_CASE("Mistral with a sliding window", "[decoder]") { check_model("mistral"); }
 TEST_CASE("Qwen2 with biases and a window in some layers", "[decoder]") { check_model("qwen2"); }
-TEST_CASE("Qwen3 with norms on q and k and a head size of its own", "[decoder]") {
+TEST_CASE("Qwen3 with norms on q and k and an independent head size", "[decoder]") {
   check_model("qwen3");
 }
 
@@ -80,7 +79,7 @@ TEST_CASE("perplexity refuses what it cannot score", "[perplexity]") {
   const std::vector<TokenId> ids(30, 3), foreign{1, 2, 999, 4};
   CHECK_THAT(error_of<gptq::InvalidArgument>(
                  [&] { gptq::model::perplexity(model, operations, ids, 1, 31); }),
-             ContainsSubstring("30 tokens, less than one window of 31"));
+             ContainsSubstring("30 tokens, fewer than one window of 31"));
   CHECK_THAT(error_of<gptq::InvalidArgument>(
                  [&] { gptq::model::perplexity(model, operations, foreign, 1, 4); }),
              ContainsSubstring("token 2 has the id 999"));
@@ -137,7 +136,7 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
     tensor(to + "ffn_down.weight", from + "mlp.down_proj.weight");
   }
   const test::TemporaryFolder temporary;
-  SECTION("without stretched rope") {
+  SECTION("without rope scaling") {
     gptq::io::write_file(temporary / "m.gguf", builder.bytes());
     const auto gguf = gptq::model::open_model(temporary / "m.gguf");
     CHECK(gguf.from_gguf);
@@ -154,7 +153,7 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
       CHECK(a == b);
     }
   }
-  SECTION("factors of Llama 3 become its rule in config.json") {
+  SECTION("Llama 3 factors become its rule in config.json") {
     gptq::model::Rope rope{.theta = 500,
                            .kind = gptq::model::Rope::Kind::llama3,
                            .factor = 8,
@@ -168,8 +167,8 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
     with.tensor("rope_freqs.weight", {4}, factors);
     gptq::io::write_file(temporary / "m.gguf", with.bytes());
     const auto model = gptq::model::open_model(temporary / "m.gguf");
-    // Waves of this small model are all shorter than the original context: nothing is stretched,
-    // which is a rule too.
+    // The waves of this small model are all shorter than the original context: nothing is
+    // stretched, which also follows the rule.
     CHECK(model.config_json["rope_scaling"]["rope_type"] == "llama3");
     factors[2] = 3.0f;
     auto odd = builder;
@@ -179,10 +178,10 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
         error_of<gptq::FormatError>([&] { gptq::model::open_model(temporary / "odd.gguf"); }),
         ContainsSubstring("does not follow the Llama 3 rule"));
   }
-  SECTION("tensors without a place are refused") {
+  SECTION("tensors that do not belong are refused") {
     builder.tensor("blk.0.ffn_gate_inp.weight", {2, 2}, {1, 2, 3, 4});
     gptq::io::write_file(temporary / "m.gguf", builder.bytes());
     CHECK_THAT(error_of<gptq::FormatError>([&] { gptq::model::open_model(temporary / "m.gguf"); }),
-               ContainsSubstring("blk.0.ffn_gate_inp.weight has no place"));
+               ContainsSubstring("blk.0.ffn_gate_inp.weight does not belong"));
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// What a GGUF file says about its model, and what of that cannot be used.
+// What a GGUF file says about its model, and what is refused.
 
 #include <gptq/model/layer_weights.hpp>
 
@@ -20,7 +20,7 @@ namespace {
 gptq::model::ModelFiles opened(const GgufBuilder& builder) {
   const test::TemporaryFolder folder;
   gptq::io::write_file(folder / "m.gguf", builder.bytes());
-  return gptq::model::open_model(folder / "m.gguf");  // mapped: the file may go
+  return gptq::model::open_model(folder / "m.gguf");  // mapped: the file may be deleted
 }
 
 gptq::model::ModelFiles opened(const std::function<void(GgufBuilder&)>& change) {
@@ -33,7 +33,7 @@ std::string refused(const std::function<void(GgufBuilder&)>& change) {
   return error_of<FormatError>([&] { opened(change); });
 }
 
-/// A number under a key of the architecture.
+/// Sets a number under a key of the architecture.
 template <class T>
 std::function<void(GgufBuilder&)> with(const std::string& key, T value) {
   return [=](GgufBuilder& b) { b.number<T>("llama." + key, value); };
@@ -41,8 +41,7 @@ std::function<void(GgufBuilder&)> with(const std::string& key, T value) {
 
 }  // namespace
 
-TEST_CASE("a GGUF scale of positions without a type is linear, under its old name too",
-          "[gguf_model]") {
+TEST_CASE("GGUF rope scaling without a type is linear, under its old name too", "[gguf_model]") {
   using gptq::model::Rope;
   CHECK(opened(test::small_llama()).config.rope.kind == Rope::Kind::plain);
   for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
@@ -72,7 +71,7 @@ TEST_CASE("a GGUF scale of positions without a type is linear, under its old nam
              ContainsSubstring("\"yarn\" (llama.rope.scaling.type)"));
 }
 
-TEST_CASE("GGUF keys that change the model and are not used are refused, neutral ones pass",
+TEST_CASE("unsupported GGUF keys that change the model are refused, neutral values pass",
           "[gguf_model]") {
   for (const char* key :
        {"expert_used_count", "attention.max_alibi_bias", "attention.clamp_kqv", "logit_scale",
@@ -82,17 +81,17 @@ TEST_CASE("GGUF keys that change the model and are not used are refused, neutral
                ContainsSubstring("the metadata key llama." + std::string(key) + " = 2.5 changes"));
     CHECK_NOTHROW(opened(with<float>(key, 0.0f)));
   }
-  // These multiply or switch something: 0 is not what they are without the key.
+  // These multiply or switch something: 0 is not the default.
   for (const char* key :
        {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "attention.causal"})
     CHECK_THAT(refused(with<float>(key, 0.0f)),
                ContainsSubstring("the metadata key llama." + std::string(key) + " = 0.0 changes"));
   CHECK_NOTHROW(opened(with<float>("rope.scaling.attn_factor", 1.0f)));
-  // Nobody knows these.
+  // Unknown keys.
   CHECK_THAT(refused(with<float>("some.new_key", 0.0f)),
-             ContainsSubstring("the metadata key llama.some.new_key = 0.0 is not known"));
+             ContainsSubstring("the metadata key llama.some.new_key = 0.0 is unknown"));
   CHECK_THAT(refused([](GgufBuilder& b) { b.flag("llama.rope.enabled", false); }),
-             ContainsSubstring("the metadata key llama.rope.enabled = false is not known"));
+             ContainsSubstring("the metadata key llama.rope.enabled = false is unknown"));
   CHECK_NOTHROW(opened([](GgufBuilder& b) {
     b.flag("llama.rope.scaling.finetuned", true)
         .text("llama.tensor_data_layout", "Meta AI original pth")
@@ -124,7 +123,7 @@ TEST_CASE("GGUF keys that change the model and are not used are refused, neutral
   }));
 }
 
-TEST_CASE("numbers of GGUF metadata that are no sizes are refused", "[gguf_model][fault19]") {
+TEST_CASE("numbers in GGUF metadata that are not sizes are refused", "[gguf_model][fault19]") {
   const auto block_count = [](auto value) {
     return refused(
         [=](GgufBuilder& b) { b.without("llama.block_count").number("llama.block_count", value); });
@@ -141,7 +140,7 @@ TEST_CASE("numbers of GGUF metadata that are no sizes are refused", "[gguf_model
              ContainsSubstring("llama.embedding_length = 32 is not a multiple"));
 }
 
-TEST_CASE("GGUF values per layer are taken where all layers agree, and refused with their places",
+TEST_CASE("GGUF values per layer are accepted if all layers agree, else refused with their places",
           "[gguf_model]") {
   const auto two_layers = [](GgufBuilder& b) {
     b.without("llama.block_count").number<std::uint32_t>("llama.block_count", 2);
@@ -168,7 +167,7 @@ TEST_CASE("GGUF values per layer are taken where all layers agree, and refused w
   CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
   CHECK_THAT(refused(with_lists({2, 2}, {2, 1}, {32, 32})),
              ContainsSubstring("llama.attention.head_count_kv[0] = 2 and "
-                               "llama.attention.head_count_kv[1] = 1: layers that differ"));
+                               "llama.attention.head_count_kv[1] = 1: different values per layer"));
   CHECK_THAT(refused(with_lists({2, 4}, {2, 2}, {32, 32})),
              ContainsSubstring("llama.attention.head_count[1] = 4"));
   CHECK_THAT(refused(with_lists({2, 2}, {2, 2}, {32, 16})),
@@ -184,15 +183,14 @@ TEST_CASE("GGUF values per layer are taken where all layers agree, and refused w
       ContainsSubstring("llama.context_length has the value [64]"));
 }
 
-TEST_CASE("sizes of a GGUF file that contradict each other are named by their GGUF keys",
-          "[gguf_model]") {
+TEST_CASE("contradictory sizes in a GGUF file are named by their GGUF keys", "[gguf_model]") {
   CHECK_THAT(refused(with<std::uint32_t>("vocab_size", 39)),
              ContainsSubstring("llama.vocab_size = 39, and token_embd.weight has 40 rows"));
   CHECK_THAT(
       refused([](GgufBuilder& b) {
         b.number<std::uint32_t>("llama.vocab_size", 40).texts("tokenizer.ggml.tokens", {"a", "b"});
       }),
-      ContainsSubstring("llama.vocab_size = 40, and tokenizer.ggml.tokens has 2 entries"));
+      ContainsSubstring("llama.vocab_size = 40, but tokenizer.ggml.tokens has 2 entries"));
   CHECK_NOTHROW(opened(with<std::uint32_t>("vocab_size", 40)));
   CHECK_THAT(refused([](GgufBuilder& b) { b.without("token_embd.weight"); }),
              ContainsSubstring("has no tensor token_embd.weight"));
@@ -202,25 +200,25 @@ TEST_CASE("sizes of a GGUF file that contradict each other are named by their GG
   CHECK_THAT(refused(with<std::uint32_t>("attention.head_count_kv", 0)),
              ContainsSubstring("llama.attention.head_count_kv = 0 is not a size"));
   CHECK_THAT(refused(with<std::uint32_t>("attention.key_length", 15)),
-             ContainsSubstring("llama.attention.key_length = 15 is not the size of a head"));
+             ContainsSubstring("llama.attention.key_length = 15 is not a valid head size"));
   CHECK_THAT(refused(with<std::uint32_t>("embedding_length_out", 16)),
              ContainsSubstring("llama.embedding_length_out = 16"));
   CHECK_THAT(refused(with<float>("rope.freq_base_swa", 500.0f)),
              ContainsSubstring("llama.rope.freq_base_swa = 500 and llama.rope.freq_base = 10000"));
 }
 
-TEST_CASE("tensors of a GGUF file that no Llama has are refused, in words that fit a GGUF file",
-          "[gguf_model]") {
+TEST_CASE("tensors that no Llama has are refused in GGUF terms", "[gguf_model]") {
   for (const char* name : {"output.bias", "output_norm.bias", "token_embd_norm.weight",
                            "output.scale", "blk.0.attn_sinks.weight"})
     CHECK_THAT(refused([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); }),
-               ContainsSubstring("the tensor " + std::string(name) + " has no place"));
+               ContainsSubstring("tensor " + std::string(name) + " does not belong"));
   for (const char* name : {"blk.0.attn_norm.bias", "blk.0.ffn_down.scale", "blk.0.attn_q.bias"}) {
     const auto model =
         opened([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); });
-    CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
-               ContainsSubstring("has no place in a LlamaForCausalLM of 1 layers as its metadata "
-                                 "describe it"));
+    CHECK_THAT(
+        error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
+        ContainsSubstring("does not belong in a LlamaForCausalLM of 1 layers as its metadata "
+                          "describe it"));
   }
   CHECK_NOTHROW(gptq::model::require_decoder_tensors(opened(
       [](GgufBuilder& b) { b.tensor("blk.0.attn_rot_embd.weight", {8}, std::vector<float>(8)); })));
@@ -233,7 +231,7 @@ TEST_CASE("a GGUF file without a vocabulary is not asked for a tokenizer.json", 
                  ContainsSubstring("--tokens FILE"));
 }
 
-TEST_CASE("heads that the tensors do not have are refused, not looped over",
+TEST_CASE("more heads than the tensors have are refused, not looped over",
           "[gguf_model][fault27]") {
   const auto model = opened([](GgufBuilder& b) {
     b.without("llama.attention.head_count")
@@ -242,7 +240,7 @@ TEST_CASE("heads that the tensors do not have are refused, not looped over",
   });
   const std::string q = "model.layers.0.self_attn.q_proj.weight";
   CHECK_THAT(error_of<FormatError>([&] { model.tensors->output_bytes(q); }),
-             ContainsSubstring("[32, 32], 100000000 heads of 16 expected"));
+             ContainsSubstring("[32, 32]; expected 100000000 heads of 16"));
 }
 
 TEST_CASE("a tensor of an unknown type is refused before memory is taken for its shape",
@@ -256,8 +254,7 @@ TEST_CASE("a tensor of an unknown type is refused before memory is taken for its
   CHECK_THROWS_AS(model.tensors->read(name, out), FormatError);
 }
 
-TEST_CASE("types that are not read are found from the headers, in any tensor",
-          "[gguf_model][fault7]") {
+TEST_CASE("unsupported types are found from the headers, in any tensor", "[gguf_model][fault7]") {
   for (const auto& [name, rows] : std::vector<std::pair<std::string, int>>{
            {"blk.0.ffn_down.weight", 32}, {"output.weight", 40}, {"token_embd.weight", 40}}) {
     const auto model = opened([&, name = name, rows = rows](GgufBuilder& b) {
@@ -268,7 +265,7 @@ TEST_CASE("types that are not read are found from the headers, in any tensor",
   }
 }
 
-TEST_CASE("numbers that are not finite or do not fit fp16 are found before the work",
+TEST_CASE("numbers that are not finite or do not fit fp16 are found before any work",
           "[gguf_model][fault7]") {
   const gptq::exec::Serial serial;
   const auto all = [](const std::string&) { return true; };
@@ -281,7 +278,7 @@ TEST_CASE("numbers that are not finite or do not fit fp16 are found before the w
   CHECK_THAT(error_of<gptq::NumericalError>(
                  [&] { gptq::model::require_finite_tensors(large, serial, {}, all); }),
              ContainsSubstring("tensor model.embed_tokens.weight has 100000 at row 3, column 5, "
-                               "which does not fit the type that it is passed on in, F16"));
+                               "which does not fit the type that it is written in, F16"));
   numbers[3 * 32 + 5] = std::numeric_limits<float>::quiet_NaN();
   const auto nan = opened([&](GgufBuilder& b) {
     b.tensor("token_embd.weight", {40, 32}, numbers);
@@ -292,7 +289,7 @@ TEST_CASE("numbers that are not finite or do not fit fp16 are found before the w
   CHECK_THAT(error_of<gptq::NumericalError>(
                  [&] { nan.tensors->output_bytes("model.embed_tokens.weight"); }),
              ContainsSubstring("element 101 = nan is not finite"));
-  // A scale of Q8_0 in the last block of a row: fp16 infinity.
+  // A Q8_0 scale in the last block of a row: fp16 infinity.
   std::string blocks(32 * 34, '\0');
   blocks[7 * 34 + 1] = '\x7c';
   const auto infinite = opened([&](GgufBuilder& b) {
@@ -304,12 +301,11 @@ TEST_CASE("numbers that are not finite or do not fit fp16 are found before the w
                  ContainsSubstring("at row 7, column 0"));
 }
 
-TEST_CASE("every block type finds the scales that are not finite", "[gguf_model][fault7]") {
+TEST_CASE("non-finite scales are found in every block type", "[gguf_model][fault7]") {
   using namespace gptq::pack;
   for (const GgmlTypeInfo& type : ggml_types) {
     if (type.elements == 1) continue;
-    // Each byte pair of a block that holds half-precision numbers makes it not finite, no other
-    // does.
+    // Exactly the byte pairs that hold half-precision numbers can make a block non-finite.
     for (Index at = 0; at + 1 < type.bytes; at += 2) {
       std::vector<std::byte> bytes(static_cast<std::size_t>(3 * type.bytes));
       std::fill_n(bytes.begin() + type.bytes, type.bytes, std::byte{0x11});
@@ -324,7 +320,7 @@ TEST_CASE("every block type finds the scales that are not finite", "[gguf_model]
   }
 }
 
-TEST_CASE("token ids that mean none are none", "[gguf_model]") {
+TEST_CASE("token ids that stand for none count as none", "[gguf_model]") {
   const auto json = [](auto value) {
     return opened([=](GgufBuilder& b) { b.number("tokenizer.ggml.bos_token_id", value); });
   };
@@ -336,11 +332,12 @@ TEST_CASE("token ids that mean none are none", "[gguf_model]") {
   const auto outside = json(std::uint32_t(40));
   CHECK_FALSE(outside.config_json.contains("bos_token_id"));
   REQUIRE(outside.notes.size() == 1);
-  CHECK_THAT(outside.notes[0],
-             ContainsSubstring("tokenizer.ggml.bos_token_id = 40 is not one of 40 tokens"));
+  CHECK_THAT(
+      outside.notes[0],
+      ContainsSubstring("tokenizer.ggml.bos_token_id = 40 is not an id of one of the 40 tokens"));
 }
 
-TEST_CASE("parts of a model and adapters are called so before anything else is missed",
+TEST_CASE("split models and adapters are recognized before anything is reported missing",
           "[gguf_model]") {
   GgufBuilder part;
   part.number<std::uint32_t>("split.no", 1).number<std::uint32_t>("split.count", 2);

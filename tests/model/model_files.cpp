@@ -28,7 +28,7 @@ struct Copy {
     gptq::io::write_file(folder / "config.json", json.dump());
   }
 
-  /// Adds a tensor of floats to model.safetensors.
+  /// Adds a float tensor to model.safetensors.
   void add(const std::string& name, const std::string& shape,
            const std::vector<float>& numbers) const {
     std::string bytes = gptq::io::read_file(folder / "model.safetensors");
@@ -55,7 +55,7 @@ std::string note_of(const gptq::model::ModelFiles& model) {
 
 }  // namespace
 
-TEST_CASE("folders that lack something say what", "[model_files]") {
+TEST_CASE("a folder that lacks something is refused with what is missing", "[model_files]") {
   const test::TemporaryFolder empty;
   CHECK_THAT(error_of<gptq::IoError>([&] { gptq::model::open_model(empty / "none"); }),
              ContainsSubstring("no such file or folder"));
@@ -105,7 +105,7 @@ TEST_CASE("weights of the wrong shape or with NaN are refused with their place",
     gptq::io::write_file(copy.folder / "model.safetensors", bytes);
     const auto model = gptq::model::open_model(copy.folder.path());
     CHECK_THAT(error_of<FormatError>([&] { gptq::model::load_layer(model, 1); }),
-               ContainsSubstring(name + " has the shape [64, 32], [32, 64] expected"));
+               ContainsSubstring(name + " has the shape [64, 32]; expected [32, 64]"));
   }
 }
 
@@ -128,10 +128,10 @@ TEST_CASE("quantized folders say how they are quantized, and contradictions are 
                  [&] { with(R"({"bits": 4, "format": "gptq", "checkpoint_format": "gptq_v2"})"); }),
              ContainsSubstring("checkpoint_format is \"gptq_v2\" and format is \"gptq\""));
   CHECK_THAT(error_of<FormatError>([&] { with(R"({"bits": 4, "format": "marlin"})"); }),
-             ContainsSubstring("the format \"marlin\" is not read"));
+             ContainsSubstring("the format \"marlin\" is not supported"));
 }
 
-TEST_CASE("NaN in any tensor of the decoder is found before the work", "[layer_weights][fault7]") {
+TEST_CASE("NaN in any tensor of the decoder is found before any work", "[layer_weights][fault7]") {
   const Copy copy("llama");
   std::string bytes = gptq::io::read_file(copy.folder / "model.safetensors");
   std::size_t offset = 0;
@@ -156,7 +156,7 @@ TEST_CASE("NaN in any tensor of the decoder is found before the work", "[layer_w
                   gptq::Cancelled);
 }
 
-TEST_CASE("types that are not read are found from the headers", "[layer_weights][fault7]") {
+TEST_CASE("unsupported types are found from the headers", "[layer_weights][fault7]") {
   const Copy copy("llama3_rope");
   std::string bytes = gptq::io::read_file(copy.folder / "model.safetensors");
   const std::string name = "model.layers.1.mlp.down_proj.weight";
@@ -165,7 +165,7 @@ TEST_CASE("types that are not read are found from the headers", "[layer_weights]
   bytes.replace(at, 3, "I32");
   gptq::io::write_file(copy.folder / "model.safetensors", bytes);
   CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(copy.open()); }),
-             ContainsSubstring("tensor " + name + " has the dtype I32, which is not read"));
+             ContainsSubstring("tensor " + name + " has the dtype I32, which is not supported"));
 }
 
 TEST_CASE("buffers that no layer uses do not stop the work", "[model_files]") {
@@ -188,13 +188,13 @@ TEST_CASE("buffers that no layer uses do not stop the work", "[model_files]") {
   }
   const auto [odd, odd_kept] = with("odd", "[2]", {0, -inf});
   CHECK_FALSE(odd_kept);
-  CHECK_THAT(odd, ContainsSubstring("uses odd, where not all numbers are finite; left out"));
+  CHECK_THAT(odd, ContainsSubstring("uses odd, which has non-finite numbers; left out"));
   const auto [value_head, kept] = with("v_head.weight", "[2]", {0, 1});
   CHECK(kept);
-  CHECK_THAT(value_head, ContainsSubstring("v_head.weight; passed on as it is"));
+  CHECK_THAT(value_head, ContainsSubstring("v_head.weight; copied unchanged"));
 }
 
-TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and other heads are not",
+TEST_CASE("tensors of another kind of decoder are refused by name, zeros and other heads are not",
           "[model_files]") {
   const auto opened = [](const std::string& model, const std::string& name,
                          const std::vector<float>& numbers) {
@@ -214,16 +214,17 @@ TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and o
                  opened("llama", name, {0, 1});
                }),
                ContainsSubstring("model.safetensors: tensor " + std::string(name) +
-                                 " belongs to a decoder of another kind"));
+                                 " belongs to another kind of decoder"));
   for (const char* name :
        {"self_attn.q_proj.scale", "self_attn.q_proj.bias", "mlp.down_proj.g",
         "input_layernorm.bias", "self_attn.rotary_emb.scale", "self_attn.sinks", "mlp.gate.weight"})
-    CHECK_THAT(error_of<FormatError>([&] {
-                 opened("llama", "model.layers.1." + std::string(name), {0, 1});
-               }),
-               ContainsSubstring("tensor model.layers.1." + std::string(name) + " has no place") &&
-                   ContainsSubstring("as its config.json describes it"));
-  // A tied head has no tensors of its own.
+    CHECK_THAT(
+        error_of<FormatError>([&] {
+          opened("llama", "model.layers.1." + std::string(name), {0, 1});
+        }),
+        ContainsSubstring("tensor model.layers.1." + std::string(name) + " does not belong") &&
+            ContainsSubstring("as its config.json describes it"));
+  // A tied head has no tensors.
   CHECK_THAT(error_of<FormatError>([&] {
                opened("llama3_rope", "lm_head.bias", {0, 1});
              }),
@@ -237,7 +238,7 @@ TEST_CASE("tensors of a decoder of another kind are refused by name, zeros and o
     CHECK(opened("llama", name, {0, 1}).tensors->contains(name));
 }
 
-TEST_CASE("files of a tokenizer that contradict each other are noted, or refused with a text",
+TEST_CASE("contradictory tokenizer files are noted, or refused if there is text to tokenize",
           "[model_files]") {
   const auto with = [](const std::string& tokenizer, const nlohmann::json& config) {
     const Copy copy("llama");
@@ -254,11 +255,11 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
     return all;
   };
   const auto refused = [&](const std::string& tokenizer, const nlohmann::json& config) {
-    const auto model = with(tokenizer, config);  // which can be quantized with --tokens
+    const auto model = with(tokenizer, config);  // can still be quantized with --tokens
     return error_of<FormatError>([&] { gptq::model::load_tokenizer(model); });
   };
   const char *llama = "LlamaTokenizer", *fast = "PreTrainedTokenizerFast", *qwen = "Qwen2Tokenizer";
-  // As the models that people have say it.
+  // As in real models.
   CHECK(notes("llama2", {{"tokenizer_class", llama},
                          {"add_bos_token", true},
                          {"add_eos_token", false},
@@ -280,28 +281,27 @@ TEST_CASE("files of a tokenizer that contradict each other are noted, or refused
   CHECK(notes("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", false}}).empty());
   // transformers 4 and 5 differ.
   CHECK_THAT(notes("llama2", {{"tokenizer_class", llama}, {"add_bos_token", false}}),
-             ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, and "
+             ContainsSubstring("tokenizer_config.json: \"add_bos_token\" is false, but "
                                "tokenizer.json puts <s> before a text: tokenizer.json is used"));
-  CHECK_THAT(
-      notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
-      ContainsSubstring("\"add_eos_token\" is true, and tokenizer.json puts nothing behind"));
+  CHECK_THAT(notes("llama2", {{"tokenizer_class", fast}, {"add_eos_token", true}}),
+             ContainsSubstring("\"add_eos_token\" is true, but tokenizer.json puts nothing after"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", llama}}),
-             ContainsSubstring("\"add_bos_token\" is not there, which means true in a Llama"));
+             ContainsSubstring("\"add_bos_token\" is missing, which means true in a Llama"));
   CHECK_THAT(notes("qwen", {{"tokenizer_class", qwen}, {"add_prefix_space", true}}),
-             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
+             ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
   CHECK_THAT(notes("gpt2", {{"do_lower_case", 1}}), ContainsSubstring("\"do_lower_case\""));
-  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not an object"));
-  // They do not, and tokenizer.json is not what they use.
+  CHECK_THAT(notes("gpt2", nlohmann::json::array()), ContainsSubstring("is not a JSON object"));
+  // Here they agree, and do not use tokenizer.json.
   CHECK_THAT(
       refused("llama2", {{"split_special_tokens", true}}),
       ContainsSubstring("\"split_special_tokens\" is true") && ContainsSubstring("--tokens FILE"));
   CHECK_THAT(refused("llama2", {{"tokenizer_class", llama}, {"add_prefix_space", false}}),
-             ContainsSubstring("\"add_prefix_space\" is false, and tokenizer.json puts a space"));
+             ContainsSubstring("\"add_prefix_space\" is false, but tokenizer.json puts a space"));
   CHECK_THAT(refused("gpt2", {{"tokenizer_class", "GPT2Tokenizer"}, {"add_prefix_space", true}}),
-             ContainsSubstring("\"add_prefix_space\" is true, and tokenizer.json puts no space"));
+             ContainsSubstring("\"add_prefix_space\" is true, but tokenizer.json puts no space"));
 }
 
-TEST_CASE("a tied model with another head is refused, with the same one it is read",
+TEST_CASE("a tied model with a different head is refused, with an equal one it is read",
           "[layer_weights]") {
   const Copy same("llama3_rope"), other("llama3_rope");
   std::vector<float> numbers(80 * 32);
@@ -319,10 +319,11 @@ TEST_CASE("a folder with model.safetensors and an index says which one is read",
   const Copy copy("llama");
   gptq::io::write_file(copy.folder / "model.safetensors.index.json",
                        R"({"weight_map": {"a": "model-00001-of-00002.safetensors"}})");
-  CHECK_THAT(note_of(copy.open()), ContainsSubstring("model.safetensors is read"));
+  CHECK_THAT(note_of(copy.open()),
+             ContainsSubstring("reading model.safetensors, as transformers does"));
 }
 
-TEST_CASE("an index that lists a head that was not written is used", "[model_files]") {
+TEST_CASE("an index that lists a head that was never written is accepted", "[model_files]") {
   const Copy copy("llama3_rope");
   const std::string shard = "model-00001-of-00001.safetensors";
   std::filesystem::rename(copy.folder / "model.safetensors", copy.folder / shard);
@@ -335,11 +336,10 @@ TEST_CASE("an index that lists a head that was not written is used", "[model_fil
                        nlohmann::json{{"weight_map", map}}.dump());
   const auto model = copy.open();
   CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
-  CHECK_THAT(note_of(model), ContainsSubstring("lists lm_head.weight, which no file has"));
+  CHECK_THAT(note_of(model), ContainsSubstring("lists lm_head.weight, which no shard contains"));
 }
 
-TEST_CASE("folders of other kinds are called by their name, with the way to one that is read",
-          "[model_files]") {
+TEST_CASE("unsupported folders are named, with a way to convert them", "[model_files]") {
   const auto refused = [](const Copy& copy) { return error_of<gptq::Error>([&] { copy.open(); }); };
   const Copy adapter("llama"), torch("llama"), gguf("llama");
   gptq::io::write_file(adapter.folder / "adapter_config.json", "{}");
@@ -348,10 +348,10 @@ TEST_CASE("folders of other kinds are called by their name, with the way to one 
   for (const Copy* copy : {&torch, &gguf})
     std::filesystem::remove(copy->folder / "model.safetensors");
   gptq::io::write_file(torch.folder / "pytorch_model.bin", "PK");
-  CHECK_THAT(refused(torch), ContainsSubstring("has pytorch_model.bin, which is not read") &&
+  CHECK_THAT(refused(torch), ContainsSubstring("has pytorch_model.bin, which is not supported") &&
                                  ContainsSubstring("save_pretrained"));
   gptq::io::write_file(gguf.folder / "m-Q4_0.gguf", "GGUF");
-  CHECK_THAT(refused(gguf), ContainsSubstring("m-Q4_0.gguf is a model of its own"));
+  CHECK_THAT(refused(gguf), ContainsSubstring("m-Q4_0.gguf is a model in itself"));
   const Copy pointer("llama"), twice("llama");
   gptq::io::write_file(pointer.folder / "config.json",
                        "version https://git-lfs.github.com/spec/v1");
@@ -360,14 +360,14 @@ TEST_CASE("folders of other kinds are called by their name, with the way to one 
   CHECK_THAT(refused(twice), ContainsSubstring("config.json: has the key \"rope_theta\" twice"));
 }
 
-TEST_CASE("quantizations that are not read are refused by name", "[model_files]") {
+TEST_CASE("unsupported quantizations are refused by name", "[model_files]") {
   const auto checked = [](const std::string& quantization) {
     const Copy copy("llama");
     copy.configure("{\"quantization_config\": " + quantization + "}");
     gptq::model::require_decoder_tensors(copy.open());
   };
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"load_in_4bit": true})"); }),
-             ContainsSubstring("is quantized with \"bitsandbytes\", which is not read"));
+             ContainsSubstring("is quantized with \"bitsandbytes\", which is not supported"));
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"quant_method": "awq", "bits": 4})"); }),
              ContainsSubstring("is quantized with \"awq\""));
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"activation_scheme": "dynamic"})"); }),
@@ -404,12 +404,12 @@ TEST_CASE(
   CHECK(model.companions.at("merges.txt") == "a b");
   REQUIRE(model.notes.size() == 2);
   CHECK_THAT(model.notes[0], ContainsSubstring("tokenizer.model: is a link to") &&
-                                 ContainsSubstring("no part of the model; left out"));
+                                 ContainsSubstring("not part of the model; left out"));
   CHECK_THAT(model.notes[1], ContainsSubstring("vocab.json: is a link to") &&
-                                 ContainsSubstring("not there; left out"));
+                                 ContainsSubstring("does not exist; left out"));
 }
 
-TEST_CASE("NaN in a key of config.json that nobody reads is noted", "[model_files]") {
+TEST_CASE("NaN in an unused key of config.json is noted", "[model_files]") {
   const Copy copy("llama");
   std::string text = gptq::io::read_file(copy.folder / "config.json");
   const std::size_t at = text.find("0.02");
@@ -419,7 +419,7 @@ TEST_CASE("NaN in a key of config.json that nobody reads is noted", "[model_file
   CHECK_THAT(note_of(copy.open()), ContainsSubstring("\"initializer_range\" is nan"));
 }
 
-TEST_CASE("a model whose file is written to while it is read is not used",
+TEST_CASE("a model whose file is written to while being read is not used",
           "[model_files][fault8]") {
   const Copy copy("llama");
   const auto model = copy.open();

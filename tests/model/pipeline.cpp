@@ -77,7 +77,7 @@ double total_error(const std::vector<ModuleReport>& reports) {
 }  // namespace
 
 TEST_CASE(
-    "a quantized model is read back with the perplexity that its bits allow, below round to "
+    "a quantized model reads back with the perplexity its bits allow, below round to "
     "nearest",
     "[pipeline]") {
   const double full = perplexity(demo);
@@ -95,7 +95,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("the written folder has everything a reader needs", "[pipeline]") {
+TEST_CASE("the written folder has everything a loader needs", "[pipeline]") {
   auto o = options(4);
   o.settings.overrides.push_back(Override::parse("re:.*down_proj=bits:8,group-size:32"));
   o.settings.skips.emplace_back("re:model\\.layers\\.0\\.self_attn\\.[qkv]_proj");
@@ -118,7 +118,7 @@ TEST_CASE("the written folder has everything a reader needs", "[pipeline]") {
   CHECK(perplexity(run.out) < 1.02 * perplexity(demo));
 }
 
-TEST_CASE("modules that come later see the quantized ones, as far as asked", "[pipeline]") {
+TEST_CASE("later modules see the quantized ones as far as requested", "[pipeline]") {
   double ppl[3];
   int i = 0;
   for (const auto sequential : {Sequential::sublayer, Sequential::layer, Sequential::none}) {
@@ -134,9 +134,8 @@ TEST_CASE("modules that come later see the quantized ones, as far as asked", "[p
   CHECK(ppl[1] != ppl[2]);
 }
 
-TEST_CASE(
-    "a model has the same bytes for any number of threads and with inputs of down computed twice",
-    "[pipeline][determinism]") {
+TEST_CASE("a model has the same bytes for any number of threads and with inputs of down recomputed",
+          "[pipeline][determinism]") {
   const auto o = options(4);
   const Run first(o, 1);
   const auto expected = gptq::io::read_file(first.out / "model.safetensors");
@@ -146,7 +145,7 @@ TEST_CASE(
   CHECK((gptq::io::read_file(Run(twice).out / "model.safetensors") == expected));
 }
 
-TEST_CASE("reports tell errors, noise and time of every module", "[pipeline]") {
+TEST_CASE("reports give errors, noise and time of every module", "[pipeline]") {
   const Run run(options(4));
   for (const auto& r : run.reports) {
     INFO(r.name);
@@ -180,7 +179,7 @@ TEST_CASE("a run that is stopped leaves nothing behind", "[pipeline]") {
   CHECK(folder.names().empty());
 }
 
-TEST_CASE("a folder with something in it is only replaced when asked, and only what is a model's",
+TEST_CASE("a non-empty folder is replaced only on request, and only the files of a model",
           "[pipeline]") {
   const test::TemporaryFolder folder;
   const auto model = gptq::model::open_model(demo);

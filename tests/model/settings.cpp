@@ -45,7 +45,7 @@ TEST_CASE("the first override that matches wins and skips win over all", "[setti
   CHECK(up->group_size == 128);
 }
 
-TEST_CASE("overrides that cannot be read are refused with the part that is wrong", "[settings]") {
+TEST_CASE("malformed overrides are refused with the wrong part", "[settings]") {
   const auto refusal = [](const std::string& text) {
     return error_of<InvalidArgument>([&] { Override::parse(text); });
   };
@@ -60,7 +60,7 @@ TEST_CASE("overrides that cannot be read are refused with the part that is wrong
     CHECK_THAT(refusal(text), ContainsSubstring("\"\" is not KEY:VALUE"));
 }
 
-TEST_CASE("rules of the format refuse before any work", "[settings]") {
+TEST_CASE("the format's rules are checked before any work", "[settings]") {
   const gptq::Params params;
   CHECK_NOTHROW(gptq::model::require_quantizable(config(), {{4, true, 128}, {}, {}}, params));
   CHECK_THAT(error_of<InvalidArgument>([&] {
@@ -85,15 +85,16 @@ TEST_CASE("rules of the format refuse before any work", "[settings]") {
              ContainsSubstring("every module is skipped"));
 }
 
-TEST_CASE("a rule that never applies is refused and overlapping ones are told", "[settings]") {
+TEST_CASE("a rule that never applies is refused, overlapping ones are noted", "[settings]") {
   const auto rule = [](const char* text) { return Override::parse(text); };
   SettingsTable table{{4, true, 128},
                       {rule("re:.*down_proj=bits:8"), rule("model.layers.0.mlp.down_proj=bits:2")},
                       {}};
-  CHECK_THAT(error_of<InvalidArgument>(
-                 [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
-             ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
-                               "module that it matches, --override re:.*down_proj comes first"));
+  CHECK_THAT(
+      error_of<InvalidArgument>(
+          [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
+      ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
+                        "module that it matches, --override re:.*down_proj takes precedence"));
   table.overrides = {rule("model.layers.0.mlp.down_proj=bits:2"), rule("re:.*down_proj=bits:8")};
   CHECK_NOTHROW(gptq::model::require_quantizable(config(), table, gptq::Params{}));
   const auto notes = gptq::model::rule_notes(config(), table);
@@ -103,7 +104,7 @@ TEST_CASE("a rule that never applies is refused and overlapping ones are told", 
                                          "1 others that it matches"));
 }
 
-TEST_CASE("notes say which readers will refuse", "[settings]") {
+TEST_CASE("notes say which loaders will refuse", "[settings]") {
   const auto notes = [](SettingsTable table, gptq::Index hidden = 128) {
     std::string all;
     for (const auto& note : gptq::model::reader_notes(config(hidden), table)) all += note + "\n";
@@ -121,7 +122,7 @@ TEST_CASE("notes say which readers will refuse", "[settings]") {
              ContainsSubstring("q, k and v differ"));
 }
 
-TEST_CASE("the configuration has the keys that readers look for", "[settings]") {
+TEST_CASE("the configuration has the keys that loaders look for", "[settings]") {
   const SettingsTable table{{4, false, 64},
                             {Override::parse("re:.*down_proj=bits:8")},
                             {NamePattern("model.layers.0.mlp.up_proj")}};

@@ -62,7 +62,7 @@ TEST_CASE("merges are read in both spellings", "[tokenizer]") {
   CHECK(Tokenizer(tiny(R"({"model": {"merges": [["a", "b"]]}})")).encode("abb") == Ids{2, 1});
 }
 
-TEST_CASE("what is not supported is named, with the way round it", "[tokenizer]") {
+TEST_CASE("unsupported components are named, with a workaround", "[tokenizer]") {
   const auto refusal = [](const std::string& changes) {
     return error_of<FormatError>([&] { Tokenizer{tiny(changes)}; });
   };
@@ -81,7 +81,7 @@ TEST_CASE("what is not supported is named, with the way round it", "[tokenizer]"
   CHECK_THAT(refusal(R"({"model": {"merges": ["ab"]}})"),
              ContainsSubstring("\"ab\" is not a pair"));
   CHECK_THAT(error_of<FormatError>([] { Tokenizer{nlohmann::json::parse("{}")}; }),
-             ContainsSubstring("tokenizer.json is not as expected"));
+             ContainsSubstring("tokenizer.json is malformed"));
 }
 
 TEST_CASE("text that is not UTF-8 is refused with the place", "[tokenizer]") {
@@ -126,7 +126,7 @@ TEST_CASE("a GGUF byte-level vocabulary becomes the tokenizer it was made from",
     for (const auto& c : gptq::io::read_json(folder / (std::string(file) + ".expected.json"))) {
       const auto text = c["text"].get<std::string>();
       if (text.find("<mask>") != std::string::npos)
-        continue;  // GGUF does not keep how added tokens strip white space
+        continue;  // GGUF does not record how added tokens strip white space
       auto expected = c["ids"].get<Ids>();
       INFO(file << ": " << text);
       CHECK(tokenizer.encode(text) == expected);
@@ -135,7 +135,7 @@ TEST_CASE("a GGUF byte-level vocabulary becomes the tokenizer it was made from",
   }
 }
 
-TEST_CASE("a GGUF SentencePiece vocabulary joins the piece with the best score first",
+TEST_CASE("a GGUF SentencePiece vocabulary merges the best-scoring piece first",
           "[tokenizer][gguf]") {
   test::GgufBuilder builder;
   std::vector<std::string> tokens{"<unk>", "<s>", "</s>"};
@@ -167,7 +167,7 @@ TEST_CASE("a GGUF SentencePiece vocabulary joins the piece with the best score f
   CHECK(tokenizer.encode("a\u00e9") == Ids{1, mark, a, 3 + 0xc3, 3 + 0xa9});
 }
 
-TEST_CASE("GGUF keys of a tokenizer are read, or refused where they change something",
+TEST_CASE("GGUF tokenizer keys are read, or refused if they change something",
           "[tokenizer][gguf]") {
   const test::TemporaryFolder temporary;
   const auto parsed = [&](const std::string& kind,
@@ -199,7 +199,7 @@ TEST_CASE("GGUF keys of a tokenizer are read, or refused where they change somet
           b.flag("tokenizer.ggml.add_space_prefix", false);
         })).encode("ab") == Ids{0, 2, 3, 1});
   CHECK_THAT(error_of<FormatError>([&] { parsed("gpt2", eos(false)); }),
-             ContainsSubstring("tokenizer.ggml.add_eos_token is true, and "
+             ContainsSubstring("tokenizer.ggml.add_eos_token is true, but "
                                "tokenizer.ggml.eos_token_id names no token"));
   CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", true))).encode("a") == Ids{0, 2});
   CHECK(Tokenizer(parsed("gpt2", flag("add_bos_token", false))).encode("a") == Ids{2});

@@ -62,7 +62,7 @@ std::string refusal(const F& f) {
 
 }  // namespace
 
-TEST_CASE("half a character cannot be matched", "[tokenizer][fault2]") {
+TEST_CASE("an expression cannot match half a character", "[tokenizer][fault2]") {
   CHECK_THAT(refusal([] { cut_by(".{30}\\C"); }),
              ContainsSubstring("regular expression") && ContainsSubstring("--tokens FILE"));
   for (const char* pattern : {"\\xf0", "[\\xf0-\\xff]", "\\x80", "a|\\xf0."}) {
@@ -78,7 +78,8 @@ TEST_CASE("half a character cannot be matched", "[tokenizer][fault2]") {
   CHECK_THROWS_AS(Regex("\xf0"), InvalidArgument);
 }
 
-TEST_CASE("an expression that tries everything ends with a message", "[tokenizer][fault10]") {
+TEST_CASE("an expression that backtracks exhaustively ends with a message",
+          "[tokenizer][fault10]") {
   gptq::Stopwatch watch;
   CHECK_THAT(refusal([] { cut_by("(a+)+$").encode(times(std::string(40, 'a') + "b ", 10)); }),
              ContainsSubstring("(a+)+$") && ContainsSubstring("--tokens FILE"));
@@ -93,7 +94,7 @@ TEST_CASE("matching stops when the caller wants to", "[tokenizer][fault10]") {
   CHECK_THROWS_AS(
       cut_by("(a+)+$").encode(times(std::string(20, 'a') + "b ", 2000), Tokenizer::all, stop),
       gptq::Cancelled);
-  asked = 0;  // many steps, and no retry
+  asked = 0;  // many steps, but no retries
   CHECK_THROWS_AS(cut_by("(?>a+)b").encode(std::string(1 << 20, 'a'), Tokenizer::all, stop),
                   gptq::Cancelled);
   asked = 0;
@@ -103,25 +104,25 @@ TEST_CASE("matching stops when the caller wants to", "[tokenizer][fault10]") {
                   gptq::Cancelled);
 }
 
-TEST_CASE("long texts without a break are cut", "[tokenizer][fault11]") {
+TEST_CASE("long texts without a break are split", "[tokenizer][fault11]") {
   CHECK(cut_by("(?:a|b)+").encode(std::string(20000, 'a')) == Ids(20000, 0));
   CHECK_THAT(refusal([] { cut_by("(?:a|b)+").encode(std::string(8 << 20, 'a')); }),
              ContainsSubstring("stack") && ContainsSubstring("--tokens FILE"));
 }
 
-TEST_CASE("a search in parts finds what a search finds", "[tokenizer]") {
+TEST_CASE("a search in parts finds the same as a whole search", "[tokenizer]") {
   const std::string text = std::string(300000, 'a') + "\u00e9b" + std::string(100000, 'a') + "b";
   const std::size_t b = 300002;
   CHECK(Regex("b").find_all(text) == Spans{{b, b + 1}, {b + 100001, b + 100002}});
   CHECK(Regex("(?<=\u00e9)b").find_all(text) == Spans{{b, b + 1}});
   CHECK(Regex("a{3}\u00e9b").find_all(text) == Spans{{b - 5, b + 1}});
   CHECK(Regex("a+\u00e9b").find_all(text.substr(280000)) == Spans{{0, 20003}});
-  // More retries than a call has free.
+  // More retries than a call has for free.
   CHECK(Regex("(?:a|a){1,12}b").find_all(std::string(500, 'a') + "b") == Spans{{488, 501}});
   CHECK(Regex("\\Ga").find_all("aab" + std::string(30000, 'a')) == Spans{{0, 1}, {1, 2}});
 }
 
-TEST_CASE("a token of a megabyte is no matter of minutes", "[tokenizer][gguf][fault16]") {
+TEST_CASE("a token of a megabyte does not take minutes", "[tokenizer][gguf][fault16]") {
   const test::TemporaryFolder folder;
   gptq::io::write_file(folder / "t.gguf",
                        test::GgufBuilder()
@@ -133,7 +134,7 @@ TEST_CASE("a token of a megabyte is no matter of minutes", "[tokenizer][gguf][fa
              ContainsSubstring("a token of 1048576 bytes (number 1)"));
 }
 
-TEST_CASE("types of tokens that are no types are refused", "[tokenizer][gguf][fault19]") {
+TEST_CASE("invalid token types are refused", "[tokenizer][gguf][fault19]") {
   const auto refused = [](const test::GgufBuilder& builder) {
     const test::TemporaryFolder folder;
     gptq::io::write_file(folder / "t.gguf", builder.bytes());
@@ -150,7 +151,7 @@ TEST_CASE("types of tokens that are no types are refused", "[tokenizer][gguf][fa
              ContainsSubstring("token_type has the entry -1"));
 }
 
-TEST_CASE("Metaspace without a character is refused", "[tokenizer][fault21]") {
+TEST_CASE("Metaspace without exactly one character is refused", "[tokenizer][fault21]") {
   for (const char* replacement : {"", "ab"})
     CHECK_THAT(refusal([&] {
                  Tokenizer{letters(
@@ -165,7 +166,7 @@ TEST_CASE("Metaspace without a character is refused", "[tokenizer][fault21]") {
   CHECK(kept.encode("aaa").empty());
 }
 
-TEST_CASE("Metaspace asks where a piece came from in the text as it was", "[tokenizer]") {
+TEST_CASE("Metaspace depends on where a piece was in the original text", "[tokenizer]") {
   const auto tokenizer = [](const std::string& pattern, const std::string& content) {
     return Tokenizer(
         letters({{"normalizer",
@@ -174,17 +175,17 @@ TEST_CASE("Metaspace asks where a piece came from in the text as it was", "[toke
                   {{"type", "Metaspace"}, {"replacement", "e"}, {"prepend_scheme", "first"}}},
                  {"added_tokens", {added(2, "c", {{"normalized", true}})}}}));
   };
-  // Its first character is gone: nothing is put in front.
+  // Its first character is gone: nothing is prepended.
   CHECK(tokenizer("b", "").encode("bd") == Ids{3});
   CHECK(tokenizer("b", "").encode("db") == Ids{4, 3});
-  // Two characters came from the first one, and the first of them is an added token.
+  // The first character became two, and the first of those is an added token.
   CHECK(tokenizer("b", "cd").encode("b") == Ids{2, 4, 3});
   CHECK(tokenizer("a", "d").encode("ad") == Ids{4, 3, 3});
   CHECK_THAT(refusal([&] { tokenizer("bd", "a").encode("bd"); }),
-             ContainsSubstring("treats the first characters of a text as one"));
+             ContainsSubstring("combines the first characters of a text"));
 }
 
-TEST_CASE("a text that grows and grows is refused", "[tokenizer][fault25]") {
+TEST_CASE("a text that grows without bound is refused", "[tokenizer][fault25]") {
   auto steps = json::array();
   for (int i = 0; i < 40; ++i)
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", "a"}}}, {"content", "aa"}});
@@ -200,7 +201,7 @@ TEST_CASE("a text that grows and grows is refused", "[tokenizer][fault25]") {
   CHECK_THROWS_AS(bytes.encode("\u00e9"), FormatError);
 }
 
-TEST_CASE("components inside components without end are refused", "[tokenizer]") {
+TEST_CASE("endlessly nested components are refused", "[tokenizer]") {
   json pre = nullptr, normal = nullptr, post = nullptr;
   for (int i = 0; i < 200; ++i) {
     pre = json{{"type", "Sequence"}, {"pretokenizers", json::array({pre})}};
@@ -212,7 +213,7 @@ TEST_CASE("components inside components without end are refused", "[tokenizer]")
     CHECK_THAT(refusal([&] {
                  Tokenizer{letters({{name, part}})};
                }),
-               ContainsSubstring("inside 16 others"));
+               ContainsSubstring("nested deeper than 16 levels"));
 }
 
 TEST_CASE("a String is never an expression", "[tokenizer][fault29]") {
@@ -222,7 +223,7 @@ TEST_CASE("a String is never an expression", "[tokenizer][fault29]") {
 }
 
 TEST_CASE("expressions mean what they mean to the tokenizers library", "[tokenizer]") {
-  CHECK(cut_by("(?=b)").encode("abab") == Ids{0, 1, 0, 1});  // empty matches cut
+  CHECK(cut_by("(?=b)").encode("abab") == Ids{0, 1, 0, 1});  // empty matches split
   CHECK(cut_by("a$").encode("ab\na\nb") == Ids{5, 0, 1});
   CHECK(Regex("b$").find_all("ab\nab") == Spans{{1, 2}, {4, 5}});
   CHECK(Regex("^a").find_all("ab\nab") == Spans{{0, 1}, {3, 4}});
@@ -247,7 +248,7 @@ TEST_CASE("expressions mean what they mean to the tokenizers library", "[tokeniz
     CHECK_NOTHROW(cut_by(other));
 }
 
-TEST_CASE("rules for engines are those that Python reads alike", "[tokenizer]") {
+TEST_CASE("rules for engines are limited to what Python reads the same way", "[tokenizer]") {
   const auto python = [](const std::string& pattern) {
     return Regex(pattern, Regex::Syntax::python);
   };
@@ -272,7 +273,7 @@ TEST_CASE("rules for engines are those that Python reads alike", "[tokenizer]") 
              ContainsSubstring("\\Q at position 2") && ContainsSubstring("Python"));
 }
 
-TEST_CASE("added tokens take the white space that Unicode knows", "[tokenizer]") {
+TEST_CASE("added tokens absorb white space as defined by Unicode", "[tokenizer]") {
   const auto tokenizer = [](const json& flags) {
     return Tokenizer(letters(
         {{"pre_tokenizer", {{"type", "ByteLevel"}, {"use_regex", false}}},
@@ -286,7 +287,7 @@ TEST_CASE("added tokens take the white space that Unicode knows", "[tokenizer]")
   CHECK(tokenizer({{"single_word", true}}).encode("a<x>") == Ids{6, 0});
 }
 
-TEST_CASE("a token that only other files list is a token", "[tokenizer]") {
+TEST_CASE("a token listed only in other files is a token", "[tokenizer]") {
   using gptq::model::listed_tokens;
   const std::string config = R"({"bos_token": "<s>", "added_tokens_decoder": {
       "6": {"content": "<x>", "lstrip": false, "rstrip": true, "normalized": false,
@@ -299,7 +300,7 @@ TEST_CASE("a token that only other files list is a token", "[tokenizer]") {
   CHECK(
       with({{"special_tokens_map.json", R"({"eos_token": {"content": "<z>"}})"}}).encode("a<z>b") ==
       Ids{0, 6, 1});
-  // Which of two files is right matters to a text that has the token.
+  // Which of two files is right matters once a text contains the token.
   const auto contested = with({{"added_tokens.json", R"({"<y>": 9})"}});
   CHECK(contested.encode("ab") == Ids{5});
   CHECK_THAT(refusal([&] { contested.encode("a<y>"); }),
@@ -308,7 +309,7 @@ TEST_CASE("a token that only other files list is a token", "[tokenizer]") {
   CHECK_THROWS_AS(listed_tokens({{"added_tokens.json", R"({"<y>": "x"})"}}), FormatError);
 }
 
-TEST_CASE("a token without an embedding matters where a text has it", "[tokenizer]") {
+TEST_CASE("a token without an embedding matters only if a text contains it", "[tokenizer]") {
   Tokenizer tokenizer(letters({{"added_tokens", {added(6, "[PAD]")}}}));
   tokenizer.set_limit(6);
   CHECK(tokenizer.encode("ab") == Ids{5});
@@ -318,7 +319,7 @@ TEST_CASE("a token without an embedding matters where a text has it", "[tokenize
                  ContainsSubstring("--tokens FILE"));
 }
 
-TEST_CASE("no token in a GGUF file: -1, 4294967295 and what is no token", "[tokenizer][gguf]") {
+TEST_CASE("no token in a GGUF file: -1, 4294967295 and invalid ids", "[tokenizer][gguf]") {
   const auto tokenizer = [](auto bos, const std::string& pre = "llama-bpe") {
     const test::TemporaryFolder folder;
     test::GgufBuilder builder;
@@ -339,7 +340,7 @@ TEST_CASE("no token in a GGUF file: -1, 4294967295 and what is no token", "[toke
   CHECK(tokenizer(std::int32_t{-1}, "deepseek-r1-qwen").is_null());
 }
 
-TEST_CASE("the first ids are those of the whole", "[tokenizer]") {
+TEST_CASE("the first ids are those of the whole text", "[tokenizer]") {
   const Tokenizer words = cut_by("[^e]*e"), marks{letters()};
   const std::string text = times("abcabdababe", 3000);
   for (const Tokenizer* tokenizer : {&words, &marks}) {
@@ -354,8 +355,8 @@ TEST_CASE("the first ids are those of the whole", "[tokenizer]") {
   }
 }
 
-TEST_CASE("long words are cut where nothing joins their parts", "[tokenizer]") {
-  // Joined in parts and as a whole: the same, also with unknown characters between.
+TEST_CASE("long words are split where no merge joins the parts", "[tokenizer]") {
+  // Merged in parts and as a whole: the same, even with unknown characters in between.
   const auto config = json::parse(R"({"model": {"vocab": {"a": 0, "b": 1, "c": 2, "ab": 3, "abc": 4,
       "ca": 5, "?": 6}, "merges": ["a b", "ab c", "c a"], "unk_token": "?", "fuse_unk": true}})");
   const Tokenizer tokenizer(config);
@@ -368,7 +369,7 @@ TEST_CASE("long words are cut where nothing joins their parts", "[tokenizer]") {
   CHECK(tokenizer.encode(std::string(100, 'b')) == Ids(100, 1));
 }
 
-TEST_CASE("files that are no text say what they are", "[calibration_text]") {
+TEST_CASE("files that are not text are refused with what they are", "[calibration_text]") {
   const test::TemporaryFolder folder;
   const auto refused = [&](const std::string& name, const std::string& content) {
     gptq::io::write_file(folder / name, content);
@@ -384,7 +385,8 @@ TEST_CASE("files that are no text say what they are", "[calibration_text]") {
   CHECK_THAT(refused("c.jsonl", R"({"messages": []})"),
              ContainsSubstring("(it has: messages)") && ContainsSubstring("chat template"));
   CHECK_THAT(refused("d.jsonl", R"({"text": null})"), ContainsSubstring("\"text\" is null"));
-  CHECK_THAT(refused("e.jsonl", R"({"text": "\ud800"})"), ContainsSubstring("half a surrogate"));
+  CHECK_THAT(refused("e.jsonl", R"({"text": "\ud800"})"),
+             ContainsSubstring("an unpaired surrogate"));
   CHECK_THAT(refused("f.jsonl", "7"), ContainsSubstring("line 1 is number"));
 }
 
@@ -397,7 +399,7 @@ TEST_CASE("JSON as Python writes it is read", "[calibration_text]") {
         std::vector<std::string>{"NaN \" b", "\U0001f600"});
 }
 
-TEST_CASE("choices about a text are told", "[calibration_text]") {
+TEST_CASE("choices about a text are reported", "[calibration_text]") {
   const test::TemporaryFolder folder;
   const auto notes = [&](const std::string& name, const std::string& content) {
     gptq::io::write_file(folder / name, content);
@@ -419,7 +421,7 @@ TEST_CASE("choices about a text are told", "[calibration_text]") {
   CHECK(notes("old.txt", "\u65e5\u672c \U0001f600").empty());
 }
 
-TEST_CASE("ids of another tokenizer are refused with file and position", "[calibration_text]") {
+TEST_CASE("ids from another tokenizer are refused with file and position", "[calibration_text]") {
   const Ids ids{0, 5, 6};
   CHECK_THAT(refusal([&] { gptq::model::require_token_ids(ids, 6, "ids.txt"); }),
              ContainsSubstring("ids.txt: token 2 has the id 6") &&

@@ -33,7 +33,7 @@ TEST_CASE("codes pack to the published words", "[bitstream]") {
   CHECK(pack_column(three, 3) == std::vector<std::uint32_t>{0x88FAC688, 0xC688FAC6, 0xFAC688FA});
 }
 
-TEST_CASE("any number of bits comes back, column by column", "[bitstream]") {
+TEST_CASE("codes of any number of bits come back, column by column", "[bitstream]") {
   std::mt19937 random(2);
   for (int bits = 1; bits <= 8; ++bits)
     for (const Index rows : {1, 5, 32, 77, 160}) {

@@ -62,13 +62,13 @@ TEST_CASE("random blocks of every type give the numbers of gguf-py", "[gguf_bloc
   CHECK(types == 10);
 }
 
-TEST_CASE("numbers that are not packed are read as they are", "[gguf_blocks]") {
+TEST_CASE("unpacked numbers are read as they are", "[gguf_blocks]") {
   CHECK(dequantize(GgmlType::F32, "0000803f 000000c0") == std::vector<float>{1, -2});
   CHECK(dequantize(GgmlType::F16, "003c 00c0") == std::vector<float>{1, -2});
   CHECK(dequantize(GgmlType::BF16, "803f 00c0") == std::vector<float>{1, -2});
 }
 
-TEST_CASE("sizes that do not fit are refused", "[gguf_blocks]") {
+TEST_CASE("sizes that do not match are refused", "[gguf_blocks]") {
   const auto* info = gptq::pack::find_ggml_type(2);
   const std::string bytes(18, '\0');
   std::vector<float> out(31);

@@ -38,7 +38,7 @@ void check_round_trip(GptqFormat format, Index group) {
 
 }  // namespace
 
-TEST_CASE("packing and reading gives back the solver's weights, bit for bit", "[gptq]") {
+TEST_CASE("packing and reading back gives the solver's weights, bit for bit", "[gptq]") {
   for (const Index group : {32, 96, -1}) {
     check_round_trip<Affine<2>>(GptqFormat::v1, group);
     check_round_trip<Affine<3>>(GptqFormat::v1, group);
@@ -51,8 +51,7 @@ TEST_CASE("packing and reading gives back the solver's weights, bit for bit", "[
   }
 }
 
-TEST_CASE("what is packed has the loss that was reported, under every order and kind of group",
-          "[gptq]") {
+TEST_CASE("packed weights have the reported loss, for every order and kind of group", "[gptq]") {
   const auto layer = test::random_layer({.out = 64, .in = 96, .tokens = 300});
   const auto h = test::hessian_of(layer);
   using gptq::Groups, gptq::Order;
@@ -138,7 +137,7 @@ TEST_CASE("a zero point of zero fits format v2 and is refused in v1", "[gptq]") 
   CHECK(back[9 * 32] == 3.0f);
 }
 
-TEST_CASE("an act-order group index is followed", "[gptq]") {
+TEST_CASE("an act-order g_idx is followed", "[gptq]") {
   gptq::pack::GptqTensors t{.in = 8, .out = 8, .groups = 2, .bits = 4};
   t.qweight.assign(8, 0x76543210);
   t.qzeros.assign(2, 0);
@@ -170,7 +169,7 @@ TEST_CASE("shapes that the format cannot hold are refused before packing", "[gpt
       ContainsSubstring("bits = 5"));
 }
 
-TEST_CASE("what a file would round is not packed", "[gptq]") {
+TEST_CASE("scales that a file would round are not packed", "[gptq]") {
   const auto code = [](Index, Index) { return 1; };
   const auto packed = [&](float scale, float zero, gptq::ScaleType type) {
     const auto q = made<Asymmetric<4>>(

@@ -65,7 +65,7 @@ TEST_CASE("the paper's own results come out of the program", "[program][golden]"
     const auto codes = numbers<std::uint8_t>(file, "codes"),
                golden_codes = numbers<std::uint8_t>(expected, "codes");
     REQUIRE(codes.size() == golden_codes.size());
-    // A tie may fall either way, and takes the rest of its row along; tests/golden proves them.
+    // A tie may go either way and changes the rest of its row; tests/golden proves them.
     std::set<std::size_t> rows;
     const auto in = static_cast<std::size_t>(expected.at("W").shape[1]);
     for (std::size_t i = 0; i < codes.size(); ++i)
@@ -81,7 +81,7 @@ TEST_CASE("the paper's own results come out of the program", "[program][golden]"
   }
 }
 
-TEST_CASE("H does as well as X, and X wins", "[program]") {
+TEST_CASE("H works as well as X, and X takes precedence", "[program]") {
   const TemporaryFolder folder;
   const Safetensors file(golden("g32_asym_b4_act_static"));
   const auto w = numbers<float>(file, "W"), h = numbers<float>(file, "H");
@@ -93,7 +93,7 @@ TEST_CASE("H does as well as X, and X wins", "[program]") {
       0);
   CHECK(numbers<std::uint8_t>(Safetensors(folder / "a"), "codes") ==
         numbers<std::uint8_t>(Safetensors(folder / "b"), "codes"));
-  // An H that has nothing to do with X changes nothing.
+  // An H unrelated to X changes nothing.
   auto other = h;
   for (float& x : other) x = 0;
   const auto in = static_cast<std::size_t>(file.at("H").shape[0]);
@@ -112,7 +112,7 @@ TEST_CASE("H does as well as X, and X wins", "[program]") {
   const auto sliced =
       layer((folder / "h").string() + " --sequences 4 --out " + (folder / "c").string());
   CHECK(sliced.code == 2);
-  CHECK_THAT(sliced.output, ContainsSubstring("--sequences 4") && ContainsSubstring("H alone"));
+  CHECK_THAT(sliced.output, ContainsSubstring("--sequences 4") && ContainsSubstring("only H"));
   const auto again = layer((folder / "h").string() + flags + " --out " + (folder / "a").string());
   CHECK(again.code == 2);
   CHECK_THAT(again.output, ContainsSubstring("--overwrite"));
@@ -129,7 +129,7 @@ TEST_CASE("msModelSlim's int8 comes out of the program", "[program]") {
         layer(golden("row_sym_b8") + " --parity msmodelslim --overwrite" + scope + " --out " + out);
     INFO(outcome.output);
     REQUIRE(outcome.code == 0);
-    // The first group's scale is taken from the weight as it is.
+    // The first group's scale comes from the original weight.
     const auto scale = numbers<float>(Safetensors(out), "scale");
     const std::size_t groups = scale.size() / rows, size = cols / groups;
     for (std::size_t r = 0; r < rows; ++r) {
@@ -140,7 +140,7 @@ TEST_CASE("msModelSlim's int8 comes out of the program", "[program]") {
   }
 }
 
-TEST_CASE("what --parity asks for and --solver cannot do is said", "[program]") {
+TEST_CASE("a note says what --parity requests but --solver cannot do", "[program]") {
   const TemporaryFolder folder;
   const auto says = [&](const std::string& flags) {
     return layer(golden("g32_asym_b4_block128_stale") + " --parity paper --overwrite --asym " +
@@ -154,7 +154,7 @@ TEST_CASE("what --parity asks for and --solver cannot do is said", "[program]") 
   CHECK_THAT(says("--solver left-looking"), !note);
 }
 
-TEST_CASE("a GPU is used where there is one, and missed with a word where not", "[program]") {
+TEST_CASE("a GPU is used if there is one, and its absence reported if not", "[program]") {
   const TemporaryFolder folder;
   const std::string in = golden("row_asym_b4"), out = (folder / "cuda").string();
   const auto outcome = layer(in + " --asym --group-size 32 --backend cuda --out " + out);
@@ -175,7 +175,7 @@ TEST_CASE("a GPU is used where there is one, and missed with a word where not", 
   CHECK(different <= a.size() / 100);
 }
 
-TEST_CASE("two of four inputs can be given up", "[program]") {
+TEST_CASE("two of every four inputs can be pruned", "[program]") {
   const TemporaryFolder folder;
   const std::string in = golden("g32_sym_b4_block32"), out = (folder / "sparse").string();
   const auto outcome = layer(in + " --group-size 32 --sparsity 2:4 --out " + out);
@@ -197,7 +197,7 @@ TEST_CASE("two of four inputs can be given up", "[program]") {
   CHECK_THAT(act.output, ContainsSubstring("sparsity needs Order::natural"));
 }
 
-TEST_CASE("layers that cannot be are refused with tensor and value", "[program]") {
+TEST_CASE("invalid layers are refused with tensor and value", "[program]") {
   const TemporaryFolder folder;
   const std::string in = (folder / "in").string(), out = " --out " + (folder / "out").string();
   const std::vector<float> w(8, 1.0f), x(16, 1.0f);
@@ -225,23 +225,23 @@ TEST_CASE("layers that cannot be are refused with tensor and value", "[program]"
   refused("", "H is not symmetric");
   refused(" --parity upstream", "upstream");
   write(in, {{"W", {8}, w}});
-  refused("", "tensor W is F32 [8], F32 [out, in] expected");
+  refused("", "tensor W is F32 [8]; expected F32 [out, in]");
   write(in, {{"W", {2, 4}, w}, {"X", {16}, x}});
-  refused("", "tensor X is F32 [16], F32 [tokens, 4] expected");
+  refused("", "tensor X is F32 [16]; expected F32 [tokens, 4]");
   write(in, {{"W", {2, 4}, w}, {"H", {2, 8}, x}});
-  refused("", "tensor H is F32 [2, 8], F32 [4, 4] expected");
+  refused("", "tensor H is F32 [2, 8]; expected F32 [4, 4]");
   bad = x;
   bad[5] = -1;
   write(in, {{"W", {2, 4}, w}, {"H", {4, 4}, bad}});
   refused("", in + ": H(1, 1) = -1 is negative");
   write(in, {{"W", {2, 4}, w}, {"X", {4, 4}, x}});
   refused(" --precision bfloat16", "--precision bfloat16 is for decoders");
-  refused(" --device 1", "goes with --backend cuda");
+  refused(" --device 1", "requires --backend cuda");
   CHECK_THAT(layer(in + " --out " + (folder / "no/such/out").string()).output,
              ContainsSubstring("there is no folder"));
   for (const std::string& none : {(folder / "").string(), std::string("''")})
     CHECK_THAT(layer(in + " --overwrite --out " + none).output,
-               ContainsSubstring("a file's name is needed"));
+               ContainsSubstring("a file name is needed"));
   CHECK_THAT(layer(in + " --overwrite --out " + folder.path().string()).output,
              ContainsSubstring("is a folder"));
   std::filesystem::create_directory(folder / ".out.gptq-partial");
@@ -268,7 +268,7 @@ TEST_CASE("a Hessian with an element that is not finite is refused with its plac
   CHECK_THAT(said(5, INFINITY), ContainsSubstring(in + ": H(1, 1) = inf is not finite"));
 }
 
-TEST_CASE("errors in the report are those of the result, however large or small H is",
+TEST_CASE("reported errors are those of the result, however large or small H is",
           "[program][fault29]") {
   const TemporaryFolder folder;
   const std::string in = (folder / "in").string(), out = (folder / "out").string();

@@ -52,17 +52,18 @@ TEST_CASE("quantize, inspect and eval work together", "[program]") {
   CHECK(folder.names().size() == 2);
 }
 
-TEST_CASE("fewer windows than asked for are used and said, none is an error", "[program]") {
+TEST_CASE("fewer windows than requested are used and noted, none is an error", "[program]") {
   const TemporaryFolder folder;
   const std::string text = (folder / "short.txt").string();
   gptq::io::write_file(text, gptq::io::read_file(demo / "calibration.txt").substr(0, 3000));
   const auto some = program("quantize " + demo.string() + " --out " + (folder / "out").string() +
                             " --quiet --sequence-length 128 --calibration " + text);
   CHECK(some.code == 0);
-  CHECK_THAT(some.output, ContainsSubstring("windows of 128 tokens, 128 were asked for"));
+  CHECK_THAT(some.output, ContainsSubstring("windows of 128 tokens; 128 were requested"));
   gptq::io::write_file(text, gptq::io::read_file(demo / "calibration.txt").substr(0, 500));
-  check_refused(demo.string() + " --sequence-length 4096 --calibration " + text,
-                ContainsSubstring("less than one window of 512") && ContainsSubstring("short.txt"));
+  check_refused(
+      demo.string() + " --sequence-length 4096 --calibration " + text,
+      ContainsSubstring("fewer than one window of 512") && ContainsSubstring("short.txt"));
 }
 
 TEST_CASE("--help shows examples and usage errors exit with 2", "[program]") {
@@ -108,7 +109,7 @@ TEST_CASE("wrong options are refused before any work", "[program]") {
                 ContainsSubstring("/no/such/folder/report.json"));
 }
 
-TEST_CASE("a short last group is possible where asked", "[program]") {
+TEST_CASE("a short last group is possible on request", "[program]") {
   const TemporaryFolder folder;
   const auto outcome =
       program("quantize " + demo.string() + " --quiet --out " + (folder / "out").string() +
@@ -127,7 +128,7 @@ TEST_CASE("a model that is already quantized is refused with the reason", "[prog
   check_refused(out + calibration(), ContainsSubstring("already quantized (gptq, 4 bits)"));
 }
 
-TEST_CASE("round to nearest says what it does not look at, and searches ranges where asked",
+TEST_CASE("round to nearest says which options it ignores, and searches ranges on request",
           "[program]") {
   const TemporaryFolder folder;
   const auto rtn = [&](const std::string& name, const std::string& flags) {
@@ -139,9 +140,9 @@ TEST_CASE("round to nearest says what it does not look at, and searches ranges w
   const auto tensors = [&](const std::string& name) {
     return gptq::io::read_file(folder / name / "model.safetensors");
   };
-  CHECK_THAT(rtn("plain", ""), !ContainsSubstring("does not look at"));
+  CHECK_THAT(rtn("plain", ""), !ContainsSubstring("ignores"));
   CHECK_THAT(rtn("noted", " --damping 0.1 --order natural"),
-             ContainsSubstring("note: --method rtn does not look at --order, --damping\n"));
+             ContainsSubstring("note: --method rtn ignores --order, --damping\n"));
   rtn("minmax", " --range minmax");
   rtn("searched", " --range weighted");
   CHECK(tensors("noted") == tensors("plain"));
@@ -171,7 +172,7 @@ TEST_CASE("a model is not overwritten while it is read", "[program]") {
   CHECK(model.folder.names().size() == names);
 }
 
-TEST_CASE("an output folder may exist, be a link, or be where the caller stands", "[program]") {
+TEST_CASE("an output folder may exist, be a link, or be the working directory", "[program]") {
   const TemporaryFolder folder;
   const std::string quantize =
       std::string(GPTQ_PROGRAM) + " quantize " + demo.string() + " --method rtn --quiet --out ";
@@ -193,7 +194,7 @@ TEST_CASE("an output folder may exist, be a link, or be where the caller stands"
   CHECK_THAT(odd.output, ContainsSubstring("tokenizer.json is a folder"));
   CHECK(std::filesystem::is_directory(folder / "odd/tokenizer.json"));
 
-  // What was made for nothing goes again.
+  // Folders created in vain are removed again.
   CHECK(test::run(quantize + (folder / "deep/a/b").string() + " --group-size 100").code == 2);
   CHECK(
       test::run("bash -c 'ulimit -f 1000; exec " + quantize + (folder / "deep/a/b").string() + "'")
@@ -201,7 +202,7 @@ TEST_CASE("an output folder may exist, be a link, or be where the caller stands"
   CHECK_FALSE(std::filesystem::exists(folder / "deep"));
 }
 
-TEST_CASE("a configuration that is not what it should be is refused with the key", "[program]") {
+TEST_CASE("a malformed configuration is refused with the key", "[program]") {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"architectures": 7})", "architectures"},
       {R"({"hidden_size": "many"})", "hidden_size"},
@@ -235,7 +236,7 @@ TEST_CASE("a configuration that is not what it should be is refused with the key
   check_refused(model.path() + calibration(), ContainsSubstring("nested deeper"));
 }
 
-TEST_CASE("a tokenizer that is not what it should be is refused with its file", "[program]") {
+TEST_CASE("a malformed tokenizer is refused with its file", "[program]") {
   const std::pair<const char*, const char*> cases[] = {
       {R"({"model": {"vocab": {"a": -1}}})", "the token a has the id -1"},
       {R"({"model": {"vocab": {"a": 3.5}}})", "3.5"},
@@ -243,11 +244,11 @@ TEST_CASE("a tokenizer that is not what it should be is refused with its file", 
       {R"({"model": {"vocab": [1, 2]}})", "not an object"},
       {R"({"added_tokens": [{"id": -3, "content": "<x>"}]})", "-3"},
       {R"({"normalizer": {"type": "Replace", "pattern": {"String": ""}, "content": "x"}})",
-       "empty text"},
+       "empty pattern"},
       {R"({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated",
            "invert": false}})",
        "regular expression"},
-      {R"({"model": 5})", "not as expected"},
+      {R"({"model": 5})", "is malformed"},
   };
   for (const auto& [patch, says] : cases) {
     const DemoCopy model;
@@ -260,7 +261,7 @@ TEST_CASE("a tokenizer that is not what it should be is refused with its file", 
   }
 }
 
-TEST_CASE("what is passed on is checked as well", "[program]") {
+TEST_CASE("tensors copied unchanged are checked as well", "[program]") {
   const DemoCopy model;
   std::string bytes = gptq::io::read_file(model.folder / "model.safetensors");
   std::uint64_t header = 0;
@@ -352,7 +353,7 @@ TEST_CASE("damaged models are refused with file, tensor and value", "[program]")
                   " --sequence-length 128 --tokens " + (folder / "ids.txt").string())
               .code == 0);
   }
-  SECTION("a GGUF file that is none") {
+  SECTION("a GGUF file that is not one") {
     const TemporaryFolder folder;
     gptq::io::write_file(folder / "model.gguf", "GGUF\x03");
     check_refused((folder / "model.gguf").string() + calibration(),
@@ -366,7 +367,8 @@ TEST_CASE("activations that overflow are found where they appear", "[program]") 
   std::uint64_t header = 0;
   std::memcpy(&header, bytes.data(), 8);
   const auto json = nlohmann::json::parse(bytes.substr(8, header));
-  // Up and gate of one layer so large that their product is infinite, though each weight is finite.
+  // Up and gate of one layer are so large that their product is infinite, though every weight is
+  // finite.
   for (const char* name :
        {"model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.gate_proj.weight"}) {
     const auto offsets = json[name]["data_offsets"];
@@ -383,7 +385,7 @@ TEST_CASE("activations that overflow are found where they appear", "[program]") 
                     ContainsSubstring("not finite"));
 }
 
-TEST_CASE("a full disk is found before the work and leaves nothing", "[program]") {
+TEST_CASE("a full disk is found before any work and leaves nothing", "[program]") {
   const TemporaryFolder out;
   const auto outcome = test::run("bash -c 'trap \"\" XFSZ; ulimit -f 1000; exec " +
                                  std::string(GPTQ_PROGRAM) + " quantize " + demo.string() +
@@ -396,7 +398,8 @@ TEST_CASE("a full disk is found before the work and leaves nothing", "[program]"
 
 TEST_CASE("Ctrl-C ends the work with nothing half-written", "[program]") {
   const TemporaryFolder out;
-  // In the foreground: else timeout signals twice, and a second Ctrl-C ends the program at once.
+  // In the foreground: otherwise timeout signals twice, and a second Ctrl-C ends the program at
+  // once.
   const auto outcome = test::run("timeout --foreground --preserve-status --signal=INT 0.6 " +
                                  std::string(GPTQ_PROGRAM) + " quantize " + demo.string() +
                                  " --out " + (out / "model").string() +

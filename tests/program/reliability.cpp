@@ -45,7 +45,7 @@ bool written(const std::filesystem::path& out) {
 
 }  // namespace
 
-TEST_CASE("closed descriptors: what is printed lands in no file", "[program][fault1]") {
+TEST_CASE("closed descriptors: printed text ends up in no file", "[program][fault1]") {
   for (const char* closed : {"2>&-", ">&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"}) {
     const TemporaryFolder folder;
     const auto out = folder / "out";
@@ -77,7 +77,7 @@ TEST_CASE("figures that cannot be printed cost neither the model nor the report"
   CHECK_THAT(outcome.output, ContainsSubstring("standard output: No space left on device"));
   CHECK(written(out));
   CHECK(nlohmann::json::parse(gptq::io::read_file(report))["modules"].size() == 28);
-  // A reader that has seen enough is no error to talk about.
+  // A reader that has seen enough is not worth an error message.
   CHECK_THAT(test::run(gptq_program + " inspect " + out.string() + " | head -n 1").output,
              !ContainsSubstring("pipe"));
 }
@@ -95,7 +95,7 @@ TEST_CASE("signals that were ignored stay ignored", "[program][fault5]") {
   }
 }
 
-TEST_CASE("a killed run leaves nothing that stands in the way", "[program][fault6]") {
+TEST_CASE("a killed run leaves nothing in the way", "[program][fault6]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   const auto killed =
@@ -106,7 +106,7 @@ TEST_CASE("a killed run leaves nothing that stands in the way", "[program][fault
   REQUIRE(std::filesystem::exists(out / ".partial"));
   const auto again = program(rtn(out.string()));
   CHECK(again.code == 0);
-  CHECK_THAT(again.output, ContainsSubstring("note: removed what an interrupted run had left"));
+  CHECK_THAT(again.output, ContainsSubstring("note: removed what an interrupted run left"));
   CHECK(written(out));
   CHECK_FALSE(std::filesystem::exists(out / ".partial"));
 }
@@ -122,7 +122,7 @@ TEST_CASE("two runs into one folder: one is refused", "[program][fault14]") {
                                  ContainsSubstring("second: 2") && ContainsSubstring("first: 0"));
 }
 
-TEST_CASE("a file that is cut short while it is read is named", "[program][fault8]") {
+TEST_CASE("a file that is cut short while being read is named", "[program][fault8]") {
   const DemoCopy model;
   const TemporaryFolder folder;
   const auto out = folder / "out";
@@ -133,7 +133,7 @@ TEST_CASE("a file that is cut short while it is read is named", "[program][fault
   CHECK(outcome.code == 2);
   CHECK_THAT(outcome.output, ContainsSubstring("model.safetensors") &&
                                  (ContainsSubstring("was cut short") ||
-                                  ContainsSubstring("changed while it was read")));
+                                  ContainsSubstring("changed while it was being read")));
   CHECK_FALSE(std::filesystem::exists(out / "config.json"));
 }
 
@@ -143,7 +143,7 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
   for (const std::string& precious :
        {model.path() + "/config.json", model.path() + "/model.safetensors"})
     check_refused(model.path() + " --method rtn --report " + precious,
-                  ContainsSubstring("exists and is not a report of gptq"));
+                  ContainsSubstring("exists and is not a gptq report"));
   CHECK(gptq::io::read_file(model.folder / "config.json") == config);
 
   const TemporaryFolder folder;
@@ -154,7 +154,7 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
     return nlohmann::json::parse(gptq::io::read_file(out / "report.json"))["modules"].size();
   };
   CHECK(modules() == 28);
-  // Its own reports may be replaced, the model's files may not.
+  // Our own reports may be replaced, the model's files may not.
   CHECK(program(rtn(out.string(),
                     " --overwrite --skip 're:.*q_proj' --report " + (out / "report.json").string()))
             .code == 0);
@@ -166,11 +166,11 @@ TEST_CASE("a report replaces reports and nothing else", "[program][fault12]") {
   CHECK_FALSE(std::filesystem::exists(other));
 }
 
-TEST_CASE("the place of a report is known before the work", "[program][fault12]") {
+TEST_CASE("the report's path is checked before any work", "[program][fault12]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
-  for (const auto& [report, problem] : {std::pair{"", "a file's name is needed"},
-                                        {"reports/", "a file's name is needed"},
+  for (const auto& [report, problem] : {std::pair{"", "a file name is needed"},
+                                        {"reports/", "a file name is needed"},
                                         {"out", "exists and is not a file"},
                                         {"out/.partial/new/report.json", "would be deleted"},
                                         {"no_folder/report.json", "No such file"}}) {
@@ -183,11 +183,11 @@ TEST_CASE("the place of a report is known before the work", "[program][fault12]"
   }
 }
 
-TEST_CASE("files that are read are not replaced and not deleted", "[program][fault23]") {
+TEST_CASE("files being read are neither replaced nor deleted", "[program][fault23]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   std::filesystem::create_directory(out);
-  // A text under the name of a model's file.
+  // A text with the name of a model file.
   std::filesystem::copy_file(demo / "calibration.txt", out / "vocab.json");
   const auto text = program("quantize " + demo.string() + " --overwrite --out " + out.string() +
                             " --calibration " + (out / "vocab.json").string());
@@ -197,7 +197,7 @@ TEST_CASE("files that are read are not replaced and not deleted", "[program][fau
   CHECK(folder.names().size() == 1);
 }
 
-TEST_CASE("weights that nobody knows are not deleted with a model", "[program][fault22]") {
+TEST_CASE("unknown weights are not deleted with a model", "[program][fault22]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   std::filesystem::create_directory(out);
@@ -206,7 +206,7 @@ TEST_CASE("weights that nobody knows are not deleted with a model", "[program][f
   CHECK(refused.code == 2);
   CHECK_THAT(refused.output, ContainsSubstring("lora.safetensors is not known to belong to"));
   CHECK(gptq::io::read_file(out / "lora.safetensors") == "mine");
-  // An index tells whose they are.
+  // An index says whose they are.
   gptq::io::write_file(out / "model.safetensors.index.json",
                        R"({"weight_map": {"a": "lora.safetensors"}})");
   const auto outcome = program(rtn(out.string(), " --overwrite"));
@@ -215,28 +215,29 @@ TEST_CASE("weights that nobody knows are not deleted with a model", "[program][f
   CHECK(written(out));
 }
 
-TEST_CASE("files that cannot be replaced in one step are told", "[program][fault13]") {
+TEST_CASE("files that cannot be replaced in a single step are reported", "[program][fault13]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   REQUIRE(program(rtn(out.string())).code == 0);
   const auto outcome =
       test::run("cd " + out.string() + " && " + gptq_program + " " + rtn(".", " --overwrite"));
   CHECK(outcome.code == 0);
-  CHECK_THAT(outcome.output, ContainsSubstring("one by one and not in one step, since it is the "
-                                               "working directory"));
+  CHECK_THAT(outcome.output,
+             ContainsSubstring("one by one and not in a single step, because it is the "
+                               "working directory"));
   CHECK(written(out));
 }
 
-TEST_CASE("a link to nothing as the output is refused and stays", "[program][fault22]") {
+TEST_CASE("a broken link as the output is refused and kept", "[program][fault22]") {
   const TemporaryFolder folder;
   std::filesystem::create_symlink("nowhere", folder / "link");
   const auto outcome = program(rtn((folder / "link").string()));
   CHECK(outcome.code == 2);
-  CHECK_THAT(outcome.output, ContainsSubstring("is a link to nothing"));
+  CHECK_THAT(outcome.output, ContainsSubstring("is a broken link"));
   CHECK(std::filesystem::is_symlink(folder / "link"));
 }
 
-TEST_CASE("a model whose files are links into the output is kept", "[program][fault23]") {
+TEST_CASE("a model whose files are links into the output is preserved", "[program][fault23]") {
   const DemoCopy files;
   const TemporaryFolder links;
   for (const char* name : {"config.json", "tokenizer.json", "model.safetensors"})
@@ -249,7 +250,7 @@ TEST_CASE("a model whose files are links into the output is kept", "[program][fa
   CHECK(gptq::io::read_file(files.folder / "model.safetensors") == before);
 }
 
-TEST_CASE("an overwritten folder loses all of the old model and nothing else", "[program]") {
+TEST_CASE("an overwritten folder loses the whole old model and nothing else", "[program]") {
   const TemporaryFolder folder;
   const auto out = folder / "out";
   REQUIRE(program(rtn(out.string())).code == 0);
@@ -268,24 +269,25 @@ TEST_CASE("an overwritten folder loses all of the old model and nothing else", "
   CHECK(gptq::io::read_file(out / "adapter_model.safetensors") == "old");
 }
 
-TEST_CASE("a group size beyond every weight is refused", "[program][fault20]") {
+TEST_CASE("a group size larger than every weight is refused", "[program][fault20]") {
   for (const char* size : {"9223372036854775807", "9223372036854775808", "1000000"})
     check_refused(demo.string() + " --method rtn --allow-tail-group --group-size " + size,
                   ContainsSubstring("group") && ContainsSubstring(size));
 }
 
-TEST_CASE("too few calibration tokens are told with the number that would do", "[program]") {
+TEST_CASE("too few calibration tokens are reported with a sufficient number", "[program]") {
   const TemporaryFolder folder;
   const auto outcome =
       program("quantize " + demo.string() + " --quiet --out " + (folder / "out").string() +
               " --calibration " + (demo / "calibration.txt").string() +
               " --samples 1 --sequence-length 32");
-  CHECK_THAT(outcome.output, ContainsSubstring("warning: 32 calibration tokens are few for modules "
-                                               "of up to 640 inputs") &&
-                                 ContainsSubstring("1280 tokens or more would do"));
+  CHECK_THAT(outcome.output,
+             ContainsSubstring("warning: 32 calibration tokens are too few for modules "
+                               "of up to 640 inputs") &&
+                 ContainsSubstring("use at least 1280 tokens"));
 }
 
-TEST_CASE("options without effect and rules are told before the work", "[program]") {
+TEST_CASE("options without effect and rules are reported before any work", "[program]") {
   const TemporaryFolder folder;
   int count = 0;
   const auto output = [&](const std::string& options) {
@@ -294,7 +296,7 @@ TEST_CASE("options without effect and rules are told before the work", "[program
         .output;
   };
   CHECK_THAT(output(" --match layer --match-strength 0.3"),
-             ContainsSubstring("note: --match layer does not look at --match-strength"));
+             ContainsSubstring("note: --match layer ignores --match-strength"));
   CHECK_THAT(output(" --sequential none --match model"),
              ContainsSubstring("--match model and --match-strength have no effect"));
   CHECK_THAT(output(" --positive-scales --range minmax"),
@@ -305,9 +307,9 @@ TEST_CASE("options without effect and rules are told before the work", "[program
   CHECK_THAT(output(" --skip 're:.*\\.1\\.mlp'"),
              ContainsSubstring("--skip re:.*\\.1\\.mlp applies to 3 modules "
                                "(model.layers.1.mlp.gate_proj to model.layers.1.mlp.down_proj)") &&
-                 ContainsSubstring("25 modules quantized, 3 left as they are"));
+                 ContainsSubstring("25 modules quantized, 3 skipped"));
   check_refused(demo.string() + calibration() + " --tokens ids.txt",
-                ContainsSubstring("--calibration and --tokens exclude each other"));
+                ContainsSubstring("--calibration and --tokens are mutually exclusive"));
 }
 
 TEST_CASE("rules reach engines under the names of fused modules", "[program]") {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Disks of all sizes that are too small, as a file system of its own: found before the work."""
+"""Disks of various too small sizes, each a separate file system: noticed before any work."""
 import os
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ needed = sum(-(-len(content) // page) * page for content in bench.new.values())
 disk = bench.folder / "disk"
 disk.mkdir()
 for size in 2 * page, 16 * page, needed // 4, needed // 2, needed - 8 * page, needed - page, needed + 64 * page:
-    # What the disk holds at the end is copied out: it goes with the namespace.
+    # The disk's final content is copied out: it vanishes with the namespace.
     kept = bench.folder / "kept"
     shutil.rmtree(kept, ignore_errors=True)
     script = f'mount -t tmpfs -o size={size} none "{disk}" && {{ "$@"; code=$?; cp -r "{disk}" "{kept}"; exit $code; }}'
@@ -28,12 +28,12 @@ for size in 2 * page, 16 * page, needed // 4, needed // 2, needed - 8 * page, ne
         bench.check(outcome.code == DONE and files(kept / "out") == bench.new, what, "ended with", outcome.code, outcome.message())
     else:
         bench.check_failed(outcome, kept / "out", False, what)
-        bench.check("layer " not in outcome.output, what, "was found after the work had begun")
+        bench.check("layer " not in outcome.output, what, "was noticed after the work had begun")
 
-# The report's disk, which is another one.
+# A full disk for the report alone.
 with_report = bench.folder / "out"
 script = f'mount -t tmpfs -o size={page} none "{disk}" && head -c {page} /dev/zero >"{disk}/full" ; exec "$@"'
 outcome = finish(start(with_report, [*FULL, "--report", str(disk / "report.json")], wrapper=[*NAMESPACE, "sh", "-c", script, "sh"]))
 bench.check_ended(outcome, "a full disk for the report")
-bench.check(outcome.code != DONE and "report" in outcome.output, "a full disk for the report goes unsaid", outcome.message())
+bench.check(outcome.code != DONE and "report" in outcome.output, "a full disk for the report is not reported", outcome.message())
 bench.end()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Model folders and files that lie, nest, grow or point elsewhere: each is refused with a message, or read where it may be, in
-seconds and in memory that is bounded by its size."""
+"""Model folders and files that lie, nest, grow or point elsewhere: each is refused with a message, or read if that is harmless, in
+seconds and in memory bounded by its size."""
 import json
 import os
 import shutil
@@ -128,7 +128,7 @@ for what, shape in (("overflows", [2**62, 4]), ("overflows too", [2**63, 2]), ("
 wide = dict(header["model.embed_tokens.weight"], shape=[2**20, 2**20])
 model("embeddings of a million by a million", change=lambda folder: safetensors(folder / "model.safetensors", header | {"model.embed_tokens.weight": wide}, data))
 
-# What is no file, or not the folder's own
+# What is not a file, or not the folder's own
 
 
 def instead(name, make):
@@ -140,14 +140,14 @@ def instead(name, make):
 
 
 for name in "model.safetensors", "config.json", "tokenizer.json", "tokenizer.model":
-    codes = EITHER if name == "tokenizer.model" else (REFUSED,)  # nobody has to read that one
+    codes = EITHER if name == "tokenizer.model" else (REFUSED,)  # that one need not be read
     model(f"a pipe as {name}", codes, change=instead(name, os.mkfifo))
     model(f"a folder as {name}", codes, change=instead(name, os.mkdir))
     model(f"{name} that is /dev/zero", codes, change=instead(name, lambda path: os.symlink("/dev/zero", path)))
     model(f"{name} that is /etc/passwd", codes, change=instead(name, lambda path: os.symlink("/etc/passwd", path)))
     bench.check(not (out / name).exists(), f"{name} that is /etc/passwd: its content is passed on")
 
-# Files whose size is a hole
+# Files that are mostly a hole
 
 
 def string(text):

@@ -1,6 +1,6 @@
-// SPDX-License-Identifier: MIT
-// For LD_PRELOAD: kills the process at the n-th call that changes the names of files, lets the n-th rename, allocation or
-// new thread fail, or counts them. Which one is said by INTERCEPT_ variables; numbers count from 1.
+// SPDX-License-Identifier: MIT For LD_PRELOAD: kills the process at the n-th call that changes file
+// names, makes the n-th rename, allocation or new thread fail, or counts them, as INTERCEPT_
+// variables say; numbers count from 1.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,10 +25,10 @@ __attribute__((constructor)) static void begin(void) {
   kill_at = variable("INTERCEPT_KILL_AT", -1);
   rename_fails = variable("INTERCEPT_RENAME_FAILS", -1);
   allocation_fails = variable("INTERCEPT_ALLOCATION_FAILS", -1);
-  smallest = variable("INTERCEPT_SMALLEST", 16384);  // allocations of fewer bytes do not count
-  all_after = variable("INTERCEPT_ALL_AFTER", 0);    // and all allocations after that one fail
+  smallest = variable("INTERCEPT_SMALLEST", 16384);  // smaller allocations do not count
+  all_after = variable("INTERCEPT_ALL_AFTER", 0);    // whether all later allocations fail too
   thread_fails = variable("INTERCEPT_THREAD_FAILS", -1);
-  changes = renames = allocations = threads = 0;  // what the loader did before does not count
+  changes = renames = allocations = threads = 0;  // ignore what the loader did before
 }
 
 __attribute__((destructor)) static void end(void) {

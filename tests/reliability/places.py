@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Outputs and reports at places where something else is: nothing that the program did not write is lost."""
+"""Outputs and reports where something else already is: nothing that the program did not write is lost."""
 import os
 import shutil
 
@@ -12,7 +12,7 @@ original = files(source)
 
 
 def check_source(what):
-    """The model that is read is as it was; if not, it is put back for the next check."""
+    """Checks that the source model is unchanged; if not, restores it for the next check."""
     if not bench.check(files(source) == original, what, "changed the model that was read"):
         shutil.rmtree(source)
         shutil.copytree(DEMO, source)
@@ -26,7 +26,7 @@ outcome = quantize(link, options)
 bench.check_ended(outcome, "an output that is a link to nowhere")
 bench.check(link.is_symlink(), "an output that is a link to nowhere: the link is gone")
 
-links = bench.folder / "links"  # as Hugging Face's cache: the model's folder holds links to files elsewhere
+links = bench.folder / "links"  # as in Hugging Face's cache: the model's folder holds links to files elsewhere
 links.mkdir()
 for name in original:
     (links / name).symlink_to(source / name)

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: MIT
-"""What the program promises whatever happens to it, and how the scripts beside this one check it.
+"""What the program promises whatever happens to it, and how the scripts in this folder check it.
 
     python3 SCRIPT PROGRAM DEMO_MODEL
 
-Each script prints what does not hold and ends with 1, or prints how much it tried. GPTQ_RELIABILITY_ROUNDS repeats what is
+Each script prints what does not hold and exits with 1, or prints how much it tried. GPTQ_RELIABILITY_ROUNDS repeats what is
 random more often.
 
 The promises:
   * A run ends by itself, with one of EXIT_CODES.
-  * A run that fails says why in one line that begins with "gptq: ", leaves the output's place as it was, and leaves nothing. Where
-    memory stays exhausted, the staging folder may stay for the next run to remove.
-  * A run that is killed leaves under the output's name the old model whole or the new one whole. Moves that it had not
-    finished are finished or undone by the next run at that place, which also removes the staging folder.
-  * The same command then works; a new model that is whole already is not replaced without --overwrite.
-  * Of two runs at one place one is refused.
+  * A run that fails says why in one line that begins with "gptq: ", leaves the output as it was, and leaves nothing else. If
+    memory stays exhausted, the staging folder may remain for the next run to remove.
+  * A run that is killed leaves either the whole old model or the whole new one at the output. Moves that it had not
+    finished are finished or undone by the next run there, which also removes the staging folder.
+  * The same command then works; a new model that is already whole is not replaced without --overwrite.
+  * Of two runs into the same folder, one is refused.
 """
 import os
 import shlex
@@ -27,7 +27,7 @@ from pathlib import Path
 DONE, NOT_PRINTED, REFUSED, CANCELLED = 0, 1, 2, 130
 EXIT_CODES = {DONE, NOT_PRINTED, REFUSED, CANCELLED}
 STAGING = ".partial"  # in the output folder, with a file `lock` that the running process holds
-WHOLE_AT_ONCE = False  # whether a model is whole already before the next run, wherever a kill came
+WHOLE_AT_ONCE = False  # whether a model is whole even before the next run, wherever the kill came
 PATIENCE = 60  # seconds after which a run counts as hanging
 
 if len(sys.argv) != 3:
@@ -49,7 +49,7 @@ class Outcome:
 
 
 def start(out, options, model=DEMO, threads=1, wrapper=(), **process):
-    """Starts `gptq quantize`; wrapper: a command in front of it."""
+    """Starts `gptq quantize`; wrapper: a command to run it with."""
     process.setdefault("stdout", subprocess.PIPE)
     process.setdefault("stderr", subprocess.STDOUT)
     return subprocess.Popen([*wrapper, PROGRAM, "quantize", str(model), *options, "--threads", str(threads), "--out", str(out)], **process)
@@ -66,7 +66,7 @@ def finish(process):
 
 
 def wait_for_lock(process):
-    """Until the run has opened its output, which it then holds a lock for, or has ended."""
+    """Waits until the run has opened, and so locked, its output, or has ended."""
     end = time.time() + PATIENCE
     while process.poll() is None and time.time() < end:
         if any(line.split()[1] == "FLOCK" and line.split()[4] == str(process.pid) for line in open("/proc/locks") if "->" not in line):
@@ -79,19 +79,19 @@ def quantize(out, options, **process):
 
 
 def files(folder):
-    """Contents by name, without what is staged."""
+    """Contents by name, without staged files."""
     folder = Path(folder)
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
 
 
 def leftovers(folder):
-    """What is there beside a model's files."""
+    """What is there besides a model's files."""
     folder = Path(folder)
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir() or "partial" in str(path.relative_to(folder))) if folder.is_dir() else []
 
 
 class Bench:
-    """A folder for the runs of a script, the models that they make or replace, and what went wrong."""
+    """A folder for a script's runs, the models that they make or replace, and what went wrong."""
 
     def __init__(self, options=FAST):
         self.folder = Path(tempfile.mkdtemp(prefix="gptq-reliability-"))
@@ -100,11 +100,11 @@ class Bench:
         for name, changes in ("new", []), ("old", ["--bits", "8"]):
             outcome = quantize(self.folder / name, [*options, *changes])
             if outcome.code != DONE:
-                sys.exit("the model that runs are compared with cannot be made: " + outcome.message())
+                sys.exit("cannot make the model to compare runs with: " + outcome.message())
         self.new, self.old = files(self.folder / "new"), files(self.folder / "old")
 
     def place(self, over_old):
-        """The output of the next run, empty or with the old model in it, and the options that belong to it."""
+        """The next run's output, empty or with the old model in it, and the options for it."""
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         if over_old:
@@ -130,7 +130,7 @@ class Bench:
         return self.check(outcome.code in EXIT_CODES, what, "ended with", outcome.code, outcome.output[-300:])
 
     def check_failed(self, outcome, out, over_old, what, code=REFUSED, tidy=True):
-        """A run that had to fail: the code, a message, the place as it was."""
+        """A run that had to fail: the code, a message, the output as it was."""
         self.check(outcome.code == code, what, "ended with", outcome.code, "and not", code, outcome.output[-300:])
         self.check(code == CANCELLED or "gptq: " in outcome.output, what, "said nothing")
         self.check(self.state(out, over_old) == "as before", what, "left", self.state(out, over_old))
@@ -140,7 +140,7 @@ class Bench:
     def check_done(self, outcome, out, what, codes=(DONE,)):
         """A run that had to succeed."""
         self.check(outcome.code in codes, what, "ended with", outcome.code, outcome.message())
-        self.check(files(out) == self.new, what, "did not write the model that it writes elsewhere")
+        self.check(files(out) == self.new, what, "did not write the same model as elsewhere")
         self.check(not leftovers(out), what, "left", leftovers(out))
 
     def check_killed(self, out, over_old, what):
@@ -166,7 +166,7 @@ class Bench:
 
 
 def interceptor(folder):
-    """intercept.c as a library for LD_PRELOAD; ends the script where there is no compiler."""
+    """intercept.c as a library for LD_PRELOAD; ends the script if there is no compiler."""
     library = Path(folder) / "intercept.so"
     compiler = shlex.split(os.environ.get("CC", "cc"))
     if not shutil.which(compiler[0]):

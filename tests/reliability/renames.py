@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Each call of a run that renames, removes, makes or syncs a file: a kill there, then the same command again, and a run that is
+"""At each call of a run that renames, removes, makes or syncs a file: a kill, then the same command again, and a run that is
 cancelled; and each rename that fails. Into a new folder and over an old model."""
 import signal
 
@@ -36,7 +36,7 @@ for over_old in False, True:
         else:
             bench.check_failed(outcome, out, over_old, what)
 
-# Killed in the middle of its renames, then another run at the same place that is cancelled: a whole model all the same.
+# Killed in the middle of its renames, then another run there that is cancelled: still a whole model.
 changes, renames = count(True)
 for n in range(1, changes + 1):
     out, options = bench.place(True)

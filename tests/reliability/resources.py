@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Memory and threads that are not to be had: a run ends with a message, or does with less. It never hangs or crashes."""
+"""When memory or threads run out, a run ends with a message or makes do with less. It never hangs or crashes."""
 from promises import DONE, FULL, ROUNDS, Bench, interceptor, quantize
 
 bench = Bench(FULL)

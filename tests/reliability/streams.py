@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Closed descriptors, streams that nobody reads, disks that are full of log, signals: none of them costs the model."""
+"""Closed descriptors, streams that nobody reads, full log disks, signals: none of them costs the model."""
 import itertools
 import os
 import signal

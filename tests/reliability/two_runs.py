@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Two runs at one place: one is refused, the other is right. A staging folder without an owner does not stand in the way, one
-with an owner does."""
+"""Two runs into the same folder: one is refused, the other is right. A staging folder without an owner is not in the way, one
+with an owner is."""
 import fcntl
 
 from promises import DONE, FULL, REFUSED, ROUNDS, STAGING, Bench, finish, quantize, start
@@ -19,14 +19,14 @@ for over_old in False, True:
     (out / STAGING / "new").mkdir(parents=True)
     (out / STAGING / "new/model.safetensors").write_bytes(b"half a model")
     (out / STAGING / "lock").write_bytes(b"")
-    bench.check_done(quantize(out, options), out, "a run at the place of one that died")
+    bench.check_done(quantize(out, options), out, "a run where another died")
 
     out, options = bench.place(over_old)
     (out / STAGING).mkdir(parents=True)
     with open(out / STAGING / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         outcome = quantize(out, options)
-        bench.check(outcome.code == REFUSED and "gptq: " in outcome.output, "a run at the place of one that goes on ended with", outcome.code, outcome.message())
-        bench.check((out / STAGING / "lock").exists(), "a run took away what belongs to one that goes on")
-        bench.check(bench.state(out, over_old) == "as before", "a run at the place of one that goes on left", bench.state(out, over_old))
+        bench.check(outcome.code == REFUSED and "gptq: " in outcome.output, "a run where another is active ended with", outcome.code, outcome.message())
+        bench.check((out / STAGING / "lock").exists(), "a run removed files of an active one")
+        bench.check(bench.state(out, over_old) == "as before", "a run where another is active left", bench.state(out, over_old))
 bench.end()

@@ -7,7 +7,7 @@ compare.py ENCODE --characters            every code point under every property 
 compare.py ENCODE --speed FILE TOKENIZER.json...
 
 ENCODE is the program gptq_encode (ninja gptq_encode); pip install tokenizers. Ends with 1 if anything differs.
-What the library refuses or fails on, and what gptq refuses with a message, is counted and is no difference."""
+What the library refuses or fails on, and what gptq refuses with a message, is counted but is not a difference."""
 
 import argparse
 import json
@@ -89,7 +89,8 @@ def compare(ours, config, texts, count):
                 print("DIFFERENT", json.dumps({"tokenizer": config | {"model": "..."}, "text": text, "library": expected, "gptq": got}))
 
 
-# A vocabulary of bytes. With a space put before every piece, ids show all cuts; a space in the text joins what stands before it.
+# A vocabulary of bytes. With a space put before every piece, ids show all splits; a space in the
+# text merges with what precedes it.
 def byte_alphabet():
     printable = list(range(33, 127)) + list(range(161, 173)) + list(range(174, 256))
     table, n = {}, 0
@@ -283,7 +284,7 @@ def small_model(rng):
 
 
 def number_tokens(tokens, vocabulary):
-    """Gives the tokens the ids that the library gives them."""
+    """Gives tokens the same ids as the library does."""
     following = len(vocabulary)
     for token in tokens:
         if token["content"] in vocabulary:
@@ -349,7 +350,7 @@ def rule(rng, depth=2):
 
 
 def fuzz_rules(ours, n, seed):
-    """Python 3.11 and later take possessive quantifiers and atomic groups; before, they are errors: never accepted by gptq."""
+    """Python 3.11 and later take possessive quantifiers and atomic groups; before, they are errors; gptq never accepts them."""
     rng, count = random.Random(seed), Count("rules against Python's re")
     pieces = ["a", "b", "q", "q_proj", "model", ".", "layers", "1", "12", "mlp", "_", "A", "B", "-", "model.layers.1.self_attn.q_proj", "é", "ab", "aa", "qkv", "é1"]
     while count.same + count.different < n:

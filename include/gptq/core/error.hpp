@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Every error that gptq throws. A message says what is wrong, where (file, tensor, row, column) and
-// the value; the type says whose fault it is.
+// Every exception that gptq throws. The message says what is wrong, where (file, tensor, row,
+// column), and the offending value; the type says whose fault it is.
 
 #include <cstdint>
 #include <sstream>    // std::ostringstream
@@ -16,22 +16,22 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-/// The caller asked for something that cannot be done: a shape, a range, an option.
+/// The caller asked for something impossible: a bad shape, range or option.
 class InvalidArgument : public Error {
   using Error::Error;
 };
 
-/// The numbers do not allow it: NaN in the input, a Hessian that cannot be factored, a scale out of
-/// range.
+/// The numbers make it impossible: NaN in the input, a Hessian that cannot be factored, a scale out
+/// of range.
 class NumericalError : public Error {
   using Error::Error;
 };
 
-/// A scale that the type it is stored in has no number for: the weights under it are too large or
-/// too small.
+/// A scale that its storage type cannot represent: the weights it is for are too large or too
+/// small.
 class ScaleError : public NumericalError {
  public:
-  /// \param advice  what the caller can do, which depends on who that is
+  /// \param advice  the remedy, which depends on who the caller is
   ScaleError(const std::string& problem, const std::string& advice)
       : NumericalError(problem + ": " + advice), problem_(problem) {}
 
@@ -64,7 +64,7 @@ class Cancelled : public Error {
 
 namespace detail {
 
-/// One string from anything that can be streamed.
+/// Concatenates anything that can be streamed.
 template <class... Parts>
 std::string message(const Parts&... parts) {
   std::ostringstream text;
@@ -72,10 +72,10 @@ std::string message(const Parts&... parts) {
   return text.str();
 }
 
-/// Bytes in whole MiB, at least as many.
+/// Bytes in MiB, rounded up.
 inline std::int64_t mib(std::int64_t bytes) { return (bytes + (std::int64_t{1} << 20) - 1) >> 20; }
 
-/// f(); where it runs out of memory, advice() is added to the message.
+/// f(); if it runs out of memory, advice() is appended to the message.
 template <class F, class Advice>
 auto advised(const F& f, const Advice& advice) {
   try {

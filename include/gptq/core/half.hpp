@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The two 16-bit floating-point formats of model files, as storage: convert to float to compute.
+// The two 16-bit floating-point formats of model files, for storage: convert to float to compute.
 // Both conversions to 16 bits round to nearest even, as IEEE 754 and PyTorch do.
 
 #include <gptq/config.hpp>
@@ -24,7 +24,7 @@ struct bfloat16 {
   friend bool operator==(bfloat16, bfloat16) = default;
 };
 
-/// The numbers that weights and activations may be.
+/// The number types that weights and activations may have.
 template <class T>
 concept Number = std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, bfloat16> ||
     std::same_as<T, float16>;
@@ -36,15 +36,15 @@ GPTQ_HD constexpr float to_float(bfloat16 x) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(x.bits) << 16);
 }
 
-/// Branch-free, so that a loop over an array of them becomes vector code.
+/// Branch-free, so that a loop over an array can be vectorized.
 GPTQ_HD constexpr float to_float(float16 x) {
   const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(x.bits & 0x7fffu) << 13;
   const std::uint32_t exponent = x.bits & 0x7c00u;
   const std::uint32_t infinite_or_nan = magnitude | 0x7f800000u;
   const std::uint32_t normal = magnitude + 0x38000000u;  // the exponent field is 112 too small
-  // A subnormal half counts units of 2⁻²⁴, the last place of floats in [½, 1). No subnormal float
-  // takes part: a processor may be told to read those as zero.
+  // A subnormal half counts units of 2⁻²⁴, the last place of floats in [½, 1). No subnormal floats
+  // are involved: the processor may be set to treat those as zero.
   const float counted = std::bit_cast<float>(0x3f000000u | (x.bits & 0x3ffu)) - 0.5f;
   const std::uint32_t finite = exponent == 0 ? std::bit_cast<std::uint32_t>(counted) : normal;
   return std::bit_cast<float>(sign | (exponent == 0x7c00u ? infinite_or_nan : finite));
@@ -64,9 +64,9 @@ GPTQ_HD constexpr float16 to_float16(float x) {
   std::uint32_t half = 0;
   if (magnitude > 0x7f800000u) {
     half = 0x7e00u;
-  } else if (magnitude >= 0x477ff000u) {  // 65520 and more: beyond the largest half, 65504
+  } else if (magnitude >= 0x477ff000u) {  // 65520 and above round past the largest half, 65504
     half = 0x7c00u;
-  } else if (magnitude >= 0x38800000u) {  // 2⁻¹⁴ and more: a normal half
+  } else if (magnitude >= 0x38800000u) {  // 2⁻¹⁴ and above: a normal half
     half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
   } else {  // subnormal: one unit is 2⁻²⁴, which is also the last place of floats in [½, 1)
     half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
@@ -74,7 +74,7 @@ GPTQ_HD constexpr float16 to_float16(float x) {
   return {static_cast<std::uint16_t>(sign | half)};
 }
 
-/// to_float(to_float16(x)), branch-free, so that a loop over an array becomes vector code.
+/// to_float(to_float16(x)), branch-free, so that a loop over an array can be vectorized.
 GPTQ_HD constexpr float round_to_float16(float x) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(x);
   const std::uint32_t magnitude = bits & 0x7fffffffu;

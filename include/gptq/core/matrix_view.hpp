@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// A matrix that somebody else owns: pointer, shape and two strides. Row-major, column-major and
-// blocks of either are all views, so no caller's matrix is ever copied to change its layout.
+// A non-owning matrix: pointer, shape and two strides. It covers row-major and column-major
+// matrices and blocks of either, so a caller's matrix is never copied to change its layout.
 
 #include <gptq/config.hpp>
 #include <gptq/core/error.hpp>
@@ -13,10 +13,10 @@
 
 namespace gptq {
 
-/// Sizes and positions, everywhere, kernels included: int overflows at 46341² elements.
+/// Sizes and positions everywhere, including kernels: int overflows at 46341² elements.
 using Index = std::ptrdiff_t;
 
-/// Somebody else's matrix: a pointer, a shape and strides, counted in elements. Copies are cheap.
+/// A matrix owned by somebody else: a pointer, a shape, and strides in elements. Cheap to copy.
 template <class T>
 class MatrixView {
  public:
@@ -30,7 +30,7 @@ class MatrixView {
   GPTQ_HD constexpr MatrixView(T* data, Index rows, Index cols, Index row_stride, Index col_stride)
       : data_(data), rows_(rows), cols_(cols), row_stride_(row_stride), col_stride_(col_stride) {}
 
-  /// A view that may write is also a view that may only read.
+  /// A mutable view converts to a read-only one.
   template <class U>
     requires(!std::is_const_v<U> && std::is_same_v<const U, T>)
   GPTQ_HD constexpr MatrixView(const MatrixView<U>& from)
@@ -70,8 +70,8 @@ class MatrixView {
   Index row_stride_ = 0, col_stride_ = 1;
 };
 
-/// Matrices of other libraries whose numbers lie in memory, such as Eigen's matrices, maps and
-/// blocks. (An expression of Eigen's has no numbers yet.)
+/// Matrices of other libraries that are stored in memory, such as Eigen's matrices, maps and
+/// blocks. (An Eigen expression is not evaluated yet.)
 template <class M>
 concept StridedMatrix = requires(const M& matrix) {
   *matrix.data();
@@ -83,7 +83,7 @@ concept StridedMatrix = requires(const M& matrix) {
 
 namespace detail {
 
-/// \param matrix  must live as long as the view
+/// \param matrix  must outlive the view
 template <StridedMatrix M>
 auto view_of(const M& matrix) {
   using Scalar = std::remove_cvref_t<decltype(*matrix.data())>;
@@ -91,7 +91,7 @@ auto view_of(const M& matrix) {
                                   matrix.colStride());
 }
 
-/// rows · cols, or an error where the product does not fit.
+/// rows · cols, or an error if the product overflows.
 inline Index checked_size(Index rows, Index cols) {
   require(rows >= 0 && cols >= 0, "a matrix of ", rows, " x ", cols, " has a negative size");
   require(cols == 0 || rows <= std::numeric_limits<Index>::max() / 16 / cols, "a matrix of ", rows,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Floating-point formats of 4 and 8 bits, as integers that count the magnitudes upwards from zero.
+// Floating-point formats of 4 and 8 bits, as integers that number the magnitudes from zero up.
 
 #include <gptq/config.hpp>
 
@@ -10,9 +10,9 @@
 
 namespace gptq {
 
-/// A format of the OCP family: one sign bit, then exponent and mantissa; no infinities.
+/// A format from the OCP family: one sign bit, then exponent and mantissa; no infinities.
 ///
-/// \tparam MaxOrdinal  the largest magnitude's bits; patterns above it are not numbers
+/// \tparam MaxOrdinal  the bits of the largest magnitude; patterns above it are NaN
 template <int ExponentBits, int MantissaBits, int MaxOrdinal>
 struct Minifloat {
   static constexpr int bits = 1 + ExponentBits + MantissaBits;
@@ -29,13 +29,12 @@ struct Minifloat {
 
   static constexpr float max() { return value(MaxOrdinal); }
 
-  /// The bits of the magnitude nearest to x ≥ 0, ties to even; what is larger than all becomes the
-  /// largest.
+  /// The bits of the magnitude nearest to x ≥ 0, ties to even; larger values saturate.
   static GPTQ_HD constexpr int ordinal(float x) {
     constexpr int dropped = 23 - MantissaBits;
     if (!(x < max())) return MaxOrdinal;
     if (x < power_of_two(1 - bias)) {
-      // Below the normal numbers all steps are equal: an addition rounds to them.
+      // Below the normal numbers all steps are equal: an addition rounds to one of them.
       const float shift = power_of_two(1 - bias + dropped);
       return static_cast<int>(std::bit_cast<std::uint32_t>(x + shift) -
                               std::bit_cast<std::uint32_t>(shift));
@@ -53,6 +52,6 @@ struct Minifloat {
 };
 
 using Float4E2M1 = Minifloat<2, 1, 7>;     ///< to ±6
-using Float8E4M3 = Minifloat<4, 3, 0x7e>;  ///< to ±448; 0x7f is not a number
+using Float8E4M3 = Minifloat<4, 3, 0x7e>;  ///< to ±448; 0x7f is NaN
 
 }  // namespace gptq

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Precision: how products of single-precision matrices may be computed. Sums are in single
-// precision throughout.
+// Precision: how products of single-precision matrices may be computed. Sums are always in single
+// precision.
 
 #include <gptq/core/error.hpp>
 
@@ -10,15 +10,15 @@ namespace gptq {
 
 enum class Precision {
   single,  ///< IEEE single precision throughout
-  /// Floats split into two bfloat16 parts where the processor has matrix tiles (AMX) or the GPU
+  /// Floats split into two bfloat16 parts if the processor has matrix tiles (AMX) or the GPU
   /// multiplies bfloat16: a relative error of about 4e-6 in a product, at several times the speed.
-  /// Elsewhere the same as `single`.
+  /// Otherwise the same as `single`.
   split,
   bfloat16,  ///< operands rounded to bfloat16, 8 bits; for a decoder, on matrix tiles or a GPU
   float16,   ///< operands rounded to 11 bits, infinite beyond 65504; for a decoder, on a GPU
 };
 
-/// For a Hessian, whose rounding a factorization would enlarge.
+/// For a Hessian: factoring it would amplify rounding errors.
 /// \throws InvalidArgument  operands would be rounded to 16 bits
 inline void require_exact_operands(Precision precision) {
   detail::require(precision == Precision::single || precision == Precision::split,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// How long work reports on itself and learns that it should stop.
+// How long-running work reports progress and learns that it should stop.
 
 #include <gptq/core/error.hpp>
 
@@ -12,7 +12,7 @@
 
 namespace gptq {
 
-/// Called between steps of long work with the step's name and how many of how many are done.
+/// Called between steps of long-running work with the step's name, the number done and the total.
 /// Returning false asks the work to stop: it throws Cancelled and leaves nothing half-written.
 using Progress = std::function<bool(std::string_view stage, double done, double total)>;
 

@@ -7,10 +7,10 @@
 
 namespace gptq {
 
-/// Seconds since it was made, or since the last lap.
+/// Measures seconds since construction, or since the last lap.
 class Stopwatch {
  public:
-  /// Seconds since it was made or last read.
+  /// Seconds since construction or the last call.
   double lap() {
     const auto now = std::chrono::steady_clock::now();
     const double seconds = std::chrono::duration<double>(now - start_).count();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// UninitializedVector: numbers that are all written before one is read, by several threads.
+// UninitializedVector: for numbers that several threads write before any is read.
 
 #include <memory>   // std::allocator
 #include <new>      // placement
@@ -10,8 +10,8 @@
 
 namespace gptq::detail {
 
-/// Leaves elements that nobody gives a value as they are: the thread that writes them first is the
-/// one that waits for the system to find the memory.
+/// Leaves elements uninitialized, so that each page is faulted in by the thread that first writes
+/// it.
 template <class T>
 struct UninitializedAllocator : std::allocator<T> {
   template <class U>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// exec::Pool: threads that help with loops and wait in between. Where the system refuses a thread,
-// the pool has those that it got.
+// exec::Pool: threads that help with loops and wait in between. If the system refuses some, the
+// pool makes do with the rest.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -24,12 +24,12 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   Index count() const { return count_; }
-  /// Whether there are calls that nobody has begun.
+  /// Whether there are calls that have not begun.
   bool has_more() const {
     const Index i = next_;
     return i < count_ && i < failed_;
   }
-  /// Makes calls until all have begun, or one has failed: what comes behind it is not begun.
+  /// Makes calls until all have begun or one has failed; calls after a failed one are not begun.
   void work() noexcept { work_(*this); }
   /// \throws  what the call with the smallest i threw
   void rethrow() {
@@ -62,11 +62,11 @@ class Loop {
   void (*const work_)(Loop&);
   std::atomic<Index> next_{0};
 
-  std::mutex mutex_;                                              // to write these two
+  std::mutex mutex_;                                              // guards writes to the next two
   std::atomic<Index> failed_{std::numeric_limits<Index>::max()};  // the smallest i that threw
   std::exception_ptr error_;
 
-  // The pool's, under its mutex: the loop that was opened next, and helpers that are inside.
+  // Owned by the pool, under its mutex: the loop opened next, and the number of helpers inside.
   Loop* newer_ = nullptr;
   int inside_ = 0;
 };
@@ -93,7 +93,8 @@ class Pool {
     try {
       helpers_.reserve(static_cast<std::size_t>(helpers));
       while (size() < helpers) helpers_.emplace_back([this] { help(); });
-    } catch (const std::exception&) {  // no thread, or no memory for one: those that run will do
+    } catch (
+        const std::exception&) {  // no thread, or no memory for one: make do with those running
     }
   }
 
@@ -107,14 +108,13 @@ class Pool {
     for (std::thread& helper : helpers_) helper.join();
   }
 
-  /// Threads beside the callers.
+  /// Threads besides the callers.
   int size() const { return static_cast<int>(helpers_.size()); }
 
-  /// Whether the calling thread is one of them: waiting there for others could wait for ever.
+  /// Whether the calling thread is one of them: if it waited for others, it could wait forever.
   bool inside() const { return current() == this; }
 
-  /// Runs the loop on the calling thread and on helpers that are free, and returns when none is in
-  /// it.
+  /// Runs the loop on the calling thread and on free helpers; returns when no helper is inside.
   void run(Loop& loop) {
     {
       const std::lock_guard lock(mutex_);
@@ -151,7 +151,7 @@ class Pool {
         if (--loop->inside_ == 0) left_.notify_all();
         continue;
       }
-      // The next loop often follows at once, and waking up takes longer than a look around.
+      // The next loop often follows immediately, and spinning briefly is cheaper than waking up.
       const unsigned seen = changes_;
       lock.unlock();
       for (int i = 0; i < looks && changes_.load(std::memory_order_relaxed) == seen; ++i) {}
@@ -171,10 +171,10 @@ class Pool {
 
   std::mutex mutex_;
   std::condition_variable wake_, left_;
-  std::atomic<unsigned> changes_{0};  // loops that came, and the end
+  std::atomic<unsigned> changes_{0};  // incremented for each new loop, and at the end
   bool stopping_ = false;
   Loop *oldest_ = nullptr, *newest_ = nullptr;  // open loops
-  std::vector<std::thread> helpers_;            // last: they use all of the above
+  std::vector<std::thread> helpers_;            // last, because they use everything above
 };
 
 }  // namespace gptq::exec

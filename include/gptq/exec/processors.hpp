@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// How many processors this process may use: those that it is bound to, and what its container pays
-// for.
+// How many processors this process may use, given its CPU affinity and its container's quota.
 
 #include <algorithm>  // std::min
 #include <cmath>      // std::ceil
@@ -19,7 +18,7 @@ namespace gptq::exec {
 
 namespace detail {
 
-/// Of a small file of the kernel's; empty where there is none.
+/// The start of a small kernel file; empty if there is none.
 inline std::string first_bytes(const std::string& path) {
   std::string text(4096, '\0');
   std::FILE* file = std::fopen(path.c_str(), "r");
@@ -28,7 +27,7 @@ inline std::string first_bytes(const std::string& path) {
   return text;
 }
 
-/// CPUs that a file such as cpu.max grants ("150000 100000": one and a half in every 100 ms).
+/// CPUs granted by a file such as cpu.max ("150000 100000": one and a half per 100 ms).
 inline double granted(const std::string& text) {
   double quota = 0, period = 0;
   return std::sscanf(text.c_str(), "%lf %lf", &quota, &period) == 2 && quota > 0 && period > 0
@@ -36,14 +35,14 @@ inline double granted(const std::string& text) {
              : std::numeric_limits<double>::infinity();
 }
 
-/// CPUs that the control group of this process and those around it grant; infinity: no limit.
+/// CPUs granted by this process's control group and its ancestors; infinity: no limit.
 /// \param root  of the file system
 inline double cpu_quota(const std::string& root = "") {
   double least = std::numeric_limits<double>::infinity();
   const std::string groups = first_bytes(root + "/proc/self/cgroup");
   for (std::size_t begin = 0, end; begin < groups.size(); begin = end + 1) {
     end = (std::min)(groups.find('\n', begin), groups.size());
-    // "0::/path" in the second version of control groups, "4:cpu,cpuacct:/path" in the first.
+    // "0::/path" in cgroups v2, "4:cpu,cpuacct:/path" in v1.
     const std::string line = groups.substr(begin, end - begin);
     const std::size_t first = line.find(':'), second = line.find(':', first + 1);
     if (second == line.npos) continue;
@@ -65,7 +64,7 @@ inline double cpu_quota(const std::string& root = "") {
 
 }  // namespace detail
 
-/// Processors that this process may use, at least 1. A part of one counts as one.
+/// Processors that this process may use, at least 1. Fractions are rounded up.
 inline int processors() {
   int count = static_cast<int>(std::thread::hardware_concurrency());
 #ifdef __linux__

@@ -2,7 +2,7 @@
 #pragma once
 
 // exec::Threads: a pool of threads, started when first needed and shared by all copies; one for the
-// whole process unless somebody asks for another.
+// whole process unless another is requested.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -17,22 +17,22 @@
 
 namespace gptq::exec {
 
-/// Runs things on a number of threads that wait for work between calls; copies share them.
+/// Runs work on a number of threads that wait between calls; copies share them.
 ///
-/// Where the system does not grant as many threads as were asked for (`ulimit -u`, the limit of a
-/// container), those that it grants do the work, with the same results: compare concurrency() with
-/// asked() after start().
+/// If the system does not grant as many threads as requested (`ulimit -u`, a container's limit),
+/// those granted do the work, with the same results: compare concurrency() with asked() after
+/// start().
 class Threads {
  public:
-  /// The pool of the process, with a thread per processor: all that were made in this way share it,
+  /// The process-wide pool, with a thread per processor: all objects constructed this way share it,
   /// and it lives until the process ends.
   Threads() {
     static const Threads shared(0);
     state_ = shared.state_;
   }
 
-  /// A pool of its own.
-  /// \param count  threads that work, the calling one among them; 0: one per processor
+  /// A separate pool.
+  /// \param count  threads that work, including the calling one; 0: one per processor
   explicit Threads(int count) : state_(std::make_shared<State>()) {
     gptq::detail::require(count >= 0, "threads = ", count,
                           " must not be negative (0: one per processor)");
@@ -40,14 +40,14 @@ class Threads {
     state_->running = state_->asked;
   }
 
-  /// Threads that were asked for.
+  /// Threads requested.
   int asked() const { return state_->asked; }
 
-  /// Threads that work. Until they are started, which happens when they are first needed: asked().
+  /// Threads that work. Before they are started, which happens when first needed: asked().
   int concurrency() const { return state_->running; }
 
-  /// Starts the threads, if they have not been.
-  /// \return  concurrency(): how many there really are, the calling one among them
+  /// Starts the threads if necessary.
+  /// \return  concurrency(): how many there really are, including the calling one
   int start() const {
     State& state = *state_;
     std::call_once(state.started, [&] {

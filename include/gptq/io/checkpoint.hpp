@@ -20,9 +20,9 @@
 
 namespace gptq::io {
 
-/// A number of a tensor that cannot be used.
+/// A number in a tensor that cannot be used.
 struct UnfitNumber {
-  Index element = 0;  ///< in the order of the file
+  Index element = 0;  ///< in file order
   double value = 0;
 };
 
@@ -40,38 +40,38 @@ class TensorSource {
   virtual std::string type_name(const std::string& name) const = 0;
   virtual std::uint64_t stored_bytes(const std::string& name) const = 0;
 
-  /// The bytes as they lie in the file.
+  /// The bytes exactly as stored in the file.
   virtual std::span<const std::byte> raw_bytes(const std::string& name) const = 0;
 
-  /// Whether `read` can read the tensor, by its type.
+  /// Checks from its type alone that `read` can read the tensor.
   /// \throws FormatError  it cannot; the message names file, tensor and type
   virtual void require_readable(const std::string& name) const = 0;
 
-  /// The first of the elements [first, last) that is infinite or not a number or, with `passed_on`,
-  /// does not fit `output_type`. Tensors of whole numbers have none.
-  /// \param first, last  multiples of 256, or the number of elements
+  /// The first of the elements [first, last) that is infinite or NaN or, with `passed_on`, does not
+  /// fit `output_type`. Integer tensors have none.
+  /// \param first, last  multiples of 256, or the element count
   virtual std::optional<UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
                                                 bool passed_on) const = 0;
 
   /// The numbers of a floating-point or block-quantized tensor.
-  /// \throws FormatError  the type is neither, or `out` has another size
+  /// \throws FormatError  the tensor is of another type, or `out` has the wrong size
   virtual void read(const std::string& name, std::span<float> out) const = 0;
 
-  /// The type in which the tensor is passed on where it is not quantized.
+  /// The type a tensor that is not quantized is written in.
   virtual DType output_type(const std::string& name) const = 0;
 
-  /// Its bytes in that type.
+  /// The tensor's bytes in that type.
   /// \throws NumericalError  a number is not finite, or does not fit the type
   virtual std::vector<std::byte> output_bytes(const std::string& name) const = 0;
 
   /// The file it is in, for messages.
   virtual std::string where(const std::string& name) const = 0;
 
-  /// \throws IoError  one of the files was changed since it was opened (see MappedFile)
+  /// \throws IoError  one of the files has changed since it was opened (see MappedFile)
   virtual void require_unchanged() const = 0;
 };
 
-/// Checks a shape before anything is read.
+/// Checks a tensor's shape before anything is read.
 /// \throws FormatError  the tensor is missing or has another shape
 inline void require_shape(const TensorSource& source, const std::string& name,
                           const Shape& expected) {
@@ -79,8 +79,8 @@ inline void require_shape(const TensorSource& source, const std::string& name,
                                      name);
   const Shape shape = source.shape(name);
   gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name,
-                                     " has the shape ", to_string(shape), ", ", to_string(expected),
-                                     " expected");
+                                     " has the shape ", to_string(shape), "; expected ",
+                                     to_string(expected));
 }
 
 /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.
@@ -92,10 +92,11 @@ class FolderSource : public TensorSource {
     const auto index = folder / safetensors_index, single = folder / "model.safetensors";
     const bool has_index = is_there(index);
     if (has_index && is_there(single))
-      notes_.push_back(gptq::detail::message(
-          folder.string(),
-          ": has model.safetensors and model.safetensors.index.json: model.safetensors is read, as "
-          "transformers does; vLLM reads what the index names"));
+      notes_.push_back(
+          gptq::detail::message(folder.string(),
+                                ": has both model.safetensors and model.safetensors.index.json: "
+                                "reading model.safetensors, as "
+                                "transformers does; vLLM reads the files in the index"));
     if (has_index && !is_there(single)) {
       open_shards(index);
     } else {
@@ -103,10 +104,10 @@ class FolderSource : public TensorSource {
     }
   }
 
-  /// What was decided without being asked for, a sentence each.
+  /// Decisions made on the caller's behalf, one sentence each.
   const std::vector<std::string>& notes() const { return notes_; }
 
-  /// Forgets a tensor, as if the files did not have it.
+  /// Drops a tensor, as if the files did not have it.
   void leave_out(const std::string& name) { places_.erase(name); }
 
   std::vector<std::string> names() const override {
@@ -134,7 +135,7 @@ class FolderSource : public TensorSource {
     const DType type = tensor(name).dtype;
     gptq::detail::require<FormatError>(is_float(type), where(name), ": tensor ", name,
                                        " has the dtype ", io::name(type),
-                                       ", which is not read (F64, F32, F16 and BF16 are)");
+                                       ", which is not supported (F64, F32, F16 and BF16 are)");
   }
 
   std::optional<UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
@@ -186,8 +187,8 @@ class FolderSource : public TensorSource {
   }
 
  private:
-  /// `model.safetensors`; else the only other file of tensors, as AutoGPTQ names its own after bits
-  /// and group size.
+  /// `model.safetensors`, or else the only other .safetensors file: AutoGPTQ names its file after
+  /// bits and group size.
   std::filesystem::path single_file(const std::filesystem::path& folder) {
     if (const auto usual = folder / "model.safetensors"; is_there(usual)) return usual;
     std::vector<std::filesystem::path> found, others;
@@ -207,10 +208,10 @@ class FolderSource : public TensorSource {
       if (other.extension() == ".gguf")
         throw IoError(gptq::detail::message(folder.string(), ": has no model.safetensors; ",
                                             (folder / other).string(),
-                                            " is a model of its own: name that file"));
+                                            " is a model in itself: pass that file"));
       throw IoError(gptq::detail::message(
           folder.string(), ": has ", other.string(),
-          ", which is not read, and no model.safetensors; convert it first: python -c \"from "
+          ", which is not supported, and no model.safetensors; convert it first: python -c \"from "
           "transformers import AutoModelForCausalLM as M; M.from_pretrained('",
           folder.string(), "', dtype='auto').save_pretrained('", folder.string(),
           "-safetensors')\""));
@@ -218,7 +219,7 @@ class FolderSource : public TensorSource {
     if (found.size() != 1)
       throw IoError(gptq::detail::message(
           folder.string(), ": has neither model.safetensors nor model.safetensors.index.json, and ",
-          found.size(), " other .safetensors files where one could be taken"));
+          found.size(), " other .safetensors files, where exactly one could be used"));
     notes_.push_back(gptq::detail::message(folder.string(), ": has no model.safetensors; ",
                                            found.front().filename().string(), " is read"));
     return found.front();
@@ -232,12 +233,12 @@ class FolderSource : public TensorSource {
     std::map<std::string, std::string> files;  // by tensor
     for (const auto& [name, file] : json["weight_map"].items()) {
       if (!file.is_string())
-        throw FormatError(gptq::detail::message(index.string(), ": the file of ", name, " is ",
+        throw FormatError(gptq::detail::message(index.string(), ": the entry for ", name, " is ",
                                                 file.dump().substr(0, 200)));
       const auto text = file.get<std::string>();
       gptq::detail::require<FormatError>(
           !text.empty() && text.find('/') == std::string::npos && text != "..", index.string(),
-          ": the file of ", name, ", \"", text, "\", is not a plain file name");
+          ": the entry for ", name, ", \"", text, "\", is not a plain file name");
       files[name] = text;
     }
     std::map<std::string, bool> opened;
@@ -252,17 +253,17 @@ class FolderSource : public TensorSource {
       }
     std::vector<std::string> missing, elsewhere;
     for (const auto& [name, file] : files) {
-      // Some indexes list a head that is the embeddings and was not written. If a tensor that the
-      // model needs is missing, whoever needs it says so.
+      // Some indexes list a tied head that was never written. A tensor that is really needed is
+      // reported as missing by the code that needs it.
       if (!contains(name)) missing.push_back(name);
       else if (places_.at(name)->path().filename() != file) elsewhere.push_back(name);
     }
     if (!missing.empty())
       notes_.push_back(gptq::detail::message(index.string(), ": lists ", some_of(missing),
-                                             ", which no file has"));
+                                             ", which no shard contains"));
     if (!elsewhere.empty())
-      notes_.push_back(gptq::detail::message(index.string(), ": names other files than those that ",
-                                             some_of(elsewhere), " are in"));
+      notes_.push_back(gptq::detail::message(index.string(), ": lists the wrong files for ",
+                                             some_of(elsewhere)));
   }
 
   void open(const std::filesystem::path& path) {
@@ -270,7 +271,7 @@ class FolderSource : public TensorSource {
     for (const auto& [name, t] : files_.back()->tensors())
       gptq::detail::require<FormatError>(places_.emplace(name, files_.back().get()).second,
                                          path.string(), ": tensor ", name,
-                                         " is in another shard too");
+                                         " is also in another shard");
   }
 
   std::filesystem::path folder_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Descriptor: an open file that closes itself, and files that one process at a time may write.
+// Descriptor: an open file that closes itself, and files that only one process at a time may write.
 
 #include <gptq/core/error.hpp>
 
@@ -31,7 +31,7 @@ using gptq::detail::require;
   throw IoError(message(path.string(), ": ", what, ": ", std::strerror(errno)));
 }
 
-/// Not through links.
+/// Does not follow links.
 inline bool is_same_file(const struct stat& a, const std::filesystem::path& path) noexcept {
   struct stat b {};
   return ::lstat(path.c_str(), &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
@@ -39,20 +39,20 @@ inline bool is_same_file(const struct stat& a, const std::filesystem::path& path
 
 }  // namespace detail
 
-/// Whether two names are of one file, or of one link.
+/// Whether two names refer to the same file, or to the same link.
 inline bool is_same_file(const std::filesystem::path& a, const std::filesystem::path& b) noexcept {
   struct stat status {};
   return ::lstat(a.c_str(), &status) == 0 && detail::is_same_file(status, b);
 }
 
-/// An open file. Never one of the descriptors 0 to 2, even where a caller was started without
-/// them: what the process prints could end up in the file.
+/// An open file. Never one of the descriptors 0 to 2, even if the process was started without them:
+/// what it prints could end up in the file.
 class Descriptor {
  public:
   Descriptor() = default;
-  /// Does not wait for somebody at the other end where the path is a pipe.
-  /// \param shown  the path for messages, where users know the file under another name
-  /// \throws IoError  says what could not be done
+  /// If the path is a pipe, does not wait for the other end.
+  /// \param shown  the path for messages, if users know the file by another name
+  /// \throws IoError  the file cannot be opened; `what` is in the message
   Descriptor(const std::filesystem::path& path, int flags, const char* what,
              const std::filesystem::path& shown = {})
       : number_(::open(path.c_str(), flags | O_CLOEXEC | O_NONBLOCK, 0666)) {
@@ -73,20 +73,20 @@ class Descriptor {
   int number() const { return number_; }
   explicit operator bool() const { return number_ >= 0; }
 
-  /// \return  whether all went well
+  /// \return  whether it succeeded
   bool close() noexcept { return number_ < 0 || ::close(std::exchange(number_, -1)) == 0; }
 
   /// \param path  for messages, here and below
   /// \throws IoError  not a regular file
   struct stat regular_status(const std::filesystem::path& path) const {
     struct stat result {};
-    if (::fstat(number_, &result) != 0) detail::fail(path, "cannot be examined");
+    if (::fstat(number_, &result) != 0) detail::fail(path, "cannot get its status");
     if (!S_ISREG(result.st_mode))
       throw IoError(detail::message(path.string(), ": not a regular file"));
     return result;
   }
 
-  /// \throws IoError  the file cannot be read, or ends before
+  /// \throws IoError  the file cannot be read, or ends too early
   void read_at(std::uint64_t offset, std::span<std::byte> out,
                const std::filesystem::path& path) const {
     while (!out.empty()) {
@@ -95,8 +95,8 @@ class Descriptor {
       if (count < 0) detail::fail(path, "cannot read");
       if (count == 0)
         throw IoError(detail::message(path.string(),
-                                      ": was cut short while it was read: it ends at ", offset,
-                                      ", ", out.size(), " bytes before it should"));
+                                      ": was cut short while it was being read: it ends at ",
+                                      offset, ", ", out.size(), " bytes before it should"));
       offset += static_cast<std::uint64_t>(count);
       out = out.subspan(static_cast<std::size_t>(count));
     }
@@ -115,7 +115,7 @@ class Descriptor {
     }
   }
 
-  /// Whether it is this file that has the name now. Others may have renamed or deleted it.
+  /// Whether `path` still names this file: others may have renamed or deleted it.
   bool is_at(const std::filesystem::path& path) const noexcept {
     struct stat ours {};
     return ::fstat(number_, &ours) == 0 && detail::is_same_file(ours, path);
@@ -125,26 +125,25 @@ class Descriptor {
   int number_ = -1;
 };
 
-/// Opens a file, made where there is none, that only the caller may write until it is closed; a
-/// process that dies lets go of it. File systems without locks let everybody in.
+/// Opens a file, creating it if necessary, that only the caller may write until it is closed or the
+/// process dies. On file systems without locks, nobody is kept out.
 /// \param shown  the path for messages
-/// \throws IoError  somebody else is writing it, or it cannot be opened
+/// \throws IoError  another process is writing it, or it cannot be opened
 inline Descriptor open_exclusively(const std::filesystem::path& path,
                                    const std::filesystem::path& shown) {
   for (int attempt = 0;; ++attempt) {
     Descriptor file(path, O_RDWR | O_CREAT | O_NOFOLLOW, "cannot create", shown);
     file.regular_status(shown);
     if (::flock(file.number(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      throw IoError(
-          detail::message(shown.string(), ": another run is writing here at this moment"));
-    // Whoever had the file before may have renamed or deleted it between our two calls.
+      throw IoError(detail::message(shown.string(), ": another run is writing here right now"));
+    // The previous holder may have renamed or deleted the file between our two calls.
     if (file.is_at(path)) return file;
     if (attempt == 100)
-      throw IoError(detail::message(shown.string(), ": is replaced all the time by others"));
+      throw IoError(detail::message(shown.string(), ": other processes keep replacing it"));
   }
 }
 
-/// Makes renames in a folder survive a loss of power. Not every file system can.
+/// Makes renames in a folder survive a power failure, where the file system supports that.
 inline void sync_folder(const std::filesystem::path& folder) noexcept {
   const int number = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (number < 0) return;

@@ -42,14 +42,14 @@ enum class DType {
   BOOL,
 };
 
-/// What a type is called and how many bits an element has.
+/// A type's name and the bits per element.
 struct DTypeInfo {
   std::string_view name;
   int bits;
 };
 
 /// In the order of DType, which is also the order in which the reference writer sorts tensors:
-/// widest first.
+/// widest types first.
 inline constexpr std::array<DTypeInfo, 22> dtype_table{{
     {"U64", 64},        {"I64", 64},    {"F64", 64},    {"C64", 64},    {"F32", 32},
     {"U32", 32},        {"I32", 32},    {"BF16", 16},   {"F16", 16},    {"U16", 16},
@@ -98,10 +98,10 @@ inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<fl
   }
 }
 
-/// The first element that is infinite or not a number, or -1; -1 for types that have neither.
+/// The first element that is infinite or NaN, or -1; always -1 for types that have neither.
 inline std::ptrdiff_t find_non_finite(DType type, std::span<const std::byte> bytes) {
   const auto find = [&]<class Word>(Word exponent) -> std::ptrdiff_t {
-    // Whole blocks first, in loops without a way out, which become vector code.
+    // Whole blocks first, in loops without an early exit, which the compiler can vectorize.
     constexpr std::size_t block = 1024;
     Word words[block];
     const std::size_t count = bytes.size() / sizeof(Word);

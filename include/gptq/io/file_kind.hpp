@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What a file is that is not what its name says: downloads that went wrong, and formats that are
-// not read.
+// Identifies files that are not what their names say: failed downloads and unsupported formats.
 
 #include <algorithm>  // std::transform
 #include <cctype>     // std::tolower
@@ -13,8 +12,8 @@
 
 namespace gptq::io {
 
-/// What the first bytes show, with the way to the right file, to be put behind "FILE: is "; ""
-/// where they show nothing.
+/// What the first bytes reveal, with advice, to be put after "FILE: is "; "" if they reveal
+/// nothing.
 inline std::string file_kind(std::span<const std::byte> bytes) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()),
                               (std::min)(bytes.size(), std::size_t(4096)));
@@ -27,7 +26,7 @@ inline std::string file_kind(std::span<const std::byte> bytes) {
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   if (lower.rfind("<!doctype", 0) == 0 || lower.rfind("<html", 0) == 0 ||
       lower.rfind("<?xml", 0) == 0)
-    return "a web page, not the file itself: the download got an error or a login page";
+    return "a web page, not the file itself: the download returned an error or a login page";
   if (starts("GGUF")) return "a GGUF file: give it a name that ends in .gguf";
   if (starts("ggjt") || starts("tjgg") || starts("lmgg") || starts("fmgg") || starts("ggla"))
     return "a GGML file from before GGUF: convert the original model again";
@@ -38,13 +37,13 @@ inline std::string file_kind(std::span<const std::byte> bytes) {
     return "compressed with xz: unpack it first";
   if (starts("BZh")) return "compressed with bzip2: unpack it first";
   if (starts("PK\x03\x04"))
-    return "a zip archive; a PyTorch checkpoint is one, too: save the model as safetensors";
+    return "a zip archive, such as a PyTorch checkpoint: save the model as safetensors";
   if (starts("\x80\x02") || starts("\x80\x03") || starts("\x80\x04"))
     return "a Python pickle, such as a PyTorch checkpoint: save the model as safetensors";
   if (starts("\x89HDF\r\n")) return "an HDF5 file: save the model as safetensors";
   if (text.size() > 9 && text[8] == '{' && text[4] == 0 && text[5] == 0 && text[6] == 0 &&
       text[7] == 0)
-    return "a safetensors file: a model is the folder that it lies in, with config.json";
+    return "a safetensors file: pass the folder that it is in, with config.json";
   return {};
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 // Reading GGUF, versions 2 and 3: metadata, tensor descriptions, data. Counts, lengths and offsets
-// in the file are claims: each one is held against the bytes that are there before it is used.
+// in the file are not trusted: each is checked against the bytes that are there before it is used.
 
 #include <gptq/io/file_kind.hpp>
 #include <gptq/io/gguf_value.hpp>
@@ -17,9 +17,9 @@
 
 namespace gptq::io {
 
-/// One tensor of a GGUF file, where it lies in the mapping.
+/// One tensor of a GGUF file, in place in the mapping.
 struct GgufTensor {
-  const pack::GgmlTypeInfo* type = nullptr;  ///< nullptr: a type that is not read
+  const pack::GgmlTypeInfo* type = nullptr;  ///< nullptr: an unsupported type
   std::uint32_t type_number = 0;
   Shape shape;  ///< outermost first: [out, in], the file's order reversed
   std::span<const std::byte> bytes;
@@ -29,7 +29,8 @@ struct GgufTensor {
 class Gguf {
  public:
   /// \throws IoError      the file cannot be opened
-  /// \throws FormatError  the file is not GGUF 2 or 3, is truncated, or claims what is not there
+  /// \throws FormatError  the file is not GGUF 2 or 3, is truncated, or claims more than it
+  /// contains
   explicit Gguf(const std::filesystem::path& path) : file_(path), rest_(file_.bytes()) { parse(); }
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -49,7 +50,7 @@ class Gguf {
     auto value = found->second.as<T>();
     if (!value)
       check(false, "the metadata key ", key, " has the value ", found->second.text(),
-            ", which is not of the expected kind");
+            ", which is not of the expected type");
     return std::move(*value);
   }
 
@@ -65,18 +66,19 @@ class Gguf {
     return found->second;
   }
 
-  /// \throws FormatError  there is no such tensor, or its type is not read
+  /// \throws FormatError  there is no such tensor, or its type is not supported
   void require_readable(const std::string& name) const {
     const GgufTensor& tensor = at(name);
     if (tensor.type) return;
     const auto known = pack::ggml_type_name(tensor.type_number);
     check(false, "tensor ", name, " has the ggml type ",
           known.empty() ? std::to_string(tensor.type_number) : std::string(known),
-          ", which is not read (", pack::readable_ggml_types(), " are)");
+          ", which is not supported (", pack::readable_ggml_types(), " are)");
   }
 
-  /// Numbers of a tensor, dequantized.
-  /// \throws FormatError  there is no such tensor, its type is not read, or `out` has another size
+  /// A tensor's numbers, dequantized.
+  /// \throws FormatError  there is no such tensor, its type is not supported, or `out` has the
+  /// wrong size
   void read(const std::string& name, std::span<float> out) const {
     require_readable(name);
     const GgufTensor& tensor = at(name);
@@ -94,7 +96,7 @@ class Gguf {
   }
 
   std::span<const std::byte> take(std::uint64_t size, std::string_view what) {
-    check(size <= rest_.size(), "truncated at ", what, ": ", size, " bytes wanted, ", rest_.size(),
+    check(size <= rest_.size(), "truncated at ", what, ": ", size, " bytes needed, ", rest_.size(),
           " left");
     const auto bytes = rest_.first(static_cast<std::size_t>(size));
     rest_ = rest_.subspan(static_cast<std::size_t>(size));
@@ -150,7 +152,8 @@ class Gguf {
 
   void check_booleans(std::span<const std::byte> bytes, const std::string& key) const {
     for (const std::byte value : bytes)
-      check(value <= std::byte{1}, "the metadata key ", key, " is a boolean of value ", int(value));
+      check(value <= std::byte{1}, "the metadata key ", key, " is a boolean with the value ",
+            int(value));
   }
 
   void parse() {
@@ -162,8 +165,9 @@ class Gguf {
     check(std::memcmp(magic.data(), "GGUF", 4) == 0,
           "is not a GGUF file: it does not start with \"GGUF\"");
     const auto version = version_ = take_number<std::uint32_t>("the version");
-    check((version & 0xffffu) != 0, "is a big-endian GGUF file, which is not read");
-    check(version == 2 || version == 3, "is GGUF version ", version, ", versions 2 and 3 are read");
+    check((version & 0xffffu) != 0, "is a big-endian GGUF file, which is not supported");
+    check(version == 2 || version == 3, "is GGUF version ", version,
+          "; versions 2 and 3 are supported");
     const auto tensor_count = take_number<std::uint64_t>("the number of tensors");
     const auto key_count = take_number<std::uint64_t>("the number of metadata keys");
     check(key_count <= rest_.size() / 13, "claims ", key_count, " metadata keys, ", rest_.size(),
@@ -190,7 +194,7 @@ class Gguf {
     const auto data =
         padding <= rest_.size() ? rest_.subspan(static_cast<std::size_t>(padding)) : rest_.last(0);
     std::uint64_t expected = 0;
-    bool after_unknown = false;  // a tensor of a type without a known size leaves a gap
+    bool after_unknown = false;  // a tensor of unknown type, hence size, leaves a gap
     for (const auto& [name, offset] : offsets) {
       GgufTensor& tensor = tensors_.at(name);
       if (!tensor.type) {
@@ -200,25 +204,24 @@ class Gguf {
       const auto size = static_cast<std::uint64_t>(element_count(tensor.shape) /
                                                    tensor.type->elements * tensor.type->bytes);
       check(offset == expected || (after_unknown && offset > expected && offset % alignment == 0),
-            "tensor ", name, ": its data is said to start at ", offset, ", ", expected,
-            " expected (gap or overlap)");
+            "tensor ", name, ": its data should start at ", expected, " but is said to start at ",
+            offset, " (gap or overlap)");
       check(offset <= data.size() && size <= data.size() - offset, "tensor ", name, ": ", size,
-            " bytes at offset ", offset, " reach beyond the file's ", data.size(),
-            " bytes of data");
+            " bytes at offset ", offset, " extend past the file's ", data.size(), " bytes of data");
       tensor.bytes = data.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(size));
       expected = (offset + size + alignment - 1) / alignment * alignment;
       after_unknown = false;
     }
   }
 
-  /// One tensor description; its name and the offset that it claims.
+  /// Reads one tensor description; returns the tensor's name and claimed offset.
   std::pair<std::string, std::uint64_t> take_tensor() {
     const std::string name = take_string("a tensor name");
     check(!name.empty() && name.size() < 64, "has a tensor name of ", name.size(),
-          " bytes, 1 to 63 are allowed");
+          " bytes; 1 to 63 are allowed");
     const auto dimensions = take_number<std::uint32_t>(name);
     check(dimensions >= 1 && dimensions <= 4, "tensor ", name, " has ", dimensions,
-          " dimensions, 1 to 4 are allowed");
+          " dimensions; 1 to 4 are allowed");
     GgufTensor tensor;
     for (std::uint32_t d = 0; d < dimensions; ++d) {
       const auto size = take_number<std::uint64_t>(name);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// GgufValue: a metadata value of a GGUF file. Arrays stay where they lie in the mapped file, so
-// that what a file claims to hold takes no more memory than the file.
+// GgufValue: a metadata value of a GGUF file. Arrays stay in place in the mapped file, so that no
+// claim in a file takes more memory than the file itself.
 
 #include <gptq/io/number.hpp>
 
@@ -21,7 +21,7 @@
 
 namespace gptq::io {
 
-/// The types of metadata values, as they are numbered in the file.
+/// The types of metadata values, numbered as in the file.
 enum class GgufType : std::uint32_t {
   u8,
   i8,
@@ -38,21 +38,21 @@ enum class GgufType : std::uint32_t {
   f64
 };
 
-/// Bytes of one value; 0 for those whose size differs.
+/// Bytes of one value; 0 for types of variable size.
 inline std::size_t gguf_size(GgufType type) {
   static constexpr std::size_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
   return sizes[static_cast<std::size_t>(type)];
 }
 
-/// An array in the file: numbers or booleans one behind the other, or texts, each behind its length
+/// An array in the file: consecutive numbers or booleans, or strings, each preceded by its length
 /// (64 bits).
 struct GgufArray {
-  GgufType type = GgufType::u8;  ///< of the elements; never array
+  GgufType type = GgufType::u8;  ///< element type; never array
   std::uint64_t count = 0;
   std::span<const std::byte> bytes{};  ///< all of them, checked
 };
 
-/// A value of GGUF metadata: a number, a boolean, a text, or an array that stays in the file.
+/// A value of GGUF metadata: a number, a boolean, a string, or an array that stays in the file.
 class GgufValue {
  public:
   using Variant = std::variant<bool, std::uint64_t, std::int64_t, double, std::string, GgufArray>;
@@ -60,7 +60,7 @@ class GgufValue {
   GgufValue() = default;
   GgufValue(Variant value) : value_(std::move(value)) {}
 
-  /// A number, boolean or text of `type` in the first bytes of a file's.
+  /// Decodes a number, boolean or string of `type` from the start of `bytes`.
   static GgufValue scalar(GgufType type, std::span<const std::byte> bytes) {
     const auto number = [&]<class T>(T x) {
       std::memcpy(&x, bytes.data(), sizeof(T));
@@ -85,8 +85,8 @@ class GgufValue {
   const Variant& variant() const { return value_; }
   const GgufArray* array() const { return std::get_if<GgufArray>(&value_); }
 
-  /// The value as a T (bool, a number, std::string, or a std::vector of these), or nothing where it
-  /// is something else. Numbers are never cut: see `number_as`.
+  /// The value as a T (bool, a number, std::string, or a std::vector of these), or nothing if it is
+  /// something else. Numbers are never truncated: see `number_as`.
   template <class T>
   std::optional<T> as() const {
     if constexpr (is_vector<T>::value) {
@@ -112,7 +112,7 @@ class GgufValue {
     }
   }
 
-  /// Calls f for each element of an array until it returns false. \returns whether it never did
+  /// Calls f for each element of an array until it returns false. \returns true if f never did
   template <class F>
   static bool for_each(const GgufArray& array, F&& f) {
     auto rest = array.bytes;
@@ -130,7 +130,7 @@ class GgufValue {
     return true;
   }
 
-  /// For people: `"llama"`, `0.5`, `["a", "b", "c", ... 32000 in all]`, about `most` characters
+  /// For display: `"llama"`, `0.5`, `["a", "b", "c", ... 32000 in all]`, about `most` characters
   /// long.
   std::string text(std::size_t most = 80) const {
     const GgufArray* found = array();

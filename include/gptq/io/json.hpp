@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// JSON of files that may be hostile, or that Python wrote: nesting is bounded, and NaN, Infinity
-// and -Infinity are numbers.
+// JSON from files that may be hostile, or that Python wrote: nesting is bounded, and NaN, Infinity
+// and -Infinity are accepted as numbers.
 
 #include <gptq/io/file_kind.hpp>
 #include <gptq/io/output_file.hpp>
@@ -20,7 +20,7 @@ namespace gptq::io {
 
 namespace detail {
 
-/// How a number that JSON has no word for passes the parser: as a text that no file contains.
+/// A number that JSON cannot express passes through the parser as a string that no file contains.
 struct PythonNumber {
   std::string_view word, stand_in;
   double value;
@@ -30,7 +30,7 @@ inline constexpr PythonNumber python_numbers[] = {
     {"Infinity", "\"\\u0000Infinity\"", std::numeric_limits<double>::infinity()},
     {"NaN", "\"\\u0000NaN\"", std::numeric_limits<double>::quiet_NaN()}};
 
-/// Replaces the words outside of strings. \returns whether there were any
+/// Replaces these words outside strings. \returns whether there were any
 inline bool replace_python_numbers(std::string_view text, std::string& out) {
   if (text.find("NaN") == std::string_view::npos && text.find("Infinity") == std::string_view::npos)
     return false;
@@ -70,8 +70,8 @@ void restore_python_number(Json& parsed) {
 
 }  // namespace detail
 
-/// \param watch  is shown each event and what was parsed; parts for which it returns false are left
-/// out
+/// \param watch  called with each event and the value parsed; values for which it returns false are
+/// dropped
 /// \throws nlohmann::json::exception, FormatError
 template <class Json = nlohmann::json, class Watch>
 Json parse_json(std::string_view text, const Watch& watch) {
@@ -93,7 +93,7 @@ Json parse_json(std::string_view text) {
   return parse_json<Json>(text, [](auto, const Json&) { return true; });
 }
 
-/// A watch for `parse_json` that finds a key that an object has twice.
+/// A watch for `parse_json` that finds duplicate keys in an object.
 class TwiceWatch {
  public:
   template <class Json>
@@ -107,17 +107,17 @@ class TwiceWatch {
     return true;
   }
 
-  /// The key, or "".
+  /// The duplicate key, or "".
   const std::string& twice() const { return twice_; }
 
  private:
-  std::vector<std::set<std::string>> keys_;  // of the objects that are open
+  std::vector<std::set<std::string>> keys_;  // of each open object
   std::string twice_;
 };
 
-/// The JSON of a file.
-/// \param keys_once  refuse an object that has a key twice, of which readers see different values
-/// \throws FormatError  not valid JSON; the message names the file, and what it holds instead
+/// Reads a JSON file.
+/// \param keys_once  refuse duplicate keys, for which parsers see different values
+/// \throws FormatError  not valid JSON; the message names the file, and what it is instead
 template <class Json = nlohmann::json>
 Json read_json(const std::filesystem::path& path, bool keys_once = false) {
   const std::string text = read_file(path);

@@ -19,7 +19,7 @@
 
 namespace gptq::io {
 
-/// Whether something is there. What cannot be looked at counts as there: opening it says why.
+/// Whether a path exists. One that cannot be examined counts as existing: opening it will say why.
 inline bool is_there(const std::filesystem::path& path) {
   std::error_code error;
   return std::filesystem::exists(path, error) || error;
@@ -58,7 +58,7 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return {data_, size_}; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Tells the system that these bytes will not be read again soon, so that reading a large model
+  /// Tells the system that these bytes will not be needed again soon, so that reading a large model
   /// does not fill memory.
   void release(std::span<const std::byte> bytes) const {
     if (bytes.empty()) return;
@@ -69,26 +69,26 @@ class MappedFile {
     if (end > begin) ::madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
   }
 
-  /// Checks that what was read is what was there when the file was opened. A file that was removed,
-  /// or replaced by another one under its name, is still here whole.
-  /// \throws IoError  the file was written to or cut meanwhile
+  /// Checks that the file has not changed since it was opened. A file that was deleted, or replaced
+  /// by another of the same name, is still mapped in full.
+  /// \throws IoError  the file was written to or truncated in the meantime
   void require_unchanged() const {
     struct stat status {};
     if (path_.empty() || ::stat(path_.c_str(), &status) != 0) return;
     const Identity now(status);
     if (!now.same_file(identity_)) return;
     if (now.size != identity_.size)
-      throw IoError(detail::message(path_.string(), ": changed while it was read: it had ",
-                                    identity_.size, " bytes and has ", now.size));
+      throw IoError(detail::message(path_.string(), ": changed while it was being read: it had ",
+                                    identity_.size, " bytes and now has ", now.size));
     if (!now.same_time(identity_))
-      throw IoError(detail::message(path_.string(), ": was written to while it was read"));
+      throw IoError(detail::message(path_.string(), ": was written to while it was being read"));
   }
 
  private:
   /// Which file it is, and in what state.
   struct Identity {
     std::uint64_t device = 0, inode = 0;
-    std::int64_t size = 0, seconds = 0, nanoseconds = 0;  ///< of the last change of its bytes
+    std::int64_t size = 0, seconds = 0, nanoseconds = 0;  ///< time of last modification
 
     Identity() = default;
     explicit Identity(const struct stat& status)

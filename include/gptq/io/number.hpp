@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Numbers of files in the type that a program needs: exactly, or not at all. A cast would cut
-// fractions off and is undefined where a number does not fit.
+// Converts numbers from files to the type a program needs: exactly, or not at all. A cast would
+// drop fractions and is undefined where a number does not fit.
 
 #include <cmath>  // std::floor, std::ldexp
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace gptq::io {
 
-/// `x` as a T, or nothing where T does not hold it: an integer type holds whole numbers within its
-/// range, a floating-point type what its range covers, rounded.
+/// `x` as a T, or nothing if T cannot hold it: an integer type holds whole numbers within its
+/// range, a floating-point type anything within its range, rounded.
 template <class T, class Number>
 std::optional<T> number_as(Number x) {
   static_assert(std::is_arithmetic_v<T> && !std::is_same_v<T, bool>);
@@ -35,7 +35,7 @@ std::optional<T> number_as(Number x) {
   }
 }
 
-/// The same for a number of a JSON document; true and false are not numbers.
+/// The same for a JSON value; true and false are not numbers.
 template <class T, class Json>
 std::optional<T> json_number_as(const Json& json) {
   if (json.is_number_unsigned()) return number_as<T>(json.template get<std::uint64_t>());

@@ -14,12 +14,13 @@
 namespace gptq::io {
 
 /// Written under another name, see `temporary`, and renamed by `commit`; without `commit` nothing
-/// stays behind. What a run that was killed has left under that name is written over.
+/// is left behind. Leftovers of a killed run under that name are overwritten.
 class OutputFile {
  public:
-  /// \param size  reserved on disk at once where it is known, so that a full disk is found before
-  ///              the work, not after
-  /// \throws IoError  the file cannot be made, another process is writing it, or the disk is full
+  /// \param size  if known, reserved on disk at once, so that a full disk is noticed before the
+  ///              work, not after
+  /// \throws IoError  the file cannot be created, another process is writing it, or the disk is
+  /// full
   explicit OutputFile(const std::filesystem::path& path, std::uint64_t size = 0)
       : path_(path), temporary_(temporary(path)), file_(open_exclusively(temporary_, path)) {
     try {
@@ -42,7 +43,7 @@ class OutputFile {
 
   const std::filesystem::path& path() const { return path_; }
 
-  /// The name that a file has until it is complete; not one that a user would choose.
+  /// The file's name until it is complete; not one that a user would choose.
   static std::filesystem::path temporary(const std::filesystem::path& path) {
     return path.parent_path() /
            gptq::detail::message(".", path.filename().string(), ".gptq-partial");
@@ -57,8 +58,8 @@ class OutputFile {
     write_at(offset, std::as_bytes(std::span(text.data(), text.size())));
   }
 
-  /// Takes room on the disk.
-  /// \throws IoError  there is not enough
+  /// Reserves disk space.
+  /// \throws IoError  there is not enough space
   void reserve(std::uint64_t size) {
     if (const int error = ::posix_fallocate(file_.number(), 0, static_cast<off_t>(size));
         error != 0) {
@@ -67,7 +68,7 @@ class OutputFile {
     }
   }
 
-  /// Cuts the file where less was written than had been reserved.
+  /// Truncates the file if less was written than had been reserved.
   void resize(std::uint64_t size) {
     if (::ftruncate(file_.number(), static_cast<off_t>(size)) != 0)
       detail::fail(path_, "cannot write");
@@ -76,7 +77,7 @@ class OutputFile {
   /// Gives the file its name.
   void commit() {
     if (::fsync(file_.number()) != 0) detail::fail(path_, "cannot write");
-    // Renamed while it is open, which keeps others from taking it for a leftover.
+    // Renamed while still open and locked, so that no other process takes it for a leftover.
     if (::rename(temporary_.c_str(), path_.c_str()) != 0)
       detail::fail(path_, "cannot rename the finished file");
     temporary_.clear();
@@ -95,15 +96,15 @@ class OutputFile {
   Descriptor file_;
 };
 
-/// A small file in one go.
+/// Writes a small file in one go.
 inline void write_file(const std::filesystem::path& path, std::string_view text) {
   OutputFile file(path, text.size());
   file.write_at(0, text);
   file.commit();
 }
 
-/// A small file in one go. Read, not mapped: if somebody cuts it short meanwhile, that is an error
-/// like any other.
+/// Reads a small file in one go. Not mapped, so that being truncated meanwhile is an ordinary
+/// error.
 /// \throws IoError  the file cannot be read
 inline std::string read_file(const std::filesystem::path& path) {
   const Descriptor file(path, O_RDONLY, "cannot open");

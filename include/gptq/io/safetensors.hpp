@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Reading safetensors: a length, a JSON header, the numbers. Every claim of the header is checked
-// against the file before anything is read through it.
+// Reading safetensors: a length, a JSON header, the numbers. Everything the header claims is
+// checked against the file before it is used.
 
 #include <gptq/io/json.hpp>
 #include <gptq/io/mapped_file.hpp>
@@ -24,7 +24,7 @@ struct SafeTensor {
   std::span<const std::byte> bytes;
 };
 
-/// A safetensors file, checked whole and mapped into memory.
+/// A safetensors file, fully checked and mapped into memory.
 class Safetensors {
  public:
   static constexpr std::uint64_t max_header =
@@ -32,8 +32,8 @@ class Safetensors {
   static constexpr std::size_t max_rank = 64;  ///< dimensions of a tensor
 
   /// \throws IoError      the file cannot be opened
-  /// \throws FormatError  the file is truncated, or its header lies; the message names file, tensor
-  /// and value
+  /// \throws FormatError  the file is truncated, or its header is wrong; the message names file,
+  /// tensor and value
   explicit Safetensors(const std::filesystem::path& path) : file_(path) { parse(); }
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -68,13 +68,13 @@ class Safetensors {
     if (bytes.size() < 9 || bytes[8] != std::byte('{'))
       if (const std::string kind = file_kind(bytes); !kind.empty()) check(false, "is ", kind);
     check(bytes.size() >= 8, "truncated: ", bytes.size(),
-          " bytes, a safetensors file has at least 8");
+          " bytes; a safetensors file has at least 8");
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
     check(length <= max_header, "the header claims ", length, " bytes, more than ", max_header,
           ": not a safetensors file");
-    check(length <= bytes.size() - 8, "truncated: the header claims ", length,
-          " bytes, the file has ", bytes.size() - 8, " after the length");
+    check(length <= bytes.size() - 8, "truncated: the header claims ", length, " bytes, but only ",
+          bytes.size() - 8, " follow the length");
     const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
     check(length > 0 && *text == '{', "the header does not start with '{'");
 
@@ -89,12 +89,12 @@ class Safetensors {
     std::uint64_t end = 0;
     for (const Range& range : ranges) {
       check(range.begin >= end, "tensor ", range.name, ": its data starts at ", range.begin,
-            " and overlaps the tensor before, which ends at ", end);
+            " and overlaps the previous tensor, which ends at ", end);
       check(range.begin == end, "tensor ", range.name, ": its data starts at ", range.begin,
             ", leaving a hole after ", end);
       end = range.end;
     }
-    check(end == data.size(), "the tensors end at ", end, ", the data at ", data.size());
+    check(end == data.size(), "the tensors end at ", end, ", but the data at ", data.size());
   }
 
   void read_metadata(const nlohmann::json& entry) {
@@ -114,7 +114,7 @@ class Safetensors {
                           entry["data_offsets"].size() == 2 && entry.contains("dtype") &&
                           entry["dtype"].is_string();
     if (!complete)
-      check(false, "tensor ", name, ": the entry needs dtype, shape and data_offsets, it is ",
+      check(false, "tensor ", name, ": the entry needs dtype, shape and data_offsets but is ",
             entry.dump().substr(0, 200));
     const auto size_at = [&](const nlohmann::json& number, const char* what) {
       const bool size =
@@ -124,7 +124,7 @@ class Safetensors {
     };
     SafeTensor tensor;
     check(entry["shape"].size() <= max_rank, "tensor ", name, " has ", entry["shape"].size(),
-          " dimensions, at most ", max_rank, " are read");
+          " dimensions; at most ", max_rank, " are supported");
     for (const auto& d : entry["shape"])
       tensor.shape.push_back(static_cast<Index>(size_at(d, "shape")));
     std::uint64_t bit_count = 0;
@@ -141,21 +141,21 @@ class Safetensors {
           range.begin, ", ", range.end, "] lie outside the file's ", data.size(), " bytes of data");
     check(bit_count % 8 == 0 && bit_count / 8 == range.end - range.begin, "tensor ", name, ": ",
           gptq::io::name(tensor.dtype), " ", to_string(tensor.shape), " needs ",
-          (bit_count + 7) / 8, " bytes, data_offsets give ", range.end - range.begin);
+          (bit_count + 7) / 8, " bytes, but data_offsets span ", range.end - range.begin);
     tensor.bytes = data.subspan(static_cast<std::size_t>(range.begin),
                                 static_cast<std::size_t>(range.end - range.begin));
     tensors_.emplace(name, std::move(tensor));
     return range;
   }
 
-  /// Gives `take` each entry of the header as soon as it is parsed, so that no more than one is in
-  /// memory.
+  /// Passes each header entry to `take` as soon as it is parsed, so that only one is in memory at a
+  /// time.
   template <class Take>
   void parse_header(std::string_view text, const Take& take) {
     using Event = nlohmann::json::parse_event_t;
     TwiceWatch twice;
-    std::string name;  // of the entry
-    int depth = 0;     // objects and arrays that are open
+    std::string name;  // of the current entry
+    int depth = 0;     // open objects and arrays
     std::size_t values = 0;
     const auto watch = [&](Event event, const nlohmann::json& parsed) {
       twice(event, parsed);
@@ -168,7 +168,7 @@ class Safetensors {
       }
       if (event == Event::value && depth > 1 && name != "__metadata__")
         check(++values <= 2 * max_rank, "tensor ", name, " has more than ", max_rank,
-              " dimensions, or an entry that is none");
+              " dimensions, or a malformed entry");
       const bool closed = event == Event::object_end || event == Event::array_end;
       if (depth == 1 && (closed || event == Event::value)) take(name, parsed);
       return !(depth == 1 && closed);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Writing safetensors: all tensors are declared first, so the header, the shards and the space on
-// disk are settled before the work that fills them; then they come in any order.
+// Writing safetensors: all tensors are declared first, so that the header, the shards and the disk
+// space are settled before any work begins; then they are written in any order.
 
 #include <gptq/io/output_file.hpp>
 #include <gptq/io/tensor.hpp>
@@ -23,7 +23,7 @@ struct TensorPlan {
   std::string name;
   DType dtype;
   Shape shape;
-  std::string keep_with;  ///< tensors of one module carry its name and stay in one shard
+  std::string keep_with;  ///< the module's name: its tensors stay in one shard
 
   std::uint64_t bytes() const {
     return static_cast<std::uint64_t>(element_count(shape)) *
@@ -31,16 +31,16 @@ struct TensorPlan {
   }
 };
 
-/// Where everything in a safetensors file goes.
+/// The layout of a safetensors file.
 struct SafetensorsLayout {
-  std::string header;  ///< with the length before it
+  std::string header;  ///< including the length before it
   std::map<std::string, std::uint64_t> offsets;
   std::uint64_t size = 0;
 
-  /// \throws InvalidArgument  a name is there twice
+  /// \throws InvalidArgument  duplicate tensor name
   explicit SafetensorsLayout(std::vector<TensorPlan> tensors) {
-    // Widest first, then by name, as the reference writer does: every tensor is aligned to its
-    // element.
+    // Widest first, then by name, as the reference writer does: every tensor is then aligned to its
+    // element size.
     std::stable_sort(tensors.begin(), tensors.end(), [](const TensorPlan& a, const TensorPlan& b) {
       return std::tie(a.dtype, a.name) < std::tie(b.dtype, b.name);
     });
@@ -49,7 +49,7 @@ struct SafetensorsLayout {
     std::uint64_t offset = 0;
     for (const TensorPlan& tensor : tensors) {
       gptq::detail::require(offsets.emplace(tensor.name, offset).second, "tensor ", tensor.name,
-                            " was announced twice");
+                            " was declared twice");
       json[tensor.name] = {{"dtype", io::name(tensor.dtype)},
                            {"shape", tensor.shape},
                            {"data_offsets", {offset, offset + tensor.bytes()}}};
@@ -73,8 +73,8 @@ struct TensorBytes {
   std::span<const std::byte> bytes;
 };
 
-/// All of a file, and gives it its name.
-/// \throws InvalidArgument  bytes do not fit a shape
+/// Writes a whole file and commits it.
+/// \throws InvalidArgument  the bytes do not match the shape
 /// \throws IoError          the file cannot be written
 inline void write_safetensors(OutputFile file, const std::vector<TensorBytes>& tensors) {
   std::vector<TensorPlan> plan;
@@ -99,8 +99,8 @@ inline void write_safetensors(const std::filesystem::path& path,
 /// folder.
 class SafetensorsWriter {
  public:
-  /// \param max_shard_size  bytes of tensors per file; a module larger than that gets a file of its
-  /// own \throws IoError  a file cannot be made, or the disk has not enough room
+  /// \param max_shard_size  tensor bytes per file; a larger module gets a file of its own
+  /// \throws IoError  a file cannot be created, or the disk does not have enough space
   SafetensorsWriter(const std::filesystem::path& folder, std::vector<TensorPlan> tensors,
                     std::uint64_t max_shard_size)
       : folder_(folder) {
@@ -117,12 +117,12 @@ class SafetensorsWriter {
     if (files_.size() > 1) write_index();
   }
 
-  /// Each tensor once, the bytes that its plan announced.
+  /// Each tensor must be written once, with as many bytes as its plan declared.
   void write(const std::string& name, std::span<const std::byte> bytes) {
     const auto found = places_.find(name);
-    gptq::detail::require(found != places_.end(), "tensor ", name, " was not announced");
+    gptq::detail::require(found != places_.end(), "tensor ", name, " was not declared");
     gptq::detail::require(bytes.size() == found->second.size, "tensor ", name, " has ",
-                          bytes.size(), " bytes, ", found->second.size, " were announced");
+                          bytes.size(), " bytes, but ", found->second.size, " were declared");
     files_[found->second.file].write_at(found->second.offset, bytes);
     found->second.written = true;
   }
@@ -135,10 +135,10 @@ class SafetensorsWriter {
     return names;
   }
 
-  /// Gives all files their names, the index last.
+  /// Gives all files their final names, the index last.
   void commit() {
     for (const auto& [name, place] : places_)
-      gptq::detail::require(place.written, "tensor ", name, " was announced and never written");
+      gptq::detail::require(place.written, "tensor ", name, " was declared but never written");
     for (OutputFile& file : files_) file.commit();
     if (index_) index_->commit();
   }
@@ -152,7 +152,7 @@ class SafetensorsWriter {
     bool written = false;
   };
 
-  /// Modules in the order given, filled into shards one after the other.
+  /// Fills shards one after the other with modules in the given order.
   static std::vector<std::vector<TensorPlan>> cut(std::vector<TensorPlan> tensors,
                                                   std::uint64_t limit) {
     std::vector<std::vector<TensorPlan>> shards(1);
@@ -188,7 +188,7 @@ class SafetensorsWriter {
     for (const TensorPlan& tensor : tensors) {
       const Place place{files_.size(), layout.offsets.at(tensor.name), tensor.bytes()};
       gptq::detail::require(places_.emplace(tensor.name, place).second, "tensor ", tensor.name,
-                            " was announced twice");
+                            " was declared twice");
       total_bytes_ += tensor.bytes();
     }
     OutputFile file(folder_ / name, layout.size);

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// StagedFolder: a set of files that appear in a folder together. Whenever the process ends, there
-// is the old set or the new one; what a process that was killed left behind is put right by the
-// next.
+// StagedFolder: a set of files that appear in a folder together. Whenever the process dies, either
+// the old set or the new one is there; the next run cleans up after one that was killed.
 
 #include <gptq/io/staging_area.hpp>
 
@@ -21,19 +20,19 @@ namespace gptq::io {
 /// Files wait in a StagingArea inside the folder, on the same disk whatever the folder is (a link,
 /// a mount point).
 ///
-/// `commit` moves new files into a folder that has no old ones, the last one last. Old ones are
-/// replaced by exchanging the whole folder for a new one, which the system does in one step; other
-/// files of the folder come along. Where it cannot (mount points, the working directory, folders
-/// whose parent may not be written, some network disks), files are moved one by one. The last one's
-/// predecessor goes first: a kill between leaves nothing that looks complete, and the next run
-/// moves the old files back.
+/// If there are no old files, `commit` moves the new ones in, the one called `last` last. Old files
+/// are replaced by exchanging the whole folder for a new one, which the system does in one step;
+/// unrelated files of the folder are carried over. Where that is impossible (mount points, the
+/// working directory, folders whose parent is not writable, some network file systems), files are
+/// moved one by one. The old version of `last` is moved out first, so that a kill in between leaves
+/// nothing that looks complete, and the next run moves the old files back.
 class StagedFolder {
  public:
   using Belongs = std::function<bool(const std::string& name)>;
 
-  /// \param overwrite  whether the folder may have files already
-  /// \throws InvalidArgument  the path is no folder, a link to nothing, or not empty
-  /// \throws IoError          another run is at work there, or the folder cannot be made
+  /// \param overwrite  whether the folder may already contain files
+  /// \throws InvalidArgument  the path is not a folder, a broken link, or not empty
+  /// \throws IoError          another run is writing there, or the folder cannot be created
   StagedFolder(const std::filesystem::path& path, bool overwrite)
       : path_(resolve(path)), area_(path_) {
     try {
@@ -54,13 +53,13 @@ class StagedFolder {
   StagedFolder& operator=(const StagedFolder&) = delete;
   ~StagedFolder() { remove(); }
 
-  /// The folder, links resolved.
+  /// The folder, with links resolved.
   const std::filesystem::path& path() const { return path_; }
 
-  /// Where files wait for their names.
+  /// Where files wait until `commit`.
   std::filesystem::path files() const { return area_.files(); }
 
-  /// What is in the folder beside the staging area.
+  /// What is in the folder besides the staging area.
   std::vector<std::string> entries() const {
     std::vector<std::string> names;
     for (const auto& entry : std::filesystem::directory_iterator(path_))
@@ -70,13 +69,13 @@ class StagedFolder {
     return names;
   }
 
-  /// What the caller should say: leftovers that were removed, a commit that was not in one step.
+  /// What to tell the user: leftovers removed, a commit that was not a single step.
   const std::vector<std::string>& notes() const { return notes_; }
 
-  /// Gives all files in `files()` their names.
-  /// \param belongs  which files of the folder go with the old set
-  /// \param last     of the new files: the one without which nobody takes the others for complete
-  /// \throws IoError  a file cannot be moved; everything is as it was
+  /// Moves all files in `files()` into the folder.
+  /// \param belongs  which files of the folder belong to the old set
+  /// \param last     the new file without which the others do not look complete
+  /// \throws IoError  a file cannot be moved; everything is left as it was
   void commit(const Belongs& belongs, const std::string& last) {
     sync_folder(files());
     std::set<std::string> names, old;
@@ -89,12 +88,12 @@ class StagedFolder {
   }
 
  private:
-  /// Where the folder itself goes when it is exchanged.
+  /// Where the old folder goes when it is exchanged.
   std::filesystem::path aside() const {
     return path_.parent_path() / gptq::detail::message(".", path_.filename().string(), ".replaced");
   }
 
-  /// Whether the name is taken, if only by a link to nothing.
+  /// Whether the name is taken, if only by a broken link.
   static bool is_present(const std::filesystem::path& path) {
     return std::filesystem::exists(std::filesystem::symlink_status(path));
   }
@@ -108,7 +107,7 @@ class StagedFolder {
     fs::path absolute = fs::absolute(path);
     if (!absolute.has_filename()) absolute = absolute.parent_path();
     require(!fs::is_symlink(absolute, error) || fs::exists(absolute, error), path.string(),
-            " is a link to nothing");
+            " is a broken link");
     fs::path resolved = fs::weakly_canonical(absolute, error);
     require(!error, path.string(), ": cannot be resolved: ", error.message());
     if (!resolved.has_filename()) resolved = resolved.parent_path();
@@ -125,32 +124,32 @@ class StagedFolder {
     if (StagingArea::make_folder(folder)) made_.insert(made_.begin(), folder);
   }
 
-  /// Puts right what a run that was killed has left in the folder.
-  /// \throws IoError  it cannot be; nothing is lost then
+  /// Cleans up what a killed run has left in the folder.
+  /// \throws IoError  it cannot; nothing is lost
   void recover() {
     namespace fs = std::filesystem;
     try {
-      // Killed before the folders were exchanged: the new one stands beside.
+      // Killed before the folders were exchanged: the new one is still beside the old.
       if (fs::exists(area_.exchanging())) fs::remove_all(aside());
       if (fs::exists(area_.moving())) move_back();
     } catch (const std::exception& error) {
       area_.release();
       throw IoError(gptq::detail::message(
           path_.string(),
-          ": a run was killed while it replaced the files here, and they cannot be "
+          ": a run was killed while replacing the files here, and they cannot be "
           "put back from ",
           area_.replaced().string(), ": ", error.what()));
     }
     note_leftovers(area_.path());
   }
 
-  /// Old files come back unless all new ones have their names.
+  /// Old files come back unless all new ones are in place.
   void move_back() const {
     namespace fs = std::filesystem;
     const auto waits = [&](const std::string& name) { return is_present(area_.files() / name); };
     const auto names = StagingArea::read_list(area_.moving());
     if (std::any_of(names.begin(), names.end(), waits)) {
-      // Old files go first and come back last.
+      // Old files left first, so they come back last.
       for (const std::string& name : names)
         if (!waits(name)) fs::remove(path_ / name);
       for (const auto& entry : fs::directory_iterator(area_.replaced()))
@@ -160,8 +159,8 @@ class StagedFolder {
     fs::remove(area_.moving());
   }
 
-  /// Puts right what a run left that was killed behind the exchange: the new folder is in its place
-  /// and the old one beside it.
+  /// Cleans up after a run that was killed after the exchange: the new folder is in place and the
+  /// old one beside it.
   void finish_exchange() {
     namespace fs = std::filesystem;
     if (fs::is_directory(fs::symlink_status(aside() / StagingArea::folder_name))) {
@@ -175,12 +174,12 @@ class StagedFolder {
 
   void note_leftovers(const std::filesystem::path& where) {
     notes_.push_back(
-        gptq::detail::message("removed what an interrupted run had left in ", where.string()));
+        gptq::detail::message("removed what an interrupted run left in ", where.string()));
   }
 
-  /// Moves what does not belong to the old files out of their folder and deletes that, the list of
-  /// old files last: where something cannot be moved, the next run tries again.
-  /// \param area  of the old folder; locked
+  /// Moves everything but the old files out of the old folder, then deletes it, the list of old
+  /// files last: if something cannot be moved, the next run tries again.
+  /// \param area  of the old folder, locked
   void follow(StagingArea& area) {
     namespace fs = std::filesystem;
     const auto old = StagingArea::read_list(area.exchanging());
@@ -193,8 +192,8 @@ class StagedFolder {
       if (old.count(file.filename().string()) > 0 || is_same_file(file, target))
         fs::remove_all(file, error);
       else if (is_present(target))
-        notes_.push_back(gptq::detail::message(file.string(), " stays there, since ",
-                                               target.string(), " was made meanwhile"));
+        notes_.push_back(gptq::detail::message(file.string(), " stays there, because ",
+                                               target.string(), " was created in the meantime"));
       else fs::rename(file, target, error);
       if (!error) continue;
       area.release();
@@ -206,8 +205,8 @@ class StagedFolder {
     remove_empty(aside());
   }
 
-  /// Exchanges the folder for one with the new files and all that does not belong to the old ones.
-  /// \return  whether the system could
+  /// Exchanges the folder for one with the new files and everything that is not an old one.
+  /// \return  whether the system was able to
   bool exchange(const std::set<std::string>& old) {
     namespace fs = std::filesystem;
     std::error_code error;
@@ -217,7 +216,7 @@ class StagedFolder {
     StagingArea::write_list(area_.exchanging(), old);
     fs::rename(files(), aside(), error);
     if (error) return refuse(error.message());
-    // Other files get a second name in the new folder; folders cannot and are moved afterwards.
+    // Other files are hard-linked into the new folder; folders cannot be and are moved afterwards.
     std::vector<std::string> linked;
     for (const std::string& name : entries())
       if (old.count(name) == 0 && !fs::is_directory(fs::symlink_status(path_ / name))) {
@@ -242,7 +241,7 @@ class StagedFolder {
     return true;
   }
 
-  /// Gives the new folder owner and permissions of the old one.
+  /// Gives the new folder the owner and permissions of the old one.
   bool keep_owner() const {
     struct stat old {
     }, made{};
@@ -253,7 +252,7 @@ class StagedFolder {
     return ::chmod(aside().c_str(), old.st_mode & 07777) == 0;
   }
 
-  /// Only where nothing is in it.
+  /// Does nothing if the folder is not empty.
   static void remove_empty(const std::filesystem::path& folder) noexcept {
     std::error_code ignored;
     if (std::filesystem::is_directory(std::filesystem::symlink_status(folder, ignored)))
@@ -262,7 +261,7 @@ class StagedFolder {
 
   bool refuse(const std::string& reason) {
     notes_.push_back(gptq::detail::message(
-        path_.string(), ": its files were replaced one by one and not in one step, since ",
+        path_.string(), ": its files were replaced one by one and not in a single step, because ",
         reason));
     std::error_code ignored;
     std::filesystem::remove(area_.exchanging(), ignored);
@@ -305,7 +304,7 @@ class StagedFolder {
     fs::remove(area_.moving(), error);
   }
 
-  /// The staging area, and folders that were made for nothing.
+  /// Removes the staging area, and folders that were created in vain.
   void remove() noexcept {
     area_.remove();
     std::error_code ignored;
@@ -314,7 +313,7 @@ class StagedFolder {
 
   std::filesystem::path path_;
   StagingArea area_;
-  std::vector<std::filesystem::path> made_;  // by us, the innermost first
+  std::vector<std::filesystem::path> made_;  // created by us, innermost first
   std::vector<std::string> notes_;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// StagingArea: the folder `.partial` inside another one, where files wait for their names. Its lock
-// tells a run at work from one that died.
+// StagingArea: the folder `.partial` inside another one, where files wait until they are complete.
+// Its lock tells a live run from a dead one.
 
 #include <gptq/io/output_file.hpp>
 
@@ -16,14 +16,14 @@
 
 namespace gptq::io {
 
-/// In it are `lock`, which the running process holds; `new`, the files that wait; `old`, files that
-/// are being replaced; `moving` and `exchanging`, which tell how far that has come. Nothing else in
-/// it is ever deleted.
+/// It contains `lock`, held by the running process; `new`, the files that wait; `old`, files being
+/// replaced; `moving` and `exchanging`, which record how far that has got. Nothing else in it is
+/// ever deleted.
 class StagingArea {
  public:
   static constexpr const char* folder_name = ".partial";
 
-  /// Makes nothing yet.
+  /// Creates nothing yet.
   explicit StagingArea(const std::filesystem::path& folder) : path_(folder / folder_name) {}
   StagingArea(const StagingArea&) = delete;
   StagingArea& operator=(const StagingArea&) = delete;
@@ -32,13 +32,13 @@ class StagingArea {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path files() const { return path_ / "new"; }
   std::filesystem::path replaced() const { return path_ / "old"; }
-  /// A list of new files that are moved one by one.
+  /// A list of new files being moved one by one.
   std::filesystem::path moving() const { return path_ / "moving"; }
-  /// A list of the old files of a folder that is exchanged as a whole.
+  /// A list of the old files of a folder being exchanged as a whole.
   std::filesystem::path exchanging() const { return path_ / "exchanging"; }
 
-  /// Makes the folder where there is none, and takes the lock.
-  /// \return  whether a run that died has been here
+  /// Creates the folder if necessary and takes the lock.
+  /// \return  whether a dead run has left something here
   /// \throws IoError  another run holds the lock, or something else has the folder's name
   bool lock() {
     for (int attempt = 0;; ++attempt) {
@@ -49,20 +49,20 @@ class StagingArea {
         lock_.write_at(0, std::as_bytes(std::span(signature)), lock_file());
         return !made;
       } catch (const IoError&) {
-        // A run that just ended took the folder away between our steps.
+        // A run that just ended removed the folder between our steps.
         if (std::filesystem::exists(std::filesystem::symlink_status(path_)) || attempt == 100)
           throw;
       }
     }
   }
 
-  /// Lets go of the lock and leaves everything where it is.
+  /// Releases the lock and leaves everything in place.
   void release() noexcept { lock_.close(); }
 
-  /// The folder around was renamed.
+  /// Tells the area that the folder around it was renamed.
   void moved_to(const std::filesystem::path& folder) { path_ = folder / folder_name; }
 
-  /// Empty folders for new files and for old ones.
+  /// Makes empty folders for new files and for old ones.
   void clear() const {
     for (const auto& folder : {files(), replaced()}) {
       std::error_code error;
@@ -71,8 +71,8 @@ class StagingArea {
     }
   }
 
-  /// Deletes it, the lock last. Does nothing without the lock, or where another folder has taken
-  /// its place. What cannot be deleted now, the next run deletes.
+  /// Deletes it, the lock last. Does nothing without the lock, or if another folder has taken its
+  /// place. Whatever cannot be deleted now is deleted by the next run.
   void remove() noexcept {
     try {
       std::error_code error;
@@ -81,7 +81,7 @@ class StagingArea {
           if (!error) std::filesystem::remove_all(file, error);
         if (!error) std::filesystem::remove(path_, error);  // if empty
       }
-    } catch (const std::exception&) {}  // no memory for a path
+    } catch (const std::exception&) {}  // out of memory for a path
     release();
   }
 
@@ -107,7 +107,7 @@ class StagingArea {
     return names;
   }
 
-  /// \return  whether it was not there before
+  /// \return  whether it did not exist before
   static bool make_folder(const std::filesystem::path& folder) {
     std::error_code error;
     const bool made = std::filesystem::create_directory(folder, error);
@@ -129,12 +129,12 @@ class StagingArea {
             lock_file()};
   }
 
-  /// \throws IoError  the folder was not made here
+  /// \throws IoError  the folder was not created by this library
   void require_own() const {
     namespace fs = std::filesystem;
     std::error_code error;
     bool own = !fs::is_symlink(path_) && fs::is_directory(path_);
-    // A run that was killed at its very start leaves the lock empty, or an empty folder.
+    // A run killed right at its start leaves an empty lock file, or an empty folder.
     if (const auto size = fs::file_size(lock_file(), error); !error && size > 0)
       own = own && size == signature.size() && read_file(lock_file()) == signature;
     else if (own)
@@ -144,7 +144,7 @@ class StagingArea {
       }
     if (!own)
       throw IoError(gptq::detail::message(path_.string(),
-                                          ": is there and was not made by gptq; move it away"));
+                                          ": exists and was not created by gptq; move it away"));
   }
 
   std::filesystem::path path_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What is known about a tensor in a file before its numbers are read.
+// What is known about a tensor before its numbers are read.
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/io/dtype.hpp>
@@ -12,7 +12,7 @@
 
 namespace gptq::io {
 
-/// The file of a model folder that tells which tensors are in which shard.
+/// The file of a model folder that says which tensors are in which shard.
 inline constexpr const char* safetensors_index = "model.safetensors.index.json";
 
 using Shape = std::vector<Index>;
@@ -24,7 +24,7 @@ inline std::string to_string(const Shape& shape) {
   return text + "]";
 }
 
-/// "a, b, c and 7 more": the first of some names.
+/// "a, b, c and 7 more": the first few of some names.
 inline std::string some_of(const std::vector<std::string>& names) {
   constexpr std::size_t shown = 3;
   std::string text;

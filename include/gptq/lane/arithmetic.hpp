@@ -2,8 +2,8 @@
 #pragma once
 
 // The arithmetic that schemes and kernels are written in - comparison, select, min, max, floor,
-// round to even - for one number on the host or on a GPU. lane.hpp adds the same names for a pack
-// of rows.
+// round to even - for one number on the host or on a GPU. lane.hpp defines the same names for a
+// pack of rows.
 
 #include <gptq/config.hpp>
 #include <gptq/core/half.hpp>
@@ -24,7 +24,7 @@ requires std::is_floating_point_v<T> GPTQ_HD constexpr T select(bool condition, 
 /// Whether a comparison holds in any row of a lane; here there is one.
 GPTQ_HD constexpr bool any(bool condition) { return condition; }
 
-/// Returns b where a is not a number.
+/// Returns b if a is NaN.
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD constexpr T min(T a, T b) { return a < b ? a : b; }
 
@@ -40,13 +40,13 @@ requires std::is_floating_point_v<T> GPTQ_HD inline T power(T x, float exponent)
   return std::pow(x, static_cast<T>(exponent));
 }
 
-/// f(x) of a function of float, for each row of a lane on its own.
+/// Applies a function of float to each row of a lane.
 template <class T, class F>
 requires std::is_floating_point_v<T> GPTQ_HD inline T map(T x, const F& f) {
   return static_cast<T>(f(static_cast<float>(x)));
 }
 
-/// To the nearest integer, ties to even: what torch.round and numpy do.
+/// Rounds to the nearest integer, ties to even, as torch.round and numpy do.
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD inline T round_even(T x) { return std::nearbyint(x); }
 
@@ -54,13 +54,13 @@ requires std::is_floating_point_v<T> GPTQ_HD inline T round_even(T x) { return s
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD inline T round_small(T x) { return std::nearbyint(x); }
 
-/// x clamped to [low, high]; `low` where x is not a number, so the result can always be stored.
+/// x clamped to [low, high]; `low` if x is NaN, so the result can always be stored.
 template <class T>
 GPTQ_HD constexpr T clamp(const T& x, const T& low, const T& high) {
   return min(max(x, low), high);
 }
 
-/// Load and store of one number, where a lane loads and stores one number per row.
+/// Load and store of one number; a lane loads and stores one per row.
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD constexpr T load(const T* from, T /*kind*/ = {}) {
   return *from;
@@ -75,7 +75,7 @@ requires std::is_floating_point_v<T> GPTQ_HD constexpr void store_codes(std::uin
   *to = static_cast<std::uint8_t>(value);
 }
 
-/// Sum over the rows of a lane, and how many of them a comparison selects; here there is one row.
+/// Sum over the rows of a lane, and how many rows a comparison selects; here there is one row.
 template <class T>
 requires std::is_floating_point_v<T> GPTQ_HD constexpr double sum(T x, Index /*rows*/) { return x; }
 

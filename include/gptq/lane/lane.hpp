@@ -2,8 +2,8 @@
 #pragma once
 
 // A lane: the same column of N neighbouring rows, computed side by side by the CPU's vector units.
-// It answers to the names in arithmetic.hpp, so schemes and kernels do not know how many rows they
-// hold.
+// It implements the names in arithmetic.hpp, so schemes and kernels need not know how many rows
+// they hold.
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -21,8 +21,8 @@
 namespace gptq::lane {
 inline namespace GPTQ_SIMD {
 
-/// N rows of a column. The compiler's vector type is lowered to what the machine has: one AVX-512
-/// register of 16 floats, two of AVX, four of SSE or NEON.
+/// N rows of a column. The compiler maps its vector type to what the machine has: 16 floats are one
+/// AVX-512 register, two AVX, four SSE or NEON.
 template <class T, int N>
 struct Lane {
   typedef T Vector __attribute__((vector_size(sizeof(T) * N)));
@@ -31,7 +31,7 @@ struct Lane {
   Vector v;
 
   Lane() = default;
-  Lane(T x) : v(x - Vector{}) {}  // a broadcast; 0 + x would be an addition, as -0 tells
+  Lane(T x) : v(x - Vector{}) {}  // a broadcast; 0 + x would be a real addition because of -0
   explicit Lane(const Vector& x) : v(x) {}
 
   friend Lane operator+(const Lane& a, const Lane& b) { return Lane(a.v + b.v); }
@@ -44,7 +44,7 @@ struct Lane {
     return *this;
   }
 
-  /// What a comparison gives: all ones or all zeros per row, for `select`.
+  /// The result of a comparison: all ones or all zeros per row, for `select`.
   struct Mask {
     decltype(Vector{} < Vector{}) v;
     friend Mask operator&(const Mask& a, const Mask& b) { return {a.v & b.v}; }
@@ -82,7 +82,7 @@ Lane<T, N> max(const Lane<T, N>& a, const Lane<T, N>& b) {
 }
 
 #ifdef __AVX512F__
-// One instruction each; compilers make two of a comparison and a choice.
+// One instruction each; compilers use two for a comparison and a select.
 inline Lane<float, 16> min(const Lane<float, 16>& a, const Lane<float, 16>& b) {
   return Lane<float, 16>(_mm512_min_ps(a.v, b.v));
 }
@@ -118,7 +118,7 @@ Lane<T, N> power(const Lane<T, N>& x, float exponent) {
 }
 
 /// Ties to even. Adding 1.5·2²³ (2⁵² for double) shifts the fraction out of the mantissa, and the
-/// adder rounds it the same way.
+/// addition rounds it to even.
 template <class T, int N>
 Lane<T, N> round_small(const Lane<T, N>& x) {
   constexpr T magic = sizeof(T) == 4 ? T(0x1.8p23) : T(0x1.8p52);
@@ -126,7 +126,7 @@ Lane<T, N> round_small(const Lane<T, N>& x) {
   return shifted - Lane<T, N>(magic);
 }
 
-/// Larger numbers are integers anyway, and keep out of the trick.
+/// Larger numbers are integers already and skip the trick.
 template <class T, int N>
 Lane<T, N> round_even(const Lane<T, N>& x) {
   constexpr T limit = sizeof(T) == 4 ? T(0x1p22) : T(0x1p51);
@@ -159,7 +159,7 @@ double sum(const Lane<T, N>& x, Index rows) {
     for (Index i = 0; i < rows; ++i) total += x.v[i];
     return total;
   }
-  // The second half on the first, until one is left: additions that do not wait for each other.
+  // Adds the second half to the first until one is left: additions independent of each other.
   double parts[N];
   const auto values = std::bit_cast<std::array<T, N>>(x.v);
   for (int i = 0; i < N; ++i) parts[i] = static_cast<double>(values[std::size_t(i)]);

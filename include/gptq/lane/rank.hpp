@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Ranks of a few numbers per row: which of them a sparsity pattern gives up.
+// Ranks of a few numbers per row: which of them a sparsity pattern sets to zero.
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -9,8 +9,8 @@
 
 namespace gptq::lane {
 
-/// rank[k] = how many of values[0, count) are smaller than values[k], the first of equals being the
-/// smaller one: a permutation of 0..count-1 for each row of a lane.
+/// rank[k] = how many of values[0, count) are smaller than values[k], where the first of equal
+/// values counts as smaller: a permutation of 0..count-1 for each row of a lane.
 template <class T>
 GPTQ_HD void rank_ascending(const T* values, int count, T* rank) {
   for (int k = 0; k < count; ++k) {

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Row: a number with exactly the arithmetic that schemes may use. What compiles for it compiles for
-// one number and for a lane of rows, on the host and on a GPU.
+// Row: a number with exactly the arithmetic that schemes may use. What compiles for it also
+// compiles for one number and for a lane of rows, on the host and on a GPU.
 
 #include <gptq/lane/arithmetic.hpp>
 
 namespace gptq::lane {
 
-/// A float that cannot be branched on: a lane has no one answer to a comparison. Only for contracts
-/// to be checked on; nothing computes with it.
+/// A float that cannot be branched on, because comparing lanes has no single answer. Only for
+/// checking contracts; nothing computes with it.
 struct Row {
   float value = 0;
 
   Row() = default;
   Row(float x) : value(x) {}
 
-  /// What a comparison gives: for `select`, and no bool.
+  /// The result of a comparison: for `select`, not convertible to bool.
   struct Mask {
     bool value = false;
     friend Mask operator&(Mask a, Mask b) { return {a.value && b.value}; }

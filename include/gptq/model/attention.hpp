@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What attention needs to know beside its operands: positions as angles, and heads.
+// What attention needs besides its operands: rotary angles of positions, and the head layout.
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/model/config.hpp>
@@ -27,10 +27,10 @@ struct RopeTable {
   }
 };
 
-/// Heads of an attention layer.
+/// The heads of an attention layer.
 struct AttentionShape {
   Index heads, kv_heads, head_dim;
-  Index window;  ///< positions that a query reaches back to, itself included; 0: all
+  Index window;  ///< how many positions a query sees, itself included; 0: all
 };
 
 }  // namespace gptq::model

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Calibration text: files of text or of token ids, cut into windows.
+// Calibration text: files of text or of token ids.
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/io/output_file.hpp>
@@ -18,9 +18,9 @@
 namespace gptq::model {
 
 /// The texts of a file: one for plain text, one per line for JSON lines with a "text" field.
-/// \param notes  gets a line for every choice that was made, without a full stop
+/// \param notes  receives a line for every choice that was made, without a full stop
 /// \throws FormatError  a line of a JSON lines file is not an object with a text, or the file is
-/// packed or binary
+/// compressed or binary
 inline std::vector<std::string> read_texts(const std::filesystem::path& path,
                                            std::vector<std::string>* notes = nullptr) {
   std::vector<std::string> texts;
@@ -31,10 +31,10 @@ inline std::vector<std::string> read_texts(const std::filesystem::path& path,
   return texts;
 }
 
-/// Ids of all texts of a file, one after the other.
-/// \param enough  how many ids are wanted: the first ones of the whole file
-/// \param stop    asked now and then; true asks to stop
-/// \param notes   gets a line for every choice that was made, without a full stop
+/// The token ids of all texts of a file, concatenated.
+/// \param enough  stop after this many ids: they are the first of the whole file
+/// \param stop    polled now and then; return true to stop
+/// \param notes   receives a line for every choice that was made, without a full stop
 /// \throws FormatError  as read_texts() and Tokenizer::encode(); names the file, and the line of a
 /// JSON lines file
 /// \throws Cancelled    `stop` returned true
@@ -61,8 +61,8 @@ inline std::vector<TokenId> tokenize_file(const Tokenizer& tokenizer,
   return ids;
 }
 
-/// Token ids written as numbers, between white space, commas or brackets.
-/// \throws FormatError  something else is in the file
+/// Token ids written as numbers, separated by white space, commas or brackets.
+/// \throws FormatError  the file contains anything else
 inline std::vector<TokenId> read_token_ids(const std::filesystem::path& path) {
   const std::string content = io::read_file(path);
   refuse_packed_text(content, path);
@@ -88,13 +88,13 @@ inline std::vector<TokenId> read_token_ids(const std::filesystem::path& path) {
 
 /// \param file        where the ids come from, for messages
 /// \param vocabulary  how many embeddings the model has
-/// \throws FormatError  an id that the model does not have; names file, position and id
+/// \throws FormatError  an id outside the model's vocabulary; names file, position and id
 inline void require_token_ids(std::span<const TokenId> ids, Index vocabulary,
                               const std::filesystem::path& file) {
   for (std::size_t i = 0; i < ids.size(); ++i)
     gptq::detail::require<FormatError>(
         ids[i] >= 0 && ids[i] < vocabulary, file.string(), ": token ", i, " has the id ", ids[i],
-        ", the model has embeddings for ", vocabulary, " tokens (ids of another tokenizer?)");
+        ", but the model has embeddings for ", vocabulary, " tokens (ids from another tokenizer?)");
 }
 
 }  // namespace gptq::model

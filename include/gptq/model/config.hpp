@@ -24,12 +24,12 @@ struct Rope {
 
   double theta = 10000;
   Kind kind = Kind::plain;
-  double factor = 1;              ///< linear: positions are divided by it; llama3: long waves are
+  double factor = 1;              ///< linear: divides positions; llama3: stretches long waves
   double low_freq_factor = 1;     ///< llama3
   double high_freq_factor = 4;    ///< llama3
-  double original_positions = 0;  ///< llama3: context length of the model before it was stretched
+  double original_positions = 0;  ///< llama3: context length before scaling
 
-  /// Radians per position of each pair of a head's coordinates, scaling included.
+  /// Radians per position for each pair of a head's coordinates, scaling included.
   std::vector<double> frequencies(Index head_dim) const {
     std::vector<double> out;
     for (Index i = 0; i < head_dim / 2; ++i) {
@@ -54,7 +54,7 @@ struct Rope {
   }
 };
 
-/// What a model's config.json says, as far as a decoder needs it.
+/// What a decoder needs from a model's config.json.
 struct ModelConfig {
   /// LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM.
   std::string architecture;
@@ -62,32 +62,32 @@ struct ModelConfig {
   Index heads = 0, kv_heads = 0, head_dim = 0;
   double norm_epsilon = 1e-6;
   Rope rope;
-  /// Per layer: how many positions attention reaches back, itself included; 0: all.
+  /// Per layer: how many positions a query sees, itself included; 0: all.
   std::vector<Index> window;
   bool tied_embeddings = false;
   /// RMSNorm on each head of q and k (Qwen3).
   bool qk_norm = false;
   /// Biases of q, k and v; of o; of gate, up and down.
   bool qkv_bias = false, o_bias = false, mlp_bias = false;
-  /// What was decided without being asked for, and keys that nobody knows; a sentence each.
+  /// Decisions made on the caller's behalf, and unknown keys; one sentence each.
   std::vector<std::string> notes;
 
-  /// \throws FormatError  an architecture or an option that is not supported, a missing or
-  /// impossible value, a key that changes what the model computes and is not used
+  /// \throws FormatError  an unsupported architecture or option, a missing or impossible value, or
+  /// an unsupported key that changes what the model computes
   static ModelConfig parse(const nlohmann::json& json, const std::string& where);
 };
 
 namespace detail {
 
-/// What is particular to an architecture.
+/// What is specific to an architecture.
 struct Architecture {
-  const char* name;        ///< as config.json lists it
-  const char* model_type;  ///< its configuration's
+  const char* name;        ///< as in config.json
+  const char* model_type;  ///< as in config.json
   bool qk_norm;            ///< RMSNorm on each head of q and k
-  bool qkv_bias;           ///< biases of q, k and v, whatever attention_bias says
-  bool attention_bias;     ///< whether attention_bias is a setting of it
-  bool mlp_bias;           ///< whether mlp_bias is
-  Index head_dim;          ///< where config.json has none; 0: hidden_size / num_attention_heads
+  bool qkv_bias;           ///< q, k and v always have biases, whatever attention_bias says
+  bool attention_bias;     ///< whether attention_bias applies
+  bool mlp_bias;           ///< whether mlp_bias applies
+  Index head_dim;          ///< default; 0: hidden_size / num_attention_heads
 };
 
 inline constexpr Architecture architectures[] = {
@@ -96,20 +96,19 @@ inline constexpr Architecture architectures[] = {
     {"Qwen2ForCausalLM", "qwen2", false, true, false, false, 0},
     {"Qwen3ForCausalLM", "qwen3", true, false, true, false, 128}};
 
-/// transformers chooses by model_type, vLLM and most others by architectures.
-/// \throws FormatError  one that is not supported, or the two name different ones
+/// transformers goes by model_type, vLLM and most others by architectures.
+/// \throws FormatError  an unsupported architecture, or the two keys disagree
 inline const Architecture& parse_architecture(const ConfigReader& config) {
   const auto names = config.get_or<std::vector<std::string>>("architectures", {});
   const auto type = config.get_or<std::string>("model_type", "");
   if (names.size() > 1)
-    config.fail("\"architectures\" names ", names.size(), " architectures, one expected");
+    config.fail("\"architectures\" names ", names.size(), " architectures; expected one");
   if (names.empty() && type.empty()) config.fail("has no \"architectures\"");
   for (const Architecture& a : architectures) {
     if (names.empty() ? a.model_type != type : a.name != names[0]) continue;
     if (!type.empty() && a.model_type != type)
       config.fail("\"architectures\" says ", a.name, " and \"model_type\" says ", type,
-                  " (readers choose by one or the other; ", a.name, " is of the type ",
-                  a.model_type, ")");
+                  " (loaders go by one or the other; ", a.name, " is of type ", a.model_type, ")");
     return a;
   }
   std::string all;
@@ -118,7 +117,7 @@ inline const Architecture& parse_architecture(const ConfigReader& config) {
   config.fail("the architecture ", names[0], " is not supported (", all, " are)");
 }
 
-/// A number that may be stated in several places. \throws FormatError  they differ
+/// A number that may be given in several places. \throws FormatError  they differ
 class StatedOnce {
  public:
   explicit StatedOnce(const char* key) : key_(key) {}
@@ -137,7 +136,7 @@ class StatedOnce {
   std::string place_;
 };
 
-/// "rope_type", which older files call "type".
+/// "rope_type", called "type" in older files.
 inline std::string rope_type(const ConfigReader& rope) {
   const auto type =
       rope.get_or<std::string>("rope_type", rope.get_or<std::string>("type", "default"));
@@ -156,7 +155,7 @@ inline Rope parse_rope(const nlohmann::json& json, const ConfigReader& config,
       config.fail("\"", key, "\" is ", ConfigReader::text(value), ", not an object");
     for (const auto& [name, setting] : value.items())
       if (setting.is_object())
-        config.fail("\"", key, "\" has settings of its own for \"", name,
+        config.fail("\"", key, "\" has separate settings for \"", name,
                     "\" layers, which is not supported");
     return value;
   };
@@ -193,8 +192,8 @@ inline Rope parse_rope(const nlohmann::json& json, const ConfigReader& config,
     const bool stated = config.has("rope_theta") || from_scaling.has("rope_theta");
     if (!stated && theta.value().value_or(10000) != 10000)
       config.fail("\"rope_theta\" = ", *theta.value(),
-                  " stands in rope_parameters only, which "
-                  "transformers does not read beside rope_scaling (put it there, too)");
+                  " is in rope_parameters only, which "
+                  "transformers ignores if there is a rope_scaling (put it there, too)");
     notes.push_back(gptq::detail::message(config.where(),
                                           ": has rope_scaling and rope_parameters: rope_scaling (",
                                           type, ") is used, as in transformers 5"));
@@ -224,7 +223,7 @@ inline Rope parse_rope(const nlohmann::json& json, const ConfigReader& config,
 }
 
 /// Mistral: every layer. Qwen: by layer_types, or from max_window_layers on where
-/// use_sliding_window is set. What is missing is what transformers takes.
+/// use_sliding_window is set. Missing keys default to what transformers uses.
 inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelConfig& model,
                                         std::vector<std::string>& notes) {
   std::vector<Index> windows(std::size_t(model.layers), 0);
@@ -238,14 +237,14 @@ inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelC
   if (used && !llama && !config.mentions("sliding_window")) {
     window = 4096;
     notes.push_back(config.where() +
-                    ": has no \"sliding_window\": 4096, as transformers takes it then");
+                    ": has no \"sliding_window\": using 4096, as transformers does");
   }
   const bool reaches = window > 0 && (model.context == 0 || window < model.context);
   const bool stated_unused = config.has("use_sliding_window") && !used;
   if (llama && reaches && !stated_unused)
-    config.fail("\"sliding_window\" = ", window, ": transformers does not look at it in a ",
+    config.fail("\"sliding_window\" = ", window, ": transformers ignores it in a ",
                 model.architecture,
-                ", other readers do (set it to null, or make the model a "
+                ", but other loaders use it (set it to null, or make the model a "
                 "MistralForCausalLM)");
   if (used && !llama && window > 0) {
     const Index first = mistral                           ? 0
@@ -264,11 +263,11 @@ inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelC
     if (!slides && types[i] != "full_attention")
       config.fail("the layer type \"", types[i], "\" is not supported");
     if (slides && window == 0)
-      config.fail("layer ", i, " is of the type \"", types[i],
-                  "\", and there is no \"sliding_window\"");
+      config.fail("layer ", i, " is of type \"", types[i],
+                  "\", but there is no \"sliding_window\"");
     const Index expected = slides ? window : 0;
     if (windows[i] == expected) continue;
-    // Files of transformers before layer_types have max_window_layers alone, later ones both.
+    // Before layer_types, transformers wrote max_window_layers alone; since then, both.
     if (!decides || config.has("max_window_layers"))
       config.fail("\"layer_types\" says \"", types[i], "\" for layer ", i,
                   ", which contradicts the other keys (use_sliding_window, sliding_window, "
@@ -278,7 +277,7 @@ inline std::vector<Index> parse_windows(const ConfigReader& config, const ModelC
   return windows;
 }
 
-/// The activation, under all names that it has.
+/// Checks the activation, under all the names it goes by.
 inline void require_silu(const ConfigReader& config) {
   for (const char* key :
        {"hidden_act", "hidden_activation", "activation_function", "activation", "activation_fn",
@@ -288,7 +287,7 @@ inline void require_silu(const ConfigReader& config) {
       config.fail("the activation \"", act, "\" (\"", key, "\") is not supported (silu is)");
 }
 
-/// What the decoder computes with, under the names that `aliases` stand for.
+/// The values that the decoder uses, under the names that `aliases` refer to.
 inline nlohmann::json used_values(const ModelConfig& model) {
   return {{"hidden_size", model.hidden},
           {"intermediate_size", model.intermediate},
@@ -308,9 +307,9 @@ inline nlohmann::json used_values(const ModelConfig& model) {
           {"norms of q and k", model.qk_norm}};
 }
 
-/// Other families of models have other names for the same things; readers that know those would
+/// Other model families use other names for the same values; a loader that knows those names would
 /// compute something else.
-/// \throws FormatError  one says another value than the one that is used
+/// \throws FormatError  an alias differs from the value used
 inline void require_agreeing_aliases(const ConfigReader& config, const ModelConfig& model) {
   const nlohmann::json used = used_values(model);
   for (const Alias& alias : aliases) {
@@ -328,9 +327,9 @@ inline void require_agreeing_aliases(const ConfigReader& config, const ModelConf
                 ", and \"", standard, "\" is ", used[standard].dump(),
                 config.mentions(standard.c_str()) || standard.find(' ') != std::string::npos
                     ? ""
-                    : ", which it is where the key is missing",
-                ": a reader that goes by \"", name,
-                "\" computes something else (delete it if it is wrong)");
+                    : " by default",
+                ": a loader that reads \"", name,
+                "\" would compute something else (delete it if it is wrong)");
   }
 }
 
@@ -376,15 +375,15 @@ inline ModelConfig ModelConfig::parse(const nlohmann::json& json, const std::str
   model.qkv_bias = attention_bias || architecture.qkv_bias;
   model.o_bias = attention_bias;
   if (architecture.qkv_bias && !config.get_or<bool>("attention_bias", true))
-    model.notes.push_back(where + ": \"attention_bias\" is false and not used: q, k and v of a " +
+    model.notes.push_back(where + ": \"attention_bias\" is false but ignored: q, k and v of a " +
                           model.architecture + " always have biases");
   model.mlp_bias = architecture.mlp_bias && config.get_or<bool>("mlp_bias", false);
   model.window = detail::parse_windows(config, model, model.notes);
   detail::require_agreeing_aliases(config, model);
   if (config.has("auto_map"))
     model.notes.push_back(where +
-                          ": \"auto_map\" names code of the model's own, which is neither "
-                          "run nor copied: the model is taken for a plain " +
+                          ": \"auto_map\" refers to custom code, which is neither "
+                          "run nor copied: the model is treated as a plain " +
                           model.architecture);
   if (std::string note = config.finish(model.architecture); !note.empty())
     model.notes.push_back(std::move(note));

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Keys of a config.json under which other families of models state what a decoder here reads under
-// another name.
+// Keys under which the config.json of other model families holds values that the decoder reads
+// under another name.
 
 #include <string_view>
 
 namespace gptq::model::detail {
 
-/// A key that states what a decoder reads under another name: it must say the same.
+/// A key for a value that the decoder reads under another name: the two must agree.
 struct Alias {
   std::string_view name, standard;
-  std::string_view or_standard = {};  ///< one name that means either of two things
+  std::string_view or_standard = {};  ///< for a name with two meanings
 };
 
 inline constexpr Alias aliases[] = {

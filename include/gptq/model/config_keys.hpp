@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the keys of a config.json mean where a decoder does not read them: another forward pass,
-// unless the value is one that changes nothing; nothing at all; or nobody knows.
+// What config.json keys mean that the decoder does not read: a different forward pass, unless the
+// value is neutral; nothing at all; or unknown.
 
 #include <nlohmann/json.hpp>
 
@@ -14,14 +14,13 @@
 
 namespace gptq::model::detail {
 
-// Values with which a key changes nothing, as JSON.
+// Neutral values of a key, as JSON.
 inline constexpr const char* off = R"([false, 0, "", [], {}])";
 inline constexpr const char* on = "[true, 1]";
 inline constexpr const char* one = "[1]";
 inline constexpr const char* never = "[]";
 
-/// A key that changes what a model computes, and the values with which it does not; null never
-/// does.
+/// A key that changes what a model computes, and its neutral values; null is always neutral.
 struct ComputingKey {
   std::string_view name;
   const char* neutral;
@@ -187,8 +186,8 @@ inline constexpr ComputingKey computing_keys[] = {
     {"compression_config", off},
     {"quantization", off}};
 
-/// Parts that every decoder here has: a key of this name, or of this name behind use_ and the like,
-/// says nothing new unless its value is something else than true.
+/// Parts that every decoder here has: a key of this name, perhaps prefixed with use_ or the like,
+/// says nothing new if its value is true.
 inline constexpr std::string_view parts_of_every_decoder[] = {"autoregressive",
                                                               "causal",
                                                               "causal_attention",
@@ -224,10 +223,10 @@ inline constexpr std::string_view parts_of_every_decoder[] = {"autoregressive",
                                                               "swiglu",
                                                               "unidirectional"};
 
-/// Keys that say nothing about what a model computes: its history, its training, its vocabulary,
-/// how far texts may reach, text generation, tasks of other heads, which kernels run.
+/// Keys that do not affect what a model computes: its history, training, vocabulary, context
+/// length, text generation, other task heads, choice of kernels.
 inline constexpr std::string_view harmless_keys[] = {
-    // What comes out beside the logits, and how it is computed.
+    // Outputs besides the logits, and how they are computed.
     "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
     "_experts_implementation", "_flash_attn_2_enabled", "_output_attentions",
     "_use_flash_attention_2", "_use_sdpa", "attention_softmax_in_fp32", "attn_impl",
@@ -257,7 +256,7 @@ inline constexpr std::string_view harmless_keys[] = {
     "seq_aux", "stochastic_depth", "summary_activation", "summary_first_dropout",
     "summary_proj_to_labels", "summary_type", "summary_use_proj", "tf_legacy_loss",
     "use_scaled_init_method", "weight_decay", "z_loss_coefficient",
-    // How far texts may reach.
+    // Context length.
     "block_size", "context_length", "context_window", "max_context_length", "max_length",
     "max_position", "max_positions", "max_seq_len", "max_seq_length", "max_sequence_length",
     "model_max_length", "n_ctx", "n_positions", "seq_len", "seq_length", "sequence_length",
@@ -286,7 +285,7 @@ inline constexpr std::string_view harmless_keys[] = {
     "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
     "use_liger_kernel", "use_return_dict"};
 
-/// What a key that is not read means.
+/// What a key means that the decoder does not read.
 enum class KeyMeaning { harmless, computing, suspicious, unknown };
 
 template <class Parts = std::initializer_list<std::string_view>>
@@ -296,7 +295,7 @@ bool contains_any(std::string_view text, const Parts& parts) {
   return false;
 }
 
-/// Whether a value is one of those of a JSON list.
+/// Whether a value is in a JSON list.
 template <class Json>
 bool is_one_of(const Json& value, const char* list) {
   if (value.is_null()) return true;
@@ -311,7 +310,7 @@ inline std::string lower_case(std::string text) {
   return text;
 }
 
-/// Parts of names that speak of the forward pass.
+/// Substrings of key names that suggest the forward pass.
 inline constexpr std::string_view telling_parts[] = {
     "act_fn",  "activation", "adapter",  "alibi",    "attention", "attn",     "base_freq",
     "bias",    "bidir",      "bitnet",   "block",    "causal",    "chunk",    "clamp",
@@ -325,7 +324,7 @@ inline constexpr std::string_view telling_parts[] = {
     "sliding", "soft_cap",   "softcap",  "softmax",  "spars",     "ssm",      "temperature",
     "theta",   "tied",       "topk",     "window",   "xpos",      "yarn"};
 
-/// Words between underscores that do.
+/// Whole words between underscores that do.
 inline constexpr std::string_view telling_words[] = {
     "4bit",    "8bit",      "act",   "alpha",   "bit",  "bits",     "cap",    "centered",
     "conv",    "divisor",   "eps",   "factor",  "fp4",  "fp8",      "future", "gamma",
@@ -334,7 +333,7 @@ inline constexpr std::string_view telling_words[] = {
     "repeats", "retention", "rnn",   "sigmoid", "silu", "tanh",     "tau",    "tie",
     "virtual", "weight",    "yoco"};
 
-/// Whether a key that nobody knows has a name that speaks of the forward pass.
+/// Whether the name of an unknown key suggests that it affects the forward pass.
 inline bool is_telling(const std::string& key) {
   const std::string name = lower_case(key);
   if (contains_any(name, telling_parts)) return true;
@@ -359,8 +358,8 @@ inline bool is_part_of_every_decoder(std::string_view key) {
   return std::find(std::begin(parts), std::end(parts), key) != std::end(parts);
 }
 
-/// \param depth  of the objects and arrays around the key
-/// \returns  computing and suspicious only where the value is not neutral
+/// \param depth  how many objects and arrays enclose the key
+/// \returns  computing and suspicious only if the value is not neutral
 template <class Json>
 KeyMeaning key_meaning(const std::string& key, const Json& value, int depth = 0) {
   if (value.is_null()) return KeyMeaning::harmless;
@@ -373,7 +372,7 @@ KeyMeaning key_meaning(const std::string& key, const Json& value, int depth = 0)
     return is_one_of(value, on) ? KeyMeaning::harmless : KeyMeaning::computing;
   if (is_one_of(value, off)) return KeyMeaning::unknown;
   if (is_telling(key)) return KeyMeaning::suspicious;
-  if (value.is_structured())  // settings of something that nobody knows
+  if (value.is_structured())  // settings of something unknown
     for (const auto& [name, part] : value.items()) {
       if (value.is_array() && !part.is_structured()) continue;
       if (depth > 8) return KeyMeaning::suspicious;

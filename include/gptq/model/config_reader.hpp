@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// ConfigReader: reads keys of a config.json, remembers which, and judges those that nobody read.
+// ConfigReader: reads keys of a config.json, keeps track of them, and checks the ones never read.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -20,8 +20,8 @@
 
 namespace gptq::model::detail {
 
-/// Reads keys of one JSON object; errors name the file and the key. A key that is null is not
-/// there.
+/// Reads keys of one JSON object; errors name the file and the key. A key whose value is null
+/// counts as missing.
 class ConfigReader {
  public:
   /// \throws FormatError  `json` is not an object
@@ -30,17 +30,17 @@ class ConfigReader {
     if (!json_.is_object()) fail("is ", json_.dump().substr(0, 80), ", not an object");
   }
 
-  /// Whether the key has a value; it counts as read.
+  /// Whether the key has a value; marks it as read.
   bool has(const char* key) const {
     read_.insert(key);
     return json_.contains(key) && !json_[key].is_null();
   }
 
-  /// Whether the key is there, if only with null.
+  /// Whether the key is present, even if null.
   bool mentions(const char* key) const { return json_.contains(key); }
 
-  /// \throws FormatError  the key is missing or its value is not a T; numbers are never cut, and
-  /// 0 and 1 are flags, as they are in Python
+  /// \throws FormatError  the key is missing or its value is not a T; numbers are never truncated,
+  /// and 0 and 1 count as flags, as in Python
   template <class T>
   T get(const char* key) const {
     if (!has(key)) fail("has no \"", key, "\"");
@@ -49,7 +49,7 @@ class ConfigReader {
       if (value.is_boolean()) return value.get<bool>();
       if (const auto number = io::json_number_as<int>(value); number == 0 || number == 1)
         return *number == 1;
-      fail("\"", key, "\" has the value ", text(value), ", true or false expected");
+      fail("\"", key, "\" has the value ", text(value), "; expected true or false");
     } else if constexpr (std::is_arithmetic_v<T>) {
       if (const auto number = io::json_number_as<T>(value)) return *number;
     } else {
@@ -57,7 +57,7 @@ class ConfigReader {
         return value.get<T>();
       } catch (const nlohmann::json::exception&) {}
     }
-    fail("\"", key, "\" has the value ", text(value), ", which is not of the expected kind");
+    fail("\"", key, "\" has the value ", text(value), ", which is not of the expected type");
   }
 
   template <class T>
@@ -81,10 +81,10 @@ class ConfigReader {
     return value;
   }
 
-  /// Judges all keys that were not read.
-  /// \param what  that they belong to, for messages
-  /// \returns     a note on keys that nobody knows, or ""
-  /// \throws FormatError  a key that changes what is computed
+  /// Checks all keys that were not read.
+  /// \param what  what they belong to, for messages
+  /// \returns     a note on unknown keys, or ""
+  /// \throws FormatError  a key that changes what the model computes
   std::string finish(const std::string& what) const {
     std::vector<std::string> unknown;
     for (const auto& [key, value] : json_.items()) {
@@ -94,24 +94,24 @@ class ConfigReader {
         case KeyMeaning::unknown: unknown.push_back(key); break;
         case KeyMeaning::computing:
           fail("\"", key, "\" = ", text(value), " changes what a ", what,
-               " computes, and that is not supported");
+               " computes, which is not supported");
         case KeyMeaning::suspicious:
           fail("\"", key, "\" = ", text(value),
-               " is not known, and its name says that it changes "
+               " is unknown, and its name suggests that it changes "
                "what the model computes (delete it from the file if it does not)");
       }
     }
     if (unknown.empty()) return {};
-    return gptq::detail::message(where_, ": not known and not used: ", io::some_of(unknown));
+    return gptq::detail::message(where_, ": unknown, ignored: ", io::some_of(unknown));
   }
 
-  /// For objects of which every key counts.
-  /// \throws FormatError  a key that was not read has a value that is not null, or not one of
-  /// `neutral` (a list as JSON)
+  /// For objects in which every key matters.
+  /// \throws FormatError  a key that was not read has a value other than null or one of `neutral`
+  /// (a JSON list)
   void finish_strictly(const std::string& what, const char* neutral = never) const {
     for (const auto& [key, value] : json_.items())
       if (read_.count(key) == 0 && !is_one_of(value, neutral))
-        fail("\"", key, "\" = ", text(value), " is not used for ", what);
+        fail("\"", key, "\" = ", text(value), " is not supported for ", what);
   }
 
   template <class... Parts>
@@ -121,7 +121,7 @@ class ConfigReader {
 
   const std::string& where() const { return where_; }
 
-  /// A value for messages.
+  /// A value as text, for messages.
   static std::string text(const nlohmann::json& value) {
     if (value.is_number_float() && !std::isfinite(value.get<double>()))
       return gptq::detail::message(value.get<double>());

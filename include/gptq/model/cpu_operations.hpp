@@ -2,7 +2,8 @@
 #pragma once
 
 // The operations that a decoder is made of, on the CPU in single precision. Every task works on a
-// tile whose shape depends on the operands alone, so any number of threads gives the same bits.
+// tile whose shape depends on the operands alone, so results are bitwise independent of the number
+// of threads.
 
 #include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host/matrix.hpp>
@@ -26,7 +27,7 @@
 namespace gptq::model {
 inline namespace GPTQ_SIMD {
 
-/// What a decoder is made of, on the CPU; a handle whose copies share the threads.
+/// The operations of a decoder, on the CPU; a handle whose copies share the threads.
 template <class Executor = exec::Threads>
 class CpuOperations {
  public:
@@ -37,19 +38,19 @@ class CpuOperations {
   using Rope = RopeTable;
 
   /// \param precision  of products
-  /// \throws InvalidArgument  this processor has no products of such operands
+  /// \throws InvalidArgument  this processor cannot multiply such operands
   explicit CpuOperations(Executor executor = Executor{}, Precision precision = Precision::split)
       : executor_(std::move(executor)), precision_(precision) {
     gptq::detail::require(precision != Precision::float16,
-                          "this processor does not multiply float16");
+                          "this processor has no float16 products");
     gptq::detail::require(precision != Precision::bfloat16 || backend::cpu::use_tiles<float>(true),
-                          "this processor does not multiply bfloat16 (AMX)");
+                          "this processor has no bfloat16 products (AMX)");
   }
 
   const Executor& executor() const { return executor_; }
 
   Tensor tensor(Index rows, Index cols) const { return Tensor(rows, cols); }
-  /// A tensor that lives long, and memory that is not for such; here they are like all others.
+  /// A long-lived tensor, and memory not to be used for those; nothing special here.
   Tensor keep(Index rows, Index cols) const { return Tensor(rows, cols); }
   void reserve(std::uint64_t /*bytes*/) {}
   Rope place(RopeTable table) const { return table; }
@@ -81,7 +82,7 @@ class CpuOperations {
     });
   }
 
-  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a
+  /// Rotates each head of row r by its position, r mod `length`: coordinates i and i + half form a
   /// pair.
   void rope(View x, const RopeTable& table, Index length) const {
     for_rows(x.rows(), [&](Index r) {
@@ -133,8 +134,8 @@ class CpuOperations {
     return out;
   }
 
-  /// −log softmax(x·Wᵀ)[target] of each row; rows with a negative target are left out as NaN. Takes
-  /// a strip of the vocabulary at a time, so the logits are never all in memory.
+  /// −log softmax(x·Wᵀ)[target] of each row; rows with a negative target are left out as NaN. Works
+  /// on a strip of the vocabulary at a time, so the logits are never all in memory.
   std::vector<double> cross_entropy(ConstView x, ConstView weight,
                                     std::span<const std::int32_t> targets) const {
     constexpr Index wide = 1024, tall = 256;
@@ -191,7 +192,7 @@ class CpuOperations {
     return sum_rows(a.rows(), [&](Index r) { return (row(a, r) - row(b, r)).squaredNorm(); });
   }
 
-  /// x on the symmetric 8-bit grid of its largest element.
+  /// x rounded to the symmetric 8-bit grid of its largest element.
   Tensor round_to_int8(ConstView x) const {
     float reach = 0;
     for (Index r = 0; r < x.rows(); ++r) reach = (std::max)(reach, row(x, r).cwiseAbs().maxCoeff());
@@ -210,7 +211,7 @@ class CpuOperations {
     return Eigen::Map<const Eigen::RowVectorXf>(&x(r, 0), x.cols());
   }
 
-  /// Σ f(row), in an order that does not depend on the threads.
+  /// Σ f(row), in an order that does not depend on the number of threads.
   template <class F>
   double sum_rows(Index rows, F&& f) const {
     std::vector<double> parts(static_cast<std::size_t>(rows));
@@ -251,7 +252,7 @@ class CpuOperations {
     const float scale = 1.0f / std::sqrt(static_cast<float>(q.cols()));
     const backend::cpu::RightSide keys(exec::Serial{}, k, precision_),
         values(exec::Serial{}, v.transposed(), precision_);
-    // Aligned memory: Eigen adds in an order that depends on the alignment.
+    // Aligned memory, because Eigen's summation order depends on alignment.
     Tensor scores(block, length + granule);
     for (Index begin = 0; begin < length; begin += block) {
       const Index rows = (std::min)(block, length - begin);
@@ -264,7 +265,7 @@ class CpuOperations {
     }
   }
 
-  /// Turns scaled scores of one query into weights; keys behind it and beyond the window get none.
+  /// Turns the scores of one query into weights; keys after it and outside the window get 0.
   static void softmax(float* scores, Index last, Index keys, Index window, float scale) {
     const Index first = window > 0 ? (std::max)(Index(0), last - window + 1) : 0;
     Eigen::Map<Eigen::ArrayXf> live(scores + first, last + 1 - first);

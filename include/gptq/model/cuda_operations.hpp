@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The operations that a decoder is made of, on an NVIDIA GPU: products by cuBLAS, the rest by own
-// kernels. Link gptq::toolkit_cuda.
+// The operations that a decoder is made of, on an NVIDIA GPU: products by cuBLAS, the rest by its
+// own kernels. Link gptq::toolkit_cuda.
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
@@ -19,24 +19,24 @@
 
 namespace gptq::model {
 
-/// Weights come from the host a layer at a time (`place`), so a model may be larger than the
-/// device's memory. Operands may lie on the host too; results lie on the device, and what lives as
-/// long as a text's way through the model (`keep`) in pinned host memory where the device would
-/// have too little left. A handle, like the backend; one thread at a time.
+/// Weights come from the host a layer at a time (`place`), so a model may be larger than device
+/// memory. Operands may be on the host too; results are on the device. Tensors that live for a
+/// whole pass through the model (`keep`) go to pinned host memory if the device would otherwise run
+/// short. A handle, like the backend; one thread at a time.
 class CudaOperations {
  public:
   using Tensor = backend::cuda::DeviceMatrix<float>;
   using View = MatrixView<float>;
   using ConstView = MatrixView<const float>;
 
-  /// Numbers of the device, as a span.
+  /// A vector on the device, as a span.
   struct Vector {
     Tensor numbers;
     operator std::span<const float>() const {
       return {numbers.data(), static_cast<std::size_t>(numbers.size())};
     }
   };
-  /// Linear on the device.
+  /// A Linear on the device.
   struct PlacedLinear {
     Tensor weight;
     Vector bias;
@@ -54,32 +54,32 @@ class CudaOperations {
     Vector cosine, sine;
   };
 
-  /// \param backend    whose device, stream and memory are used
-  /// \param threads    read the model's files
+  /// \param backend    provides the device, stream and memory
+  /// \param threads    for reading the model's files
   /// \param precision  of products; split parts and operands of 16 bits are multiplied on tensor
   ///                   cores
-  /// \throws InvalidArgument  bfloat16, which the device does not multiply
+  /// \throws InvalidArgument  the device has no bfloat16 products
   explicit CudaOperations(backend::Cuda backend, exec::Threads threads = exec::Threads(),
                           Precision precision = Precision::split)
       : backend_(std::move(backend)), threads_(std::move(threads)), precision_(precision) {
     if (runtime()->has_bfloat16()) return;
     gptq::detail::require(precision != Precision::bfloat16, backend_.name(),
-                          " does not multiply bfloat16");
+                          " has no bfloat16 products");
     if (precision == Precision::split) precision_ = Precision::single;
   }
 
   const exec::Threads& executor() const { return threads_; }
 
-  /// Whether what a backend does comes after what these have done.
+  /// Whether the backend's work is ordered after the work of these operations.
   bool shares(const backend::Cuda& backend) const { return backend_.shares(backend); }
 
   Tensor tensor(Index rows, Index cols) const { return Tensor(runtime(), rows, cols); }
 
-  /// Memory of the device that is not for tensors made by `keep`.
+  /// Device memory not to be used for tensors made by `keep`.
   void reserve(std::uint64_t bytes) { reserved_ = bytes; }
 
-  /// A tensor that lives long: on the device where that leaves what is reserved, else in pinned
-  /// host memory, which the device reads and writes.
+  /// A long-lived tensor: on the device if that leaves the reserve free, else in pinned host
+  /// memory, which the device reads and writes.
   Tensor keep(Index rows, Index cols) const {
     const auto bytes = static_cast<std::uint64_t>(rows * cols) * sizeof(float);
     return bytes + reserved_ <= runtime()->available() ? tensor(rows, cols)
@@ -96,7 +96,7 @@ class CudaOperations {
     return layer;
   }
 
-  /// Brings the copy of a module up to date.
+  /// Updates the device's copy of a module.
   void place(const Linear& linear, PlacedLinear& placed) const {
     placed.weight = backend_.upload(linear.weight.view());
     placed.bias = vector(linear.bias);
@@ -136,7 +136,7 @@ class CudaOperations {
     norm(x, weight, epsilon, x);
   }
 
-  /// Turns each head of row r by its position, r mod `length`: coordinates i and i + half are a
+  /// Rotates each head of row r by its position, r mod `length`: coordinates i and i + half form a
   /// pair.
   void rope(View x, const Rope& table, Index length) const {
     const auto scope = on_device();
@@ -162,7 +162,7 @@ class CudaOperations {
     cuda::silu_mul(stream(), up.data(), up.size(), gate.data());
   }
 
-  /// Rows of a table on the host.
+  /// Looks up rows of a table on the host.
   Tensor embedding(ConstView table, std::span<const std::int32_t> ids) const {
     const auto scope = on_device();
     Tensor out = keep(static_cast<Index>(ids.size()), table.cols());
@@ -240,7 +240,7 @@ class CudaOperations {
     return squared_norm(std::as_const(difference).view());
   }
 
-  /// x on the symmetric 8-bit grid of its largest element.
+  /// x rounded to the symmetric 8-bit grid of its largest element.
   Tensor round_to_int8(ConstView x) const {
     const auto scope = on_device();
     const auto reach = static_cast<float>(backend_.largest(x));
@@ -253,7 +253,7 @@ class CudaOperations {
  private:
   using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
 
-  /// A matrix where products can read it at full speed: itself on the device, else a copy.
+  /// A matrix in device memory, for products at full speed: itself if it is there, else a copy.
   class Borrowed {
    public:
     Borrowed(const CudaOperations& operations, ConstView from) : view_(from) {
@@ -290,7 +290,7 @@ class CudaOperations {
     cuda::add_bias(stream(), added.view().data(), y);
   }
 
-  /// Of operands rounded to 16 bits.
+  /// Product of operands rounded to 16 bits.
   template <class T>
   void rounded_product(View y, ConstView x, ConstView weight, bool add) const {
     backend::cuda::DeviceMatrix<T> left(runtime(), x.rows(), x.cols()),
@@ -301,7 +301,7 @@ class CudaOperations {
                                           std::as_const(right).view(), add);
   }
 
-  /// x = high + low + what is left of it below 2⁻¹⁶·x.
+  /// x = high + low + a remainder below 2⁻¹⁶·x.
   struct Halves {
     Sixteen high, low;
   };

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Decoder: the forward pass of a Llama-like model, cut into the pieces between which calibration
-// looks at the inputs of linear modules. It holds no weights: a layer comes in, is used, and can
-// go.
+// Decoder: the forward pass of a Llama-like model, split into pieces so that calibration can look
+// at the inputs of linear modules in between. It holds no weights: layers are passed in.
 
 #include <gptq/model/attention.hpp>
 #include <gptq/model/layer_weights.hpp>
@@ -14,17 +13,17 @@
 
 namespace gptq::model {
 
-/// Tokens that pass a layer at once: whole sequences.
+/// Tokens that go through a layer at once: whole sequences.
 inline Index chunk_tokens(Index length) { return (std::max)(Index(1), 4096 / length) * length; }
 
-/// Bytes of one layer and of what a chunk takes on its way through it.
+/// Bytes needed for one layer and for a chunk on its way through it.
 inline std::uint64_t decoder_bytes(const ModelConfig& config, Index length) {
   Index weights = 0;
   for (int m = 0; m < module_count; ++m) {
     const auto [out, in] = module_shape(config, static_cast<Module>(m));
     weights += out * in;
   }
-  // Halves of operands included: see Precision::split.
+  // Includes the split parts of operands: see Precision::split.
   const Index numbers = 4 * (config.intermediate + config.heads * config.head_dim + config.hidden);
   return sizeof(float) * static_cast<std::uint64_t>(2 * weights + chunk_tokens(length) * numbers);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The hyperparameters of a GGUF file as a config.json. Keys that change what the model computes and
-// that a config.json cannot say are refused.
+// The hyperparameters of a GGUF file as a config.json. Keys that change what the model computes but
+// that config.json cannot express are refused.
 
 #include <gptq/io/gguf.hpp>
 #include <gptq/model/config.hpp>
@@ -19,23 +19,23 @@
 
 namespace gptq::model {
 
-/// A token that the metadata names; none where the key is missing or holds -1 (in 32 bits also
-/// 4294967295), as writers say "none", or an id that is not one of `vocabulary` tokens, which
-/// llama.cpp does not use either.
+/// A token that the metadata names; none if the key is missing or is -1 (in 32 bits also
+/// 4294967295), which is how writers say "none", or if it is not an id of one of the `vocabulary`
+/// tokens, which llama.cpp does not use either.
 /// \throws FormatError  the value is not a whole number
 inline std::optional<std::uint64_t> gguf_token_id(const io::Gguf& gguf, const std::string& key,
                                                   std::uint64_t vocabulary) {
   const auto found = gguf.metadata().find(key);
   if (found == gguf.metadata().end()) return std::nullopt;
   if (!found->second.as<std::int64_t>() && !found->second.as<std::uint64_t>())
-    gguf.get<std::uint64_t>(key);  // says what it is instead
+    gguf.get<std::uint64_t>(key);  // throws an error that says what it is
   const auto id = found->second.as<std::uint64_t>();
   return id && *id < vocabulary ? id : std::nullopt;
 }
 
 namespace detail {
 
-/// \throws FormatError  the file is one part of a model, or holds something else than a model
+/// \throws FormatError  the file is one part of a split model, or is not a model
 inline void require_whole_model(const io::Gguf& gguf) {
   const auto where = gguf.path().string();
   if (const auto parts = gguf.get_or<std::uint64_t>("split.count", 1); parts > 1)
@@ -46,20 +46,20 @@ inline void require_whole_model(const io::Gguf& gguf) {
   const auto type = gguf.get_or<std::string>("general.type", "model");
   if (type == "adapter" || gguf.has("adapter.type"))
     throw FormatError(gptq::detail::message(
-        where, ": is a LoRA adapter, not a model: merge it into its model first"));
+        where, ": is a LoRA adapter, not a model: merge it into its base model first"));
   if (type != "model")
     throw FormatError(
         gptq::detail::message(where, ": holds a \"", type, "\" (general.type), not a model"));
 }
 
-/// The scaling of positions as llama.cpp reads it, as a rope_scaling of config.json; null: none.
+/// RoPE scaling as llama.cpp reads it, as the rope_scaling of a config.json; null: none.
 inline nlohmann::ordered_json gguf_rope_scaling(const GgufReader& reader) {
-  // Without a type the scaling is linear; without a factor there is none.
+  // Without a type, scaling is linear; without a factor, there is none.
   const auto type = reader.get_or<std::string>("rope.scaling.type", "linear");
   if (type != "none" && type != "linear")
     reader.fail("the rope scaling \"", type, "\" (", reader.key("rope.scaling.type"),
                 ") is not supported (none and linear are)");
-  double factor = 0;  // not stated
+  double factor = 0;  // not given
   for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
     if (!reader.has(name) || reader.get<double>(name) == 0) continue;
     const double stated = reader.positive(name);
@@ -70,12 +70,12 @@ inline nlohmann::ordered_json gguf_rope_scaling(const GgufReader& reader) {
   }
   if (factor == 0 || factor == 1) return nullptr;
   if (type == "none")
-    reader.fail(reader.key("rope.scaling.factor"), " = ", factor, ", and ",
+    reader.fail(reader.key("rope.scaling.factor"), " = ", factor, ", but ",
                 reader.key("rope.scaling.type"), " is \"none\"");
   return {{"rope_type", "linear"}, {"factor", factor}};
 }
 
-/// Llama 3: the file holds by how much each wave is stretched. The rule behind it is recovered and
+/// Llama 3: the file holds the stretch factor of each wave. The rule behind them is recovered and
 /// checked.
 inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double theta,
                                                   Index head_dim) {
@@ -83,7 +83,7 @@ inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double t
   const auto& shape = gguf.at("rope_freqs.weight").shape;
   gptq::detail::require<FormatError>(io::element_count(shape) == head_dim / 2, where,
                                      ": tensor rope_freqs.weight has the shape ",
-                                     io::to_string(shape), ", [", head_dim / 2, "] expected");
+                                     io::to_string(shape), "; expected [", head_dim / 2, "]");
   std::vector<float> factors(static_cast<std::size_t>(head_dim / 2));
   gguf.read("rope_freqs.weight", factors);
   const Rope rope{.theta = theta,
@@ -97,7 +97,7 @@ inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double t
         std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
             1e-3 * static_cast<double>(factors[i]),
         where, ": rope_freqs.weight[", i, "] = ", factors[i], " does not follow the Llama 3 rule (",
-        plain[i] / stretched[i], " expected); other rules cannot be written to a config.json");
+        plain[i] / stretched[i], " expected); other rules cannot be expressed in a config.json");
   return {{"rope_type", "llama3"},
           {"factor", rope.factor},
           {"low_freq_factor", 1.0},
@@ -105,8 +105,8 @@ inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double t
           {"original_max_position_embeddings", 8192}};
 }
 
-/// Rows of the embeddings, which the other places must agree with.
-/// \throws FormatError  there are none, or the metadata says another number
+/// The number of embedding rows; all other statements of the vocabulary size must agree with it.
+/// \throws FormatError  there are no embeddings, or the metadata disagrees
 inline std::uint64_t gguf_vocabulary(const io::Gguf& gguf, const GgufReader& reader) {
   const auto embeddings = gguf.tensors().find("token_embd.weight");
   if (embeddings == gguf.tensors().end() || embeddings->second.shape.size() != 2 ||
@@ -116,21 +116,21 @@ inline std::uint64_t gguf_vocabulary(const io::Gguf& gguf, const GgufReader& rea
   if (!reader.has("vocab_size")) return rows;
   const auto stated = reader.size("vocab_size");
   if (stated != rows)
-    reader.fail(reader.key("vocab_size"), " = ", stated, ", and token_embd.weight has ", rows,
+    reader.fail(reader.key("vocab_size"), " = ", stated, ", but token_embd.weight has ", rows,
                 " rows");
   const auto tokens = gguf.metadata().find("tokenizer.ggml.tokens");
   if (tokens != gguf.metadata().end() && tokens->second.array() &&
       tokens->second.array()->count != stated)
-    reader.fail(reader.key("vocab_size"), " = ", stated, ", and tokenizer.ggml.tokens has ",
+    reader.fail(reader.key("vocab_size"), " = ", stated, ", but tokenizer.ggml.tokens has ",
                 tokens->second.array()->count, " entries");
   return rows;
 }
 
 }  // namespace detail
 
-/// \param notes  gets what was decided without being asked for, a sentence each
-/// \throws FormatError  an architecture that is not supported, missing metadata, or a key that
-/// changes what the model computes and is not used
+/// \param notes  receives decisions made on the caller's behalf, one sentence each
+/// \throws FormatError  an unsupported architecture, missing metadata, or an unsupported key that
+/// changes what the model computes
 inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
                                           std::vector<std::string>* notes = nullptr) {
   detail::require_whole_model(gguf);
@@ -165,10 +165,10 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
     reader.fail(stated
                     ? reader.key("attention.key_length")
                     : reader.key("embedding_length") + " / " + reader.key("attention.head_count"),
-                " = ", head_dim, " is not the size of a head (an even number)");
+                " = ", head_dim, " is not a valid head size (an even number)");
   for (const char* name : {"attention.value_length", "rope.dimension_count"})
     if (const auto other = reader.get_or<std::uint64_t>(name, head_dim); other != head_dim)
-      reader.fail(reader.key(name), " = ", other, ", which is not supported (the size of a head, ",
+      reader.fail(reader.key(name), " = ", other, ", which is not supported (the head size, ",
                   head_dim, ", is)");
   if (const auto other = reader.get_or<std::uint64_t>("embedding_length_out", 0);
       other != 0 && other != hidden)
@@ -179,7 +179,7 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
   if (reader.has("rope.freq_base_swa") && reader.positive("rope.freq_base_swa") != theta)
     reader.fail(reader.key("rope.freq_base_swa"), " = ", reader.positive("rope.freq_base_swa"),
                 " and ", reader.key("rope.freq_base"), " = ", theta,
-                ": layers that differ are not supported");
+                ": different values per layer are not supported");
 
   nlohmann::ordered_json config{
       {"architectures", {architecture}},
@@ -210,15 +210,15 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
              notes && found != gguf.metadata().end() && found->second.as<std::int64_t>() != -1 &&
              found->second.as<std::int64_t>() != 4294967295)
       notes->push_back(gptq::detail::message(where, ": ", key, " = ", found->second.text(),
-                                             " is not one of ", vocabulary,
-                                             " tokens: taken as none"));
+                                             " is not an id of one of the ", vocabulary,
+                                             " tokens: ignored"));
   }
 
   auto scaling = detail::gguf_rope_scaling(reader);
   if (gguf.tensors().count("rope_freqs.weight") > 0) {
     if (!scaling.is_null())
       reader.fail("has the tensor rope_freqs.weight and ", reader.key("rope.scaling.factor"), " = ",
-                  scaling["factor"].get<double>(), "; one of the two is supported, not both");
+                  scaling["factor"].get<double>(), "; only one of the two is supported");
     scaling = detail::llama3_rope_scaling(gguf, config["rope_theta"].get<double>(),
                                           static_cast<Index>(head_dim));
   }
@@ -227,11 +227,11 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
     if (const auto positions = reader.get_or<std::uint64_t>(name, 0);
         positions > 0 && positions < config["max_position_embeddings"].get<std::uint64_t>())
       reader.fail(reader.key(name), " = ", positions,
-                  " is less than the context and not supported");
+                  " is less than the context, which is not supported");
   if (const auto scale = reader.get_or<double>("attention.scale", 0);
       scale != 0 && std::abs(scale * std::sqrt(static_cast<double>(head_dim)) - 1) > 1e-4)
     reader.fail(reader.key("attention.scale"), " = ", scale,
-                " is not supported (1/sqrt of the size of a head is)");
+                " is not supported (1/sqrt of the head size is)");
   reader.finish();
   return config;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The tensors of a GGUF file as those of a Hugging Face model.
+// Presents the tensors of a GGUF file as those of a Hugging Face model.
 
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/io/gguf.hpp>
@@ -26,7 +26,7 @@ class GgufSource : public io::TensorSource {
       : gguf_(std::move(gguf)), config_(config) {
     for (const auto& [name, tensor] : gguf_->tensors()) {
       if (name == "rope_freqs.weight") continue;              // in the configuration
-      if (name.ends_with(".attn_rot_embd.weight")) continue;  // waves of positions, of old files
+      if (name.ends_with(".attn_rot_embd.weight")) continue;  // rotary frequencies, in old files
       names_[hf_name(name)] = name;
     }
   }
@@ -52,7 +52,7 @@ class GgufSource : public io::TensorSource {
   std::string where(const std::string& /*name*/) const override { return gguf_->path().string(); }
 
   void require_readable(const std::string& name) const override {
-    tensor(name);  // under the name that callers know
+    tensor(name);  // fails under the name that callers know
     gguf_->require_readable(names_.at(name));
   }
   void require_unchanged() const override { gguf_->file().require_unchanged(); }
@@ -77,7 +77,8 @@ class GgufSource : public io::TensorSource {
     const io::GgufTensor& t = tensor(name);
     gptq::detail::require<FormatError>(static_cast<Index>(out.size()) == io::element_count(t.shape),
                                        where(name), ": tensor ", name, " has the shape ",
-                                       io::to_string(t.shape), ", ", out.size(), " numbers wanted");
+                                       io::to_string(t.shape), ", but ", out.size(),
+                                       " numbers were requested");
     gguf_->read(names_.at(name), out);
     gguf_->file().release(t.bytes);
     if (config_.architecture == "LlamaForCausalLM") {
@@ -88,7 +89,7 @@ class GgufSource : public io::TensorSource {
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {
-    require_readable(name);  // a type that is not read has no size, whatever the shape claims
+    require_readable(name);  // an unsupported type has no known size, whatever the shape claims
     std::vector<float> numbers(static_cast<std::size_t>(io::element_count(shape(name))));
     read(name, numbers);
     std::vector<std::byte> bytes(numbers.size() * 2);
@@ -132,7 +133,7 @@ class GgufSource : public io::TensorSource {
     return io::UnfitNumber{block * type.elements + static_cast<Index>(at), out[at]};
   }
 
-  /// The first number beyond the range of half precision, or not finite.
+  /// The first number outside the range of half precision, or not finite.
   static std::optional<io::UnfitNumber> find_unfit_half(const pack::GgmlTypeInfo& type,
                                                         std::span<const std::byte> bytes) {
     constexpr Index chunk = 4096;  // elements, whole blocks
@@ -147,7 +148,7 @@ class GgufSource : public io::TensorSource {
                         size / static_cast<std::size_t>(type.elements) *
                             static_cast<std::size_t>(type.bytes)),
           out);
-      unsigned bad = 0;  // 65520 and more round to infinity; false for NaN, too
+      unsigned bad = 0;  // 65520 and above round to infinity; also catches NaN
       for (const float x : out) bad |= std::abs(x) < 65520.0f ? 0u : 1u;
       for (std::size_t i = 0; bad && i < size; ++i)
         if (!(std::abs(out[i]) < 65520.0f))
@@ -163,7 +164,7 @@ class GgufSource : public io::TensorSource {
     return gguf_->tensors().at(found->second);
   }
 
-  /// \throws FormatError  a tensor that a decoder of this kind does not have
+  /// \throws FormatError  a tensor that such a decoder does not have
   std::string hf_name(const std::string& name) const {
     static const std::map<std::string, std::string> outside{
         {"token_embd.weight", "model.embed_tokens.weight"},
@@ -186,20 +187,20 @@ class GgufSource : public io::TensorSource {
                  name.substr(last);
       }
     }
-    throw FormatError(gptq::detail::message(gguf_->path().string(), ": the tensor ", name,
-                                            " has no place in a ", config_.architecture));
+    throw FormatError(gptq::detail::message(gguf_->path().string(), ": tensor ", name,
+                                            " does not belong in a ", config_.architecture));
   }
 
   /// GGUF interleaves the two halves of each head of q and k: its row 2i + t is row t·D/2 + i of
-  /// the head.
-  /// \throws FormatError  the tensor does not have so many heads
+  /// the original head.
+  /// \throws FormatError  the tensor does not have that many heads
   void unpermute(const std::string& name, Index heads, std::span<float> rows) const {
     const Index head_dim = config_.head_dim, half = head_dim / 2;
     const io::Shape& shape = tensor(name).shape;
     gptq::detail::require<FormatError>(
         heads > 0 && head_dim > 0 && shape[0] % head_dim == 0 && shape[0] / head_dim == heads,
-        where(name), ": tensor ", name, " has the shape ", io::to_string(shape), ", ", heads,
-        " heads of ", head_dim, " expected");
+        where(name), ": tensor ", name, " has the shape ", io::to_string(shape), "; expected ",
+        heads, " heads of ", head_dim);
     const Index width = static_cast<Index>(rows.size()) / shape[0];
     std::vector<float> head(static_cast<std::size_t>(head_dim * width));
     for (Index h = 0; h < heads; ++h) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// GgufReader: reads the metadata keys of one architecture, remembers which, and judges those that
-// nobody read.
+// GgufReader: reads the metadata keys of one architecture, keeps track of them, and checks the ones
+// never read.
 
 #include <gptq/core/error.hpp>
 #include <gptq/io/gguf.hpp>
@@ -22,7 +22,7 @@
 
 namespace gptq::model::detail {
 
-/// Whether a value, or each element of an array, is one of those of a JSON list.
+/// Whether a value, or every element of an array, is in a JSON list.
 inline bool is_gguf_value_of(const io::GgufValue& value, const char* list) {
   const auto all = nlohmann::json::parse(list);
   const auto one_of = [&](const io::GgufValue& element) {
@@ -37,8 +37,8 @@ inline bool is_gguf_value_of(const io::GgufValue& value, const char* list) {
   return array ? io::GgufValue::for_each(*array, one_of) : one_of(value);
 }
 
-/// A key of GGUF metadata, without its "llama.", that is not read, and the values with which it
-/// changes nothing (as JSON; for an array, those of its elements).
+/// A GGUF metadata key, without its "llama." prefix, that is not read, and its neutral values (as
+/// JSON; for an array, those of its elements).
 struct GgufKey {
   std::string_view name;
   const char* neutral;
@@ -87,18 +87,18 @@ inline constexpr GgufKey gguf_neutral_keys[] = {{"attention.causal", "[true]"},
                                                 {"swin_norm", "[false]"},
                                                 {"use_parallel_residual", "[false]"}};
 
-/// Keys that llama.cpp does not compute with in these architectures: those of YaRN's waves count
-/// only beside yarn_ext_factor.
+/// Keys that do not affect what llama.cpp computes for these architectures: those of YaRN's ramp
+/// matter only together with yarn_ext_factor.
 inline constexpr std::string_view gguf_harmless_keys[] = {
     "attention.group_norm_epsilon", "attention.group_norm_groups", "attention.layer_norm_epsilon",
     "classifier.output_labels",     "decoder_start_token_id",      "rope.scaling.finetuned",
     "rope.scaling.yarn_beta_fast",  "rope.scaling.yarn_beta_slow", "tensor_data_layout"};
 
-/// Keys that may have a value per layer.
+/// Keys that may have one value per layer.
 inline constexpr std::string_view gguf_layered_keys[] = {
     "attention.head_count", "attention.head_count_kv", "feed_forward_length"};
 
-/// Reads the keys of one architecture, remembers which, and judges those that nobody read.
+/// Reads the keys of one architecture, keeps track of them, and checks the ones never read.
 class GgufReader {
  public:
   GgufReader(const io::Gguf& gguf, std::string prefix) : gguf_(gguf), prefix_(std::move(prefix)) {}
@@ -139,8 +139,8 @@ class GgufReader {
     return value;
   }
 
-  /// \throws FormatError  a key of this architecture that was not read changes what is computed, or
-  /// nobody knows whether it does
+  /// \throws FormatError  a key of this architecture that was not read changes what the model
+  /// computes, or might
   void finish() const {
     for (auto entry = gguf_.metadata().lower_bound(prefix_);
          entry != gguf_.metadata().end() && entry->first.rfind(prefix_, 0) == 0; ++entry) {
@@ -151,12 +151,12 @@ class GgufReader {
       if (known != std::end(gguf_neutral_keys)) {
         if (!is_gguf_value_of(entry->second, known->neutral))
           fail("the metadata key ", entry->first, " = ", entry->second.text(),
-               " changes what the model computes, and that is not supported");
+               " changes what the model computes, which is not supported");
       } else if (std::find(std::begin(gguf_harmless_keys), std::end(gguf_harmless_keys), name) ==
                  std::end(gguf_harmless_keys)) {
         fail("the metadata key ", entry->first, " = ", entry->second.text(),
-             " is not known, and keys of this kind change what the model computes (remove it if "
-             "it does not)");
+             " is unknown, and such keys may change what the model computes (remove it if "
+             "this one does not)");
       }
     }
   }
@@ -167,7 +167,7 @@ class GgufReader {
   }
 
  private:
-  /// \throws FormatError  the values of two layers differ, or there are not as many as layers
+  /// \throws FormatError  the values differ between layers, or there is not one per layer
   template <class T>
   T of_all_layers(const std::string& name, const io::GgufArray& array) const {
     const auto layers = get<std::uint64_t>("block_count");
@@ -178,11 +178,12 @@ class GgufReader {
     std::uint64_t at = 0;
     io::GgufValue::for_each(array, [&](const io::GgufValue& element) {
       const auto value = element.as<T>();
-      if (!value) fail(key(name), "[", at, "] = ", element.text(), " is not a number as expected");
+      if (!value)
+        fail(key(name), "[", at, "] = ", element.text(), " is not a number of the expected type");
       if (!first) first = value;
       if (*value != *first)
         fail(key(name), "[0] = ", *first, " and ", key(name), "[", at, "] = ", *value,
-             ": layers that differ are not supported");
+             ": different values per layer are not supported");
       ++at;
       return true;
     });

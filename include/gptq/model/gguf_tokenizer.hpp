@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The vocabulary of a GGUF file as a tokenizer.json, so that one tokenizer serves both worlds and
-// the folder that is written can be read by everybody.
+// Converts the vocabulary of a GGUF file to a tokenizer.json, so that one tokenizer serves both
+// formats and any loader can read the folder that is written.
 
 #include <gptq/io/gguf.hpp>
 #include <gptq/model/gguf_config.hpp>
@@ -22,7 +22,7 @@ namespace gptq::model {
 
 namespace detail {
 
-/// token_type numbers of GGUF.
+/// token_type numbers in GGUF.
 enum GgufTokenType {
   gguf_normal = 1,
   gguf_unknown = 2,
@@ -46,8 +46,8 @@ inline nlohmann::json byte_level(bool use_regex) {
           {"use_regex", use_regex}};
 }
 
-/// How a byte-level vocabulary cuts text, by the name that llama.cpp gives it.
-/// \throws FormatError  a name that is not known
+/// How a byte-level vocabulary splits text, by the name that llama.cpp gives it.
+/// \throws FormatError  an unknown name
 inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
   static const std::string gpt2 =
       "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
@@ -55,8 +55,8 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
     return nlohmann::json{{"type", "Sequence"}, {"pretokenizers", std::move(parts)}};
   };
   if (pre == "gpt-2") return byte_level(true);
-  // Words are cut before digits, as transformers does for such a file: of several spaces before a
-  // number, the last one is a piece of its own.
+  // Text is split into words before digits, as transformers does for such a file: of several spaces
+  // before a number, the last one becomes a piece of its own.
   if (pre == "smollm")
     return sequence({split_isolated(gpt2),
                      {{"type", "Digits"}, {"individual_digits", true}},
@@ -78,15 +78,15 @@ inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
   unsupported_component("the GGUF pre-tokenizer \"" + pre + "\"");
 }
 
-/// The merges that do what the scores of a SentencePiece vocabulary say. SentencePiece joins those
-/// two neighbours whose joined text is the piece with the highest score; so the merges are all
-/// pairs of pieces that make up a piece, those of the pieces with the highest scores first.
+/// Merges equivalent to the scores of a SentencePiece vocabulary. SentencePiece merges the two
+/// neighbours that form the piece with the highest score; so the merges are all pairs of pieces
+/// that form a piece, in order of falling score.
 inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
                                          const std::vector<float>& scores,
                                          const std::vector<int>& types) {
-  // A piece can be cut in two at each of its characters, and every cut is a merge with all of its
-  // text: the merges of a file with very long pieces would take as much memory as the square of its
-  // size. Real pieces are words or parts of words, so longer ones are refused.
+  // A piece can be split at each of its characters, and every split is a merge that holds the whole
+  // text: with very long pieces, merges would take memory quadratic in the file's size. Real pieces
+  // are words or parts of words, so longer ones are refused.
   constexpr std::size_t longest = 1024;
   std::size_t bytes = 0, merge_bytes = 0;
   std::unordered_set<std::string_view> pieces;
@@ -114,7 +114,7 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
       merge_bytes += token.size();
     }
     if (merge_bytes > 64 * bytes + (std::size_t{1} << 20))
-      unsupported_component("a vocabulary whose merges are more than 64 times as large");
+      unsupported_component("a vocabulary whose merges are more than 64 times its size");
   }
   std::stable_sort(merges.begin(), merges.end(),
                    [](const Merge& a, const Merge& b) { return a.score > b.score; });
@@ -124,8 +124,8 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
   return list;
 }
 
-/// A key behind "tokenizer.ggml.", and the values with which it changes nothing in a vocabulary
-/// where it is not read (as JSON; for an array, those of its elements).
+/// A key after "tokenizer.ggml.", and its neutral values for vocabularies where it is not read (as
+/// JSON; for an array, those of its elements).
 struct GgufTokenizerKey {
   std::string_view name;
   const char* neutral;
@@ -136,8 +136,8 @@ inline constexpr GgufTokenizerKey gguf_tokenizer_neutral_keys[] = {
     {"normalizer.lowercase", "[false]"},     {"precompiled_charsmap", R"([""])"},
     {"remove_extra_whitespaces", "[false]"}, {"treat_whitespace_as_suffix", "[false]"}};
 
-/// Keys that are read elsewhere, concern pairs of texts or text generation, or belong to the other
-/// kind of vocabulary.
+/// Keys that are read elsewhere, concern text pairs or text generation, or belong to the other kind
+/// of vocabulary.
 inline constexpr std::string_view gguf_tokenizer_harmless_keys[] = {
     "add_bos_token",      "add_eos_token",
     "add_sep_token",      "bos_token_id",
@@ -156,8 +156,7 @@ inline constexpr std::string_view gguf_tokenizer_harmless_keys[] = {
     "token_type_count",   "tokens",
     "unknown_token_id"};
 
-/// \throws FormatError  a key that changes how texts are tokenized and is not used, or that nobody
-/// knows
+/// \throws FormatError  an unknown key, or an unsupported one that changes how texts are tokenized
 inline void require_known_tokenizer_keys(const io::Gguf& gguf, bool byte_level) {
   const std::string prefix = "tokenizer.ggml.";
   for (auto entry = gguf.metadata().lower_bound(prefix);
@@ -173,8 +172,8 @@ inline void require_known_tokenizer_keys(const io::Gguf& gguf, bool byte_level) 
   }
 }
 
-/// The token that is put around each text, by its id; none where the key says no.
-/// \throws FormatError  the metadata asks for one, and does not say which
+/// The id of a token put before or after each text; none if its key says no.
+/// \throws FormatError  the metadata asks for one but does not say which
 inline std::optional<std::uint64_t> gguf_added_token(const io::Gguf& gguf, const std::string& name,
                                                      std::uint64_t tokens, bool by_default) {
   const std::string flag = "tokenizer.ggml.add_" + name + "_token",
@@ -182,7 +181,7 @@ inline std::optional<std::uint64_t> gguf_added_token(const io::Gguf& gguf, const
   if (!gguf.get_or<bool>(flag, by_default)) return std::nullopt;
   const auto token = gguf_token_id(gguf, id, tokens);
   gptq::detail::require<FormatError>(token || !gguf.has(flag), gguf.path().string(), ": ", flag,
-                                     " is true, and ", id, " names no token; ", tokenize_elsewhere);
+                                     " is true, but ", id, " names no token; ", tokenize_elsewhere);
   return token;
 }
 
@@ -199,18 +198,18 @@ inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t token
   }
   const auto list = gguf.get<std::vector<std::int64_t>>(key);
   gptq::detail::require<FormatError>(list.size() == tokens, gguf.path().string(), ": ", key,
-                                     " has ", list.size(), " entries, tokenizer.ggml.tokens ",
-                                     tokens);
+                                     " has ", list.size(),
+                                     " entries, but tokenizer.ggml.tokens has ", tokens);
   for (const std::int64_t type : list) {
     gptq::detail::require<FormatError>(type >= 0 && type <= 255, gguf.path().string(), ": ", key,
-                                       " has the entry ", type, ", which is no type of a token");
+                                       " has the entry ", type, ", which is not a token type");
     types.push_back(static_cast<int>(type));
   }
   return types;
 }
 
-/// \throws FormatError  the vocabulary is of a kind that is not supported, its lists are not of one
-/// length, or a key changes how texts are tokenized and is not used
+/// \throws FormatError  an unsupported kind of vocabulary, lists of different lengths, or an
+/// unsupported key that changes how texts are tokenized
 inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
   const auto kind = gguf.get<std::string>("tokenizer.ggml.model");
   if (kind != "gpt2" && kind != "llama")
@@ -265,7 +264,7 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
     const auto scores = gguf.get<std::vector<float>>("tokenizer.ggml.scores");
     gptq::detail::require<FormatError>(scores.size() == tokens.size(), gguf.path().string(),
                                        ": tokenizer.ggml.scores has ", scores.size(),
-                                       " entries, tokenizer.ggml.tokens ", tokens.size());
+                                       " entries, but tokenizer.ggml.tokens has ", tokens.size());
     for (std::size_t i = 0; i < scores.size(); ++i)
       gptq::detail::require<FormatError>(std::isfinite(scores[i]), gguf.path().string(),
                                          ": tokenizer.ggml.scores has the entry ", scores[i],

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// LayerWeights: one decoder layer in memory, as floats, whatever it was stored as.
+// LayerWeights: one decoder layer in memory, as floats, however it was stored.
 
 #include <gptq/backend/host/worker.hpp>
 #include <gptq/core/progress.hpp>
@@ -25,7 +25,7 @@ struct Linear {
   std::vector<float> bias;            ///< [out], or empty
 };
 
-/// The linear modules of a decoder layer in the order in which they are used.
+/// The linear modules of a decoder layer, in order of use.
 enum class Module { q, k, v, o, gate, up, down };
 inline constexpr int module_count = 7;
 
@@ -95,7 +95,7 @@ inline void require_finite(const io::TensorSource& source, const std::string& na
 inline void require_words(const io::TensorSource& source, const std::string& name) {
   const std::string type = source.type_name(name);
   gptq::detail::require<FormatError>(type == "I32" || type == "U32", source.where(name),
-                                     ": tensor ", name, " has dtype ", type, ", I32 expected");
+                                     ": tensor ", name, " has dtype ", type, "; expected I32");
 }
 
 /// Bits and groups of a linear module in a GPTQ folder, from the shapes of its tensors.
@@ -104,7 +104,8 @@ struct GptqLayout {
   Index groups;
 };
 
-/// \throws FormatError  a tensor is missing, has another type, or its shape does not fit the others
+/// \throws FormatError  a tensor is missing, has the wrong type, or its shape does not match the
+/// others
 inline GptqLayout require_gptq_tensors(const io::TensorSource& source, const std::string& name,
                                        const ModuleShape& shape) {
   const auto found = [&](const std::string& part) {
@@ -125,7 +126,7 @@ inline GptqLayout require_gptq_tensors(const io::TensorSource& source, const std
   gptq::detail::require<FormatError>(
       scales.size() == 2 && scales[1] == shape.out && scales[0] >= 1 && scales[0] <= shape.in,
       source.where(name + ".scales"), ": tensor ", name, ".scales has the shape ",
-      io::to_string(scales), ", [groups, ", shape.out, "] expected");
+      io::to_string(scales), "; expected [groups, ", shape.out, "]");
   found("qzeros");
   io::require_shape(source, name + ".qzeros", {scales[0], pack::word_count(shape.out, bits)});
   if (source.contains(name + ".g_idx")) io::require_shape(source, name + ".g_idx", {shape.in});
@@ -165,7 +166,7 @@ inline void read_gptq(const ModelFiles& model, const std::string& name, const Mo
 }  // namespace detail
 
 /// A vector of the model.
-/// \throws FormatError     it is missing or has another size
+/// \throws FormatError     it is missing or has the wrong size
 /// \throws NumericalError  a number is not finite
 inline std::vector<float> load_vector(const ModelFiles& model, const std::string& name,
                                       Index size) {
@@ -177,7 +178,7 @@ inline std::vector<float> load_vector(const ModelFiles& model, const std::string
   return out;
 }
 
-/// A matrix of the model that is stored as numbers.
+/// A matrix of the model that is not packed.
 inline backend::HostMatrix<float> load_matrix(const ModelFiles& model, const std::string& name,
                                               Index rows, Index cols) {
   io::require_shape(*model.tensors, name, {rows, cols});
@@ -189,21 +190,21 @@ inline backend::HostMatrix<float> load_matrix(const ModelFiles& model, const std
   return out;
 }
 
-/// Whether a linear module is stored as GPTQ words.
+/// Whether a linear module is stored as packed GPTQ words.
 inline bool is_quantized(const ModelFiles& model, const std::string& name) {
   return model.quantization && !model.tensors->contains(name + ".weight") &&
          model.tensors->contains(name + ".qweight");
 }
 
-/// A linear module, from its weight or from GPTQ words.
+/// A linear module, from its weight or from packed GPTQ words.
 inline Linear load_linear(const ModelFiles& model, const std::string& name,
                           const ModuleShape& shape) {
   Linear linear;
   if (is_quantized(model, name)) {
     if (model.quantization->method != "gptq")
-      throw FormatError(gptq::detail::message(model.path.string(), ": quantized with \"",
+      throw FormatError(gptq::detail::message(model.path.string(), ": is quantized with \"",
                                               model.quantization->method,
-                                              "\", which is not read (gptq is)"));
+                                              "\", which is not supported (gptq is)"));
     linear.weight = backend::HostMatrix<float>(shape.out, shape.in);
     detail::read_gptq(model, name, shape, linear.weight.view());
   } else {
@@ -214,7 +215,7 @@ inline Linear load_linear(const ModelFiles& model, const std::string& name,
   return linear;
 }
 
-/// \throws FormatError     a tensor is missing or has another shape
+/// \throws FormatError     a tensor is missing or has the wrong shape
 /// \throws NumericalError  a weight is not finite
 template <class Executor = exec::Serial>
 LayerWeights load_layer(const ModelFiles& model, Index layer, const Executor& executor = {}) {
@@ -234,7 +235,7 @@ LayerWeights load_layer(const ModelFiles& model, Index layer, const Executor& ex
   return weights;
 }
 
-/// Whether the head shares the embeddings' weight.
+/// Whether the head shares the weight of the embeddings.
 inline bool has_tied_head(const ModelFiles& model) {
   return model.config.tied_embeddings && !model.tensors->contains("lm_head.weight") &&
          !is_quantized(model, "lm_head");
@@ -242,7 +243,7 @@ inline bool has_tied_head(const ModelFiles& model) {
 
 namespace detail {
 
-/// A tied model whose file has another head: some readers use it, others the embeddings.
+/// A tied model whose file has a different head: some loaders use that, others the embeddings.
 inline void require_tied_head(const ModelFiles& model) {
   const io::TensorSource& source = *model.tensors;
   const std::string head = "lm_head.weight", embeddings = "model.embed_tokens.weight";
@@ -252,23 +253,23 @@ inline void require_tied_head(const ModelFiles& model) {
     if (a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size()) == 0) return;
   }
   throw FormatError(gptq::detail::message(
-      source.where(head), ": has a head of its own, and tie_word_embeddings is true in ",
+      source.where(head), ": has a separate head, but tie_word_embeddings is true in ",
       model.path.string(),
-      "; some readers use the one, some the other (set it to false, or remove ", head, ")"));
+      "; some loaders use that head, some the embeddings (set it to false, or remove ", head, ")"));
 }
 
 }  // namespace detail
 
-/// Checks the shapes and types of all tensors of the decoder and of those that are passed on, and
-/// that there are no others in its layers, before anything is read.
-/// \throws FormatError  names the tensor, its shape or type and what is expected
+/// Checks the shapes and types of all tensors of the decoder and of those copied unchanged, and
+/// that its layers have no others, before anything is read.
+/// \throws FormatError  names the tensor, its shape or type, and what was expected
 inline void require_decoder_tensors(const ModelFiles& model) {
   const ModelConfig& config = model.config;
   const io::TensorSource& source = *model.tensors;
   if (model.quantization && model.quantization->method != "gptq")
     throw FormatError(gptq::detail::message(model.path.string(), ": is quantized with \"",
                                             model.quantization->method,
-                                            "\", which is not read (gptq is)"));
+                                            "\", which is not supported (gptq is)"));
   std::set<std::string> known;
   const auto expect = [&](const std::string& name, const io::Shape& shape) {
     io::require_shape(source, name, shape);
@@ -280,7 +281,7 @@ inline void require_decoder_tensors(const ModelFiles& model) {
       detail::require_gptq_tensors(source, name, shape);
       for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
         known.insert(name + part);
-      if (source.contains(name + ".bias")) bias = true;  // some writers add zeros
+      if (source.contains(name + ".bias")) bias = true;  // some writers add zero biases
     } else {
       expect(name + ".weight", {shape.out, shape.in});
     }
@@ -306,16 +307,16 @@ inline void require_decoder_tensors(const ModelFiles& model) {
   for (const std::string& name : source.names())
     if (name.rfind("model.layers.", 0) == 0 && known.count(name) == 0)
       throw FormatError(gptq::detail::message(
-          source.where(name), ": tensor ", name, " has no place in a ", config.architecture, " of ",
-          config.layers, " layers as its ",
+          source.where(name), ": tensor ", name, " does not belong in a ", config.architecture,
+          " of ", config.layers, " layers as its ",
           model.from_gguf ? "metadata describe" : "config.json describes", " it"));
 }
 
-/// Reads all tensors once, so that a number that cannot be used is found before the work: one that
-/// is infinite or not a number, or one of a tensor that is passed on and does not fit the type in
-/// which it is (GGUF: fp16).
-/// \param passed_on  whether a tensor will be written as it is; none where it is empty
-/// \throws NumericalError  names file, tensor, row, column and value, as they are in the file
+/// Reads all tensors once, so that a number that cannot be used is found before the work begins:
+/// one that is infinite or NaN, or one that does not fit the type in which its tensor is copied
+/// (GGUF: fp16).
+/// \param passed_on  whether a tensor will be copied unchanged; if empty, none will
+/// \throws NumericalError  names file, tensor, row, column and value, as in the file
 /// \throws Cancelled       the callback returned false
 template <class Executor>
 void require_finite_tensors(const ModelFiles& model, const Executor& executor,
@@ -351,7 +352,7 @@ void require_finite_tensors(const ModelFiles& model, const Executor& executor,
           source.where(c.name), ": tensor ", c.name, " has ", unfit->value, " at row ",
           unfit->element / cols, ", column ", unfit->element % cols,
           std::isfinite(unfit->value)
-              ? gptq::detail::message(", which does not fit the type that it is passed on in, ",
+              ? gptq::detail::message(", which does not fit the type that it is written in, ",
                                       io::name(source.output_type(c.name)))
               : std::string()));
     });

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// ModelFiles: a model on disk - a Hugging Face folder or a GGUF file - opened: configuration,
-// tensors, tokenizer.
+// ModelFiles: an opened model - a Hugging Face folder or a GGUF file: configuration, tensors,
+// tokenizer.
 
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/config.hpp>
@@ -28,7 +28,7 @@ namespace gptq::model {
 
 /// How the linear layers of a folder are quantized, from its quantization_config.
 struct QuantizationInfo {
-  std::string method;  ///< "gptq", or another one that is not read
+  std::string method;  ///< "gptq", or another, unsupported one
   pack::GptqFormat format = pack::GptqFormat::v1;
   int bits = 0;
   Index group_size = 0;
@@ -52,16 +52,16 @@ inline constexpr const char* companion_names[] = {"tokenizer.json",
 struct ModelFiles {
   std::filesystem::path path;
   bool from_gguf = false;
-  nlohmann::ordered_json config_json{};  ///< config.json, made up for a GGUF file
+  nlohmann::ordered_json config_json{};  ///< config.json, or what stands for it in a GGUF file
   ModelConfig config{};
   std::shared_ptr<const io::TensorSource> tensors{};
-  std::optional<nlohmann::json> tokenizer{};  ///< tokenizer.json, where there is one
-  std::string tokenizer_problem{};            ///< why it could not be read or made up
+  std::optional<nlohmann::json> tokenizer{};  ///< tokenizer.json, if there is one
+  std::string tokenizer_problem{};            ///< why it could not be read or built
   /// Tokenizer and generation files by name, with their contents.
   std::map<std::string, std::string> companions{};
   std::optional<QuantizationInfo> quantization{};
-  /// What was decided without being asked for: one file of two, tensors and files left out, keys
-  /// that nobody knows. A sentence each, for whoever is told.
+  /// Decisions made on the caller's behalf (one file of two, tensors and files left out, unknown
+  /// keys): one sentence each, for the user.
   std::vector<std::string> notes{};
 };
 
@@ -73,39 +73,39 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
   if (config.has("quant_method")) {
     info.method = config.get<std::string>("quant_method");
   } else {
-    // Files of AutoGPTQ have no method; neither have old ones of bitsandbytes.
+    // AutoGPTQ files name no method; nor do old bitsandbytes ones.
     for (const auto& [key, value] : json.items())
       if (key.rfind("bnb_", 0) == 0 || key == "load_in_4bit" || key == "load_in_8bit")
         info.method = "bitsandbytes";
     if (info.method.empty() && !config.has("bits"))
       config.fail(
-          "has neither \"quant_method\" nor \"bits\": how the model is quantized is not "
-          "known");
+          "has neither \"quant_method\" nor \"bits\": how the model is quantized is "
+          "unknown");
     if (info.method.empty()) info.method = "gptq";
   }
   if (info.method != "gptq") return info;
   info.bits = static_cast<int>(config.size("bits"));
   info.group_size = config.get_or<Index>("group_size", -1);
   info.symmetric = config.get_or<bool>("sym", true);
-  // Old writers set checkpoint_format, optimum sets format; a file that says two things is not
-  // guessed at.
+  // Old writers set checkpoint_format, optimum sets format; if a file contradicts itself, we do not
+  // guess.
   const auto first =
       config.get_or<std::string>("checkpoint_format", config.get_or<std::string>("format", "gptq"));
   const auto second = config.get_or<std::string>("format", first);
   if (first != second)
     config.fail("checkpoint_format is \"", first, "\" and format is \"", second, "\"");
   if (first != "gptq" && first != "gptq_v2")
-    config.fail("the format \"", first, "\" is not read (gptq and gptq_v2 are)");
+    config.fail("the format \"", first, "\" is not supported (gptq and gptq_v2 are)");
   info.format = first == "gptq" ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
   if (const auto words = config.get_or<std::string>("pack_dtype", "int32"); words != "int32")
-    config.fail("\"pack_dtype\" = \"", words, "\" is not read (int32 is)");
+    config.fail("\"pack_dtype\" = \"", words, "\" is not supported (int32 is)");
   for (const auto& [key, value] : json.items())
     if (contains_any(lower_case(key),
                      {"activation", "adapter", "eora", "hadamard", "input_bits", "kv_cache", "lora",
                       "marlin", "rotat", "smooth", "sparsity"}) &&
         !is_one_of(value, off))
       config.fail("\"", key, "\" = ", ConfigReader::text(value),
-                  " changes what the model computes, and that is not supported");
+                  " changes what the model computes, which is not supported");
   return info;
 }
 
@@ -141,22 +141,23 @@ inline ModelFiles open_gguf(const std::filesystem::path& path) {
   if (gguf->has("tokenizer.ggml.model") &&
       gguf->get<std::string>("tokenizer.ggml.model") != "none" &&
       gguf->get<std::string>("tokenizer.ggml.model") != "no_vocab") {
-    try {  // a model can be quantized without: --tokens
+    try {  // not needed to quantize with --tokens
       model.tokenizer = gguf_tokenizer_json(*gguf);
       model.companions = gguf_companions(*gguf, *model.tokenizer);
     } catch (const FormatError& error) {
       model.tokenizer_problem = error.what();
-    } catch (const nlohmann::json::exception& error) {  // text that is not UTF-8
+    } catch (const nlohmann::json::exception& error) {  // invalid UTF-8
       model.tokenizer_problem = gptq::detail::message(
-          path.string(), ": the vocabulary cannot become a tokenizer.json: ", error.what());
+          path.string(),
+          ": the vocabulary cannot be converted to a tokenizer.json: ", error.what());
     }
   }
   return model;
 }
 
-/// Whether a file of a model folder, which may be a link, may be copied into another folder: one
-/// that leads to a file of another name outside the model is no part of it. The links of Hugging
-/// Face's cache lead to ../../blobs.
+/// Whether a file of a model folder, perhaps a link, may be copied into another folder: a link to a
+/// file of another name outside the model is not part of it. Links in Hugging Face's cache point to
+/// ../../blobs.
 inline bool belongs_to(const std::filesystem::path& folder, const std::string& name) {
   namespace fs = std::filesystem;
   std::error_code error;
@@ -179,12 +180,12 @@ inline std::map<std::string, std::string> read_companions(const std::filesystem:
     if (!there && fs::is_symlink(file, error))
       notes.push_back(gptq::detail::message(file.string(), ": is a link to ",
                                             fs::read_symlink(file, error).string(),
-                                            ", which is not there; left out"));
+                                            ", which does not exist; left out"));
     if (!there) continue;
     if (!belongs_to(folder, name)) {
       notes.push_back(gptq::detail::message(file.string(), ": is a link to ",
                                             fs::canonical(file, error).string(),
-                                            ", which is no part of the model; left out"));
+                                            ", which is not part of the model; left out"));
       continue;
     }
     companions[name] = io::read_file(file);
@@ -194,7 +195,7 @@ inline std::map<std::string, std::string> read_companions(const std::filesystem:
   return companions;
 }
 
-/// Masks and tables that writers store beside the weights and that readers make up themselves.
+/// Masks and tables that some writers store with the weights and that loaders compute themselves.
 inline bool is_buffer(const std::string& name, const io::Shape& shape) {
   for (const char* table : {"inv_freq", "cos_cached", "sin_cached", "cos", "sin"})
     if (name.ends_with(std::string("rotary_emb.") + table)) return true;
@@ -216,8 +217,8 @@ inline bool is_read_outside_layers(const io::TensorSource& tensors, const std::s
   return false;
 }
 
-/// Whether a tensor stands where a decoder of another kind has one that it computes with: in
-/// model.* or lm_head.*, or outside with a name that says so. Heads for other tasks do not.
+/// Whether a tensor has a name that some other kind of decoder would compute with: in model.* or
+/// lm_head.*, or elsewhere with a telling name. Heads for other tasks do not count.
 inline bool is_part_of_decoder(const std::string& name) {
   for (const char* head : {"v_head.", "value_head.", "score.", "classifier.", "qa_outputs.",
                            "reward_head.", "regression_head.", "medusa_head", "mtp."})
@@ -233,12 +234,12 @@ inline bool is_all_zero(const io::TensorSource& tensors, const std::string& name
   return std::all_of(numbers.begin(), numbers.end(), [](float x) { return x == 0; });
 }
 
-/// Leaves out buffers, biases of zeros that no module reads, and tensors outside the decoder that
-/// cannot be passed on; says so.
+/// Leaves out buffers, zero biases that no module uses, and tensors outside the decoder that cannot
+/// be copied, and notes it.
 /// \throws FormatError  a tensor outside the layers that belongs to a decoder of another kind
 inline void leave_out_unused(io::FolderSource& tensors, const std::string& where,
                              std::vector<std::string>& notes) {
-  if (!tensors.contains("model.embed_tokens.weight")) return;  // another error says so
+  if (!tensors.contains("model.embed_tokens.weight")) return;  // reported elsewhere
   std::vector<std::string> buffers, not_finite, unknown;
   for (const std::string& name : tensors.names()) {
     if (is_buffer(name, tensors.shape(name))) {
@@ -249,8 +250,8 @@ inline void leave_out_unused(io::FolderSource& tensors, const std::string& where
         if (!bias || !is_all_zero(tensors, name))
           throw FormatError(gptq::detail::message(
               tensors.where(name), ": tensor ", name,
-              " belongs to a decoder of another kind: it changes what the model computes, and that "
-              "is not supported (remove it if nothing reads it)"));
+              " belongs to another kind of decoder: it changes what the model computes, which "
+              "is not supported (remove it if nothing uses it)"));
         buffers.push_back(name);
         continue;
       }
@@ -264,12 +265,12 @@ inline void leave_out_unused(io::FolderSource& tensors, const std::string& where
     notes.push_back(where + ": no layer uses " + io::some_of(buffers) + "; left out");
   if (!not_finite.empty())
     notes.push_back(where + ": no layer uses " + io::some_of(not_finite) +
-                    ", where not all numbers are finite; left out");
+                    ", which has non-finite numbers; left out");
   if (!unknown.empty())
-    notes.push_back(where + ": no layer uses " + io::some_of(unknown) + "; passed on as it is");
+    notes.push_back(where + ": no layer uses " + io::some_of(unknown) + "; copied unchanged");
 }
 
-/// The quantization that config.json or an older file of its own states.
+/// The quantization stated by config.json, or by a separate file as in older models.
 inline std::optional<QuantizationInfo> find_quantization(const ModelFiles& model,
                                                          const std::string& config) {
   if (model.config_json.contains("quantization_config") &&
@@ -282,7 +283,7 @@ inline std::optional<QuantizationInfo> find_quantization(const ModelFiles& model
   return std::nullopt;
 }
 
-/// Where the tokenizer's files contradict each other.
+/// How the tokenizer's files contradict each other.
 inline TokenizerContradictions find_contradictions(const ModelFiles& model) {
   const auto config = model.companions.find("tokenizer_config.json");
   if (!model.tokenizer || config == model.companions.end()) return {};
@@ -295,9 +296,10 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   if (io::is_there(path / "adapter_config.json"))
     throw FormatError(gptq::detail::message(
         path.string(),
-        ": is a LoRA adapter (adapter_config.json), which changes the weights of its model: merge "
-        "it first (peft: model.merge_and_unload(), then save_pretrained); if that was done, remove "
-        "the files of the adapter"));
+        ": is a LoRA adapter (adapter_config.json), which changes the weights of its base model: "
+        "merge "
+        "it first (peft: model.merge_and_unload(), then save_pretrained); if it is merged, remove "
+        "the adapter's files"));
   if (!io::is_there(config))
     throw IoError(gptq::detail::message(
         path.string(), ": has no config.json (a model is a Hugging Face folder or a .gguf file)"));
@@ -309,7 +311,7 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
     if (value.is_number_float() && !std::isfinite(value.get<double>()))
       model.notes.push_back(gptq::detail::message(config.string(), ": \"", key, "\" is ",
                                                   value.get<double>(),
-                                                  ", which JSON does not have; copied as null"));
+                                                  ", which is not valid JSON; copied as null"));
   model.quantization = find_quantization(model, config.string());
   const auto tensors = std::make_shared<io::FolderSource>(path);
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
@@ -318,12 +320,12 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
       if (name.size() > 8 && name.substr(name.size() - 8) == ".qweight")
-        throw FormatError(gptq::detail::message(
-            path.string(), ": ", name,
-            " is quantized, and no quantization_config in config.json says how"));
+        throw FormatError(
+            gptq::detail::message(path.string(), ": ", name,
+                                  " is quantized, but config.json has no quantization_config"));
   model.companions = read_companions(path, model.notes);
   if (model.companions.count("tokenizer.json") > 0) {
-    try {  // a model can be quantized without: --tokens
+    try {  // not needed to quantize with --tokens
       model.tokenizer = io::read_json(path / "tokenizer.json");
       for (std::string& note : find_contradictions(model).notes)
         model.notes.push_back((path / "").string() + std::move(note));
@@ -336,7 +338,7 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
 
 }  // namespace detail
 
-/// \throws FormatError  the model has no tokenizer, or one that is not supported
+/// \throws FormatError  the model has no tokenizer, or an unsupported one
 inline Tokenizer load_tokenizer(const ModelFiles& model) {
   if (!model.tokenizer)
     throw FormatError(gptq::detail::message(
@@ -352,8 +354,8 @@ inline Tokenizer load_tokenizer(const ModelFiles& model) {
       (model.from_gguf ? model.path : model.path / "tokenizer.json").string() + ": ";
   try {
     Tokenizer tokenizer(*model.tokenizer, listed_tokens(model.companions));
-    // Only ids that a text really has must be those of embeddings: many models have a pad token
-    // without one.
+    // Only ids that a text really contains need embeddings: many models have a pad token without
+    // one.
     tokenizer.set_limit(static_cast<TokenId>(
         (std::min<Index>)(model.config.vocabulary, std::numeric_limits<TokenId>::max())));
     return tokenizer;
@@ -364,7 +366,7 @@ inline Tokenizer load_tokenizer(const ModelFiles& model) {
 
 /// Opens a model folder or a .gguf file.
 /// \throws IoError      the path or a file in it is missing
-/// \throws FormatError  something in it is damaged or not supported
+/// \throws FormatError  something in it is damaged or unsupported
 inline ModelFiles open_model(const std::filesystem::path& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// ModuleQuantizer: one linear module, quantized with settings that are known only at run time,
-// packed for the file, and its weight replaced by what the file will give back.
+// ModuleQuantizer: quantizes one linear module with settings known only at run time, packs it for
+// the file, and replaces its weight by what the file will yield.
 
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/core/progress.hpp>
@@ -22,34 +22,33 @@ namespace gptq::model {
 
 enum class Method { gptq, round_to_nearest };
 
-/// What a module is stored as, and its report.
+/// A module as it is stored, and its report.
 struct QuantizedModule {
   pack::GptqTensors tensors;
   Report report;
 };
 
-/// The format that a grid is stored in: v1 where everything reads it, v2 where zero points may be
-/// zero.
+/// The format for a grid: v1, which everything reads, or v2 for zero points that may be zero.
 inline pack::GptqFormat gptq_format(bool symmetric) {
   return symmetric ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
 }
 
 namespace detail {
 
-/// f(), with the way out for a module of a model where its scales do not fit.
+/// f(), adding a remedy to the error if a module's scales do not fit.
 template <class F>
 auto with_way_out(const F& f) {
   try {
     return f();
   } catch (const ScaleError& error) {
-    throw ScaleError(error.problem(), "a module that is skipped stays as it is (--skip NAME)");
+    throw ScaleError(error.problem(), "skip the module to keep it unquantized (--skip NAME)");
   }
 }
 
 }  // namespace detail
 
-/// Looks through the weights of all modules for scales that would leave the range of fp16, before
-/// the work that would find them at its end.
+/// Checks the weights of all modules for scales outside the range of fp16, before starting work
+/// that would fail on them at its end.
 /// \throws ScaleError      names module, row and group
 /// \throws Cancelled       the callback asked to stop
 template <class Executor>
@@ -73,7 +72,7 @@ void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
   }
 }
 
-/// Quantizes modules that read one input; the Hessian is factored once per group size.
+/// Quantizes modules that share one input; the Hessian is factored once per group size.
 template <class B>
 class ModuleQuantizer {
  public:
@@ -85,7 +84,7 @@ class ModuleQuantizer {
         backend_(std::move(backend)),
         hessian_(hessian) {}
 
-  /// The factor for a group size, made when it is first needed.
+  /// The factor for a group size, computed when first needed.
   const DampedFactor<B>& factor(Index group_size) {
     Params params = params_;
     params.group_size = group_size;
@@ -134,7 +133,7 @@ class ModuleQuantizer {
     if (method_ == Method::gptq) {
       const auto& made = factor(settings.group_size);
       quantized = Quantizer<S, B>(params).quantize(weights, made, names);
-      if (counted_.insert(&made).second) {  // the first one pays for all
+      if (counted_.insert(&made).second) {  // charged to the first one
         Timings& seconds = quantized.front().report().seconds;
         seconds.factorize = made.seconds;
         seconds.total += made.seconds;
@@ -158,7 +157,7 @@ class ModuleQuantizer {
   B backend_;
   const Hessian<B>* hessian_;
   std::map<Index, DampedFactor<B>> factors_;
-  std::set<const DampedFactor<B>*> counted_;  // whose time is in a report
+  std::set<const DampedFactor<B>*> counted_;  // whose time is already in a report
 };
 
 }  // namespace gptq::model

@@ -16,11 +16,11 @@
 
 namespace gptq::model {
 
-/// Which modules a rule is for: a full name, or "re:" and a regular expression that must match from
-/// the name's start. It goes into the folder, where engines read it with Python's re.
+/// Which modules a rule applies to: a full name, or "re:" and a regular expression that must match
+/// from the name's start. It is written to the folder, where engines apply it with Python's re.
 class NamePattern {
  public:
-  /// \throws InvalidArgument  the regular expression is wrong, or Python reads it differently
+  /// \throws InvalidArgument  the regular expression is invalid, or Python reads it differently
   explicit NamePattern(const std::string& text)
       : regex_(text.rfind("re:", 0) == 0 ? text.substr(3) : quote(text) + "$",
                Regex::Syntax::python),
@@ -30,7 +30,7 @@ class NamePattern {
   bool matches(const std::string& name) const {
     try {
       return regex_.matches_start(name);
-    } catch (const FormatError&) {  // what it says is for tokenizers
+    } catch (const FormatError&) {  // its message is for tokenizers
       throw InvalidArgument(
           gptq::detail::message("the rule ", source_, " takes too many steps at ", name));
     }
@@ -38,7 +38,7 @@ class NamePattern {
 
   const std::string& text() const { return source_; }
 
-  /// As a regular expression for other programs.
+  /// The rule as a regular expression for other programs.
   std::string expression() const {
     return source_.rfind("re:", 0) == 0 ? source_.substr(3) : quote(source_) + "$";
   }
@@ -72,7 +72,7 @@ struct Override {
   std::optional<int> bits;
   std::optional<Index> group_size;
 
-  /// \throws InvalidArgument  names the part that is wrong
+  /// \throws InvalidArgument  names the wrong part
   static Override parse(const std::string& text) {
     using gptq::detail::require;
     const std::size_t equals = text.rfind('=');
@@ -81,7 +81,7 @@ struct Override {
     Override rule{NamePattern(text.substr(0, equals)), {}, {}};
     std::string rest = text.substr(equals + 1);
     require(!rest.empty(), "the override \"", text,
-            "\" changes nothing: it ends with = (bits:N, group-size:N)");
+            "\" changes nothing: nothing follows the = (bits:N, group-size:N)");
     for (bool more = true; more;) {
       const std::size_t comma = (std::min)(rest.find(','), rest.size());
       const std::string part = rest.substr(0, comma);
@@ -100,10 +100,12 @@ struct Override {
       if (key == "bits" && is_number) rule.bits = number;
       else if (group_size && is_number) rule.group_size = number;
       else
-        require(false, "the override \"", text, "\": \"", part,
-                key == "sym" ? "\" would mix symmetric and asymmetric grids, which the GPTQ format "
-                               "cannot: zero points are stored in one way per model (--asym)"
-                             : "\" is none of bits:N, group-size:N");
+        require(
+            false, "the override \"", text, "\": \"", part,
+            key == "sym"
+                ? "\" would mix symmetric and asymmetric grids, which the GPTQ format "
+                  "cannot store: zero points are stored the same way throughout a model (--asym)"
+                : "\" is none of bits:N, group-size:N");
     }
     return rule;
   }
@@ -115,7 +117,7 @@ struct SettingsTable {
   std::vector<Override> overrides;  ///< the first one that matches wins
   std::vector<NamePattern> skips;
 
-  /// What applies to a module; nothing where it is left as it is.
+  /// The settings of a module; nothing if it is not quantized.
   std::optional<ModuleSettings> find(const std::string& name) const {
     for (const NamePattern& skip : skips)
       if (skip.matches(name)) return std::nullopt;
@@ -143,11 +145,11 @@ void for_each_quantized(const ModelConfig& config, const SettingsTable& table, c
 
 namespace detail {
 
-/// The rules of a table, skips first, as they are asked.
+/// The rules of a table in order of precedence: skips first.
 struct RuleUse {
   std::string option, text;
-  Index matches = 0;                 ///< modules whose names it matches
-  Index applies = 0;                 ///< modules for which no other rule comes first
+  Index matches = 0;                 ///< modules whose names match
+  Index applies = 0;                 ///< modules not taken by an earlier rule
   std::string first, last, instead;  ///< names of modules, and the rule that came first
 };
 
@@ -181,8 +183,8 @@ inline std::vector<RuleUse> rule_uses(const ModelConfig& config, const SettingsT
 
 }  // namespace detail
 
-/// How far each rule reaches, a sentence each, since an expression easily matches more or less
-/// than was meant ("model\\.layers\\.1" takes layers 10 to 19 too).
+/// How many modules each rule applies to, one sentence each, since an expression easily matches
+/// more or less than intended ("model\\.layers\\.1" matches layers 10 to 19 too).
 inline std::vector<std::string> rule_notes(const ModelConfig& config, const SettingsTable& table) {
   std::vector<std::string> notes;
   for (const auto& use : detail::rule_uses(config, table)) {
@@ -193,7 +195,7 @@ inline std::vector<std::string> rule_notes(const ModelConfig& config, const Sett
     note += ")";
     if (use.applies < use.matches)
       note += gptq::detail::message("; for ", use.matches - use.applies,
-                                    " others that it matches, ", use.instead, " comes first");
+                                    " others that it matches, ", use.instead, " takes precedence");
     notes.push_back(std::move(note));
   }
   return notes;
@@ -207,7 +209,7 @@ inline void require_quantizable(const ModelConfig& config, const SettingsTable& 
   for (std::size_t i = 0; i < table.overrides.size(); ++i)
     for (std::size_t j = 0; j < i; ++j)
       require(table.overrides[i].pattern.text() != table.overrides[j].pattern.text(),
-              "two overrides are for \"", table.overrides[i].pattern.text(), "\"");
+              "there are two overrides for \"", table.overrides[i].pattern.text(), "\"");
   Index quantized = 0;
   for_each_quantized(
       config, table,
@@ -230,7 +232,7 @@ inline void require_quantizable(const ModelConfig& config, const SettingsTable& 
   require(quantized > 0, "every module is skipped: there is nothing to quantize");
   for (const auto& use : uses)
     require(use.applies > 0, use.option, " ", use.text,
-            " never applies: for every module that it matches, ", use.instead, " comes first");
+            " never applies: for every module that it matches, ", use.instead, " takes precedence");
 }
 
 }  // namespace gptq::model

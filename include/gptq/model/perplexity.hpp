@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Perplexity: how well a model predicts a text, over consecutive windows that do not overlap.
+// Perplexity: how well a model predicts a text, over consecutive non-overlapping windows.
 
 #include <gptq/core/progress.hpp>
 #include <gptq/model/decoder.hpp>
@@ -36,21 +36,21 @@ inline Head load_head(const ModelFiles& model) {
   return head;
 }
 
-/// Hidden states of tokens before the first layer.
+/// The hidden states of tokens before the first layer.
 /// \throws InvalidArgument  an id is not in the vocabulary
 template <class Operations>
 typename Operations::Tensor embed(const ModelFiles& model, const Operations& operations,
                                   std::span<const TokenId> ids) {
   for (std::size_t i = 0; i < ids.size(); ++i)
     gptq::detail::require(ids[i] >= 0 && ids[i] < model.config.vocabulary, "token ", i,
-                          " has the id ", ids[i], ", the vocabulary has ", model.config.vocabulary,
-                          " entries");
+                          " has the id ", ids[i], ", but the vocabulary has ",
+                          model.config.vocabulary, " entries");
   const auto table =
       load_matrix(model, "model.embed_tokens.weight", model.config.vocabulary, model.config.hidden);
   return operations.embedding(table.view(), ids);
 }
 
-/// −log p of each token but the first of every sequence, given those before it in the sequence.
+/// −log p of each token given those before it in its sequence, except for the first.
 template <class Operations>
 std::vector<double> token_losses(const Operations& operations, const ModelConfig& config,
                                  const Head& head, typename Operations::ConstView hidden,
@@ -65,8 +65,8 @@ std::vector<double> token_losses(const Operations& operations, const ModelConfig
 }
 
 /// Perplexity of the first `windows` windows of `length` tokens; the first token of a window is not
-/// scored. Layers are read one at a time, so memory holds one layer and the hidden states of all
-/// windows.
+/// scored. Layers are read one at a time, so only one layer and the hidden states of all windows
+/// are in memory.
 ///
 /// \throws InvalidArgument  fewer tokens than one window
 /// \throws Cancelled        the callback asked to stop
@@ -75,10 +75,10 @@ Perplexity perplexity(const ModelFiles& model, Operations operations,
                       std::span<const TokenId> tokens, Index windows, Index length,
                       const Progress& progress = {}) {
   require_decoder_tensors(model);
-  gptq::detail::require(length >= 2, "a window of ", length, " tokens has nothing to score");
+  gptq::detail::require(length >= 2, "a window of ", length, " tokens leaves nothing to score");
   const Index available = static_cast<Index>(tokens.size()) / length;
   gptq::detail::require(available > 0, "the text has ", tokens.size(),
-                        " tokens, less than one window of ", length);
+                        " tokens, fewer than one window of ", length);
   const Index count = windows > 0 ? (std::min)(windows, available) : available;
   const auto ids = tokens.first(static_cast<std::size_t>(count * length));
 

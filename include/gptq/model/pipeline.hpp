@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Pipeline: a whole model, layer by layer. Calibration text runs through the decoder; each input of
-// linear modules gathers a Hessian; the modules are quantized; what follows sees the quantized
-// ones.
+// Pipeline: a whole model, layer by layer. Calibration text runs through the decoder; a Hessian is
+// accumulated for each input of linear modules; the modules are quantized; later ones see the
+// quantized ones.
 
 #include <gptq/core/progress.hpp>
 #include <gptq/core/stopwatch.hpp>
@@ -22,46 +22,46 @@
 
 namespace gptq::model {
 
-/// What modules have seen of the quantization before them when they are calibrated.
+/// Which earlier modules are already quantized when a module is calibrated.
 enum class Sequential {
-  sublayer,  ///< everything: [q, k, v], [o], [gate, up] and [down] are calibrated one after the
+  sublayer,  ///< all: [q, k, v], [o], [gate, up] and [down] are calibrated one after the
              ///< other ("true sequential")
-  layer,     ///< all earlier layers, but not their own
-  none,      ///< nothing: calibration runs through the full-precision model
+  layer,     ///< those of all earlier layers, but not of its own
+  none,      ///< none: calibration runs through the full-precision model
 };
 
-/// What the output of a quantized module should be like.
+/// What the output of a quantized module should match.
 enum class Match {
-  model,  ///< its output in the full-precision model, though its inputs come from quantized layers
-  layer,  ///< the output of its own full-precision weights on the same inputs
+  model,  ///< its output in the full-precision model, although its inputs come from quantized
+          ///< layers
+  layer,  ///< the output of its full-precision weights on the same inputs
 };
 
-/// What a pipeline calibrates with and aims at.
+/// How a pipeline calibrates and what it aims for.
 struct PipelineOptions {
   /// group_size comes from `settings`.
   Params params;
   SettingsTable settings;
   Method method = Method::gptq;
   Sequential sequential = Sequential::sublayer;
-  /// `model` runs the full-precision model beside the quantized one: twice the time, better
-  /// results.
+  /// `model` also runs the full-precision model alongside: twice the time, better results.
   Match match = Match::model;
-  /// How far `model` goes: strengths of the mismatch of inputs and of the residual stream, 0 .. 1.
+  /// How strongly `model` corrects the mismatch of inputs and of the residual stream, 0 .. 1.
   double match_inputs = 0.5, match_residual = 0.5;
-  /// Inputs of down are kept up to this size, and computed twice beyond it.
+  /// Inputs of down are kept up to this size, and recomputed beyond it.
   std::uint64_t cache_bytes = std::uint64_t(1) << 30;
 };
 
-/// What became of one module.
+/// The outcome for one module.
 struct ModuleReport {
   std::string name;
   ModuleSettings settings;
   Report report;
   /// ‖ΔW‖² / ‖W‖²
   double weight_error = 0;
-  /// Output signal to noise on the last calibration window, in dB.
+  /// Signal-to-noise ratio of the output on the last calibration window, in dB.
   double snr_full = Report::unknown;
-  /// The same with inputs rounded to 8 bits, one scale for all.
+  /// The same with inputs rounded to 8 bits, with one scale for all.
   double snr_quantized = Report::unknown;
   /// Factorization (counted for the first module that reads the input), solve and packing.
   double seconds = 0;
@@ -77,10 +77,10 @@ struct PipelineTimings {
   double write = 0;     ///< handing modules to the sink
 };
 
-/// Where quantized modules go.
+/// Receives the quantized modules.
 using ModuleSink = std::function<void(const std::string& name, const QuantizedModule& module)>;
 
-/// Quantizes a model layer by layer, each with the inputs that it will see.
+/// Quantizes a model layer by layer, each on the inputs it will see.
 template <class Operations, class B>
 class Pipeline {
  public:
@@ -95,7 +95,7 @@ class Pipeline {
     if constexpr (requires { operations_.shares(backend_); })
       gptq::detail::require(
           operations_.shares(backend_),
-          "the decoder's operations and the backend are on different streams: make the "
+          "the decoder's operations and the backend use different streams: construct the "
           "operations from a copy of the backend");
   }
 
@@ -155,8 +155,8 @@ class Pipeline {
     finish(stream, weights.placed());
   }
 
-  /// All inputs come from the full-precision layer; the quantized one runs again unless nothing
-  /// may see it.
+  /// All inputs come from the full-precision layer; then the quantized layer runs, unless later
+  /// layers must not see it.
   void run_whole_layer(Stream<Operations>& stream, PlacedLayer<Operations>& weights, Index length) {
     const bool rerun = options_.sequential == Sequential::layer;
     Tensor before;
@@ -176,7 +176,7 @@ class Pipeline {
     finish(stream, weights.placed());
   }
 
-  /// Runs all windows to a stage and gathers its input.
+  /// Runs all windows up to a stage and collects statistics of its input.
   Observation observe(Stream<Operations>& stream, Stage stage,
                       const typename Operations::Layer& weights, Index length) {
     const ModelConfig& config = model_.config;
@@ -233,8 +233,8 @@ class Pipeline {
     timings_.forward += watch_.lap();
   }
 
-  /// Modules of a stage that are quantized in one go: those of the same settings, where the backend
-  /// takes several weights at once; else each on its own.
+  /// Modules of a stage to be quantized together: those with the same settings if the backend takes
+  /// several weights at once, else each on its own.
   std::vector<std::vector<Module>> batches_of(Stage stage) const {
     std::vector<std::vector<Module>> batches;
     for (const Module module : stage_modules(stage)) {
@@ -269,7 +269,7 @@ class Pipeline {
         originals.push_back(copy(ConstView(views.back())));
       }
       watch_.lap();
-      // Without a factor of H there is nothing to aim with.
+      // Without a factor of H, no target can be used.
       if (seen && seen->inputs && !quantizer.factor(settings.group_size).damping.round_to_nearest)
         for (const MatrixView<float>& weight : views)
           aim_at_full_precision(
@@ -294,7 +294,7 @@ class Pipeline {
     }
   }
 
-  /// What quantizing changed in a module.
+  /// Measures what quantization changed in a module.
   void measure(ConstView original, ConstView after, const Observation* seen, ModuleReport& report) {
     report.weight_error = operations_.squared_distance(original, after) /
                           (std::max)(operations_.squared_norm(original), 1e-300);
@@ -302,8 +302,8 @@ class Pipeline {
     timings_.measure += watch_.lap();
   }
 
-  /// Signal to noise of the module's output on one window, with the inputs as they are and rounded
-  /// to 8 bits.
+  /// Signal-to-noise ratio of the module's output on one window, with inputs as they are and
+  /// rounded to 8 bits.
   void measure_output(ConstView sample, ConstView original, ConstView quantized,
                       ModuleReport& report) {
     const Tensor target = operations_.matmul(sample, original);
@@ -331,15 +331,15 @@ class Pipeline {
     return {operations_, load_layer(model_, layer_, operations_.executor())};
   }
 
-  /// At most, beside hidden states: layers and a chunk on its way through one, what calibration
-  /// gathers of one input, and the largest solve.
+  /// Upper bound, besides hidden states: layers and a chunk on its way through one, the calibration
+  /// statistics of one input, and the largest solve.
   std::uint64_t working_bytes(Index length) const {
     const ModelConfig& config = model_.config;
     const bool beside = options_.match == Match::model;
     Index gathered = 0, solve = 0;
     for (const Stage stage : stages) {
       const Index in = stage_width(config, stage);
-      Index out = 0;  // of all modules that read this input, which may be solved in one panel
+      Index out = 0;  // of all modules that share this input, which may be solved in one panel
       for (const Module module : stage_modules(stage)) out += module_shape(config, module).out;
       const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
       gathered = (std::max)(gathered, plan.hessian * (beside ? 3 : 1) + plan.calibrate);
@@ -376,7 +376,7 @@ class Pipeline {
   Index layer_ = 0;
   Stopwatch watch_;
   PipelineTimings timings_;
-  std::optional<Stream<Operations>> full_;  // the full-precision model, where it runs beside
+  std::optional<Stream<Operations>> full_;  // the full-precision model, if it runs alongside
   PlacedLayer<Operations> full_weights_;    // of the current layer
   std::vector<ModuleReport> reports_;
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// PlacedLayer: a decoder layer's weights on the host, where they are quantized, and where the
-// decoder reads them, which may be a device.
+// PlacedLayer: a decoder layer's weights on the host, where they are quantized, and wherever the
+// decoder reads them, perhaps on a device.
 
 #include <gptq/model/layer_weights.hpp>
 
@@ -11,9 +11,8 @@
 
 namespace gptq::model {
 
-/// \tparam Operations  Layer, what its decoder reads: LayerWeights themselves, or what
-/// place(weights)
-///                     makes of them and place(linear, module of Layer) brings up to date
+/// \tparam Operations  Layer is what its decoder reads: LayerWeights themselves, or what
+/// place(weights) makes of them and place(linear, module of Layer) updates
 template <class Operations>
 class PlacedLayer {
  public:
@@ -31,7 +30,7 @@ class PlacedLayer {
     else return placed_;
   }
 
-  /// A module's weight has changed on the host.
+  /// Call when a module's weight has changed on the host.
   void refresh(const Operations& operations, Module module) {
     if constexpr (!in_place) operations.place(host_[module], placed_[module]);
   }

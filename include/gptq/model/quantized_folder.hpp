@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// QuantizedFolder: the Hugging Face folder that a quantized model becomes. Its files get their
-// names when all of them are complete.
+// QuantizedFolder: the Hugging Face folder for a quantized model. Its files appear when all of them
+// are complete.
 
 #include <gptq/io/safetensors_writer.hpp>
 #include <gptq/io/staged_folder.hpp>
@@ -25,7 +25,7 @@
 
 namespace gptq::model {
 
-/// Modules that vLLM and SGLang join when they load a model, under the name by which they ask for
+/// Modules that vLLM and SGLang fuse when loading a model, and the name under which they look up
 /// the settings.
 struct FusedModules {
   const char* name;
@@ -40,8 +40,8 @@ inline std::span<const FusedModules> fused_modules() {
   return fused;
 }
 
-/// The settings that all parts of fused modules have.
-/// \return  nothing where they differ; nothing in it where all of them are left as they are
+/// The settings that all parts of a fused module share.
+/// \return  nothing if they differ; an empty optional inside if none of them is quantized
 inline std::optional<std::optional<ModuleSettings>> common_settings(const SettingsTable& table,
                                                                     Index layer,
                                                                     const FusedModules& fused) {
@@ -53,7 +53,7 @@ inline std::optional<std::optional<ModuleSettings>> common_settings(const Settin
 
 namespace detail {
 
-/// One entry of "dynamic", which readers go through in order until one matches.
+/// Adds one entry to the dynamic groups, which loaders search in order until one matches.
 inline void add_dynamic(nlohmann::ordered_json& dynamic, const std::string& expression,
                         const std::optional<int>& bits, const std::optional<Index>& group_size) {
   auto& entry = dynamic["+:" + expression];
@@ -62,8 +62,8 @@ inline void add_dynamic(nlohmann::ordered_json& dynamic, const std::string& expr
   if (group_size) entry["group_size"] = *group_size;
 }
 
-/// Rules under the names of fused modules, where the rules for their parts do not say the same
-/// under that name.
+/// Adds rules under the names of fused modules where the rules for their parts would give that name
+/// different settings.
 inline void add_fused_rules(nlohmann::ordered_json& dynamic, const ModelConfig& config,
                             const SettingsTable& table) {
   for (const FusedModules& fused : fused_modules()) {
@@ -100,7 +100,7 @@ inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
   nlohmann::ordered_json config{
       {"bits", table.base.bits},
       {"group_size", table.base.group_size},
-      {"desc_act", false},  // groups keep their columns: no reader needs the group index
+      {"desc_act", false},  // groups are contiguous columns: loaders need no g_idx
       {"sym", table.base.symmetric},
       {"lm_head", false},
       {"quant_method", "gptq"},
@@ -127,7 +127,7 @@ inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
   return config;
 }
 
-/// Which readers will refuse a folder that follows the format's own rules, a sentence each.
+/// Which loaders will refuse a folder although the format allows it, one sentence each.
 inline std::vector<std::string> reader_notes(const ModelConfig& config,
                                              const SettingsTable& table) {
   std::set<std::string> notes;
@@ -161,19 +161,19 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
       if (!common_settings(table, layer, fused))
         notes.insert(
             std::string(fused.words) +
-            " differ in their settings, which will not load in vLLM or SGLang: they fuse them");
+            " have different settings, which will not load in vLLM or SGLang: they fuse them");
   return {notes.begin(), notes.end()};
 }
 
-/// Writes a folder that readers of the GPTQ format load.
+/// Writes a folder in the GPTQ format.
 class QuantizedFolder {
  public:
-  /// Settles all files, writes those that are known, and reserves the space of the others. No file
-  /// has its name in `path` before `commit`.
-  /// \param overwrite  whether files of a model that is already in `path` may be replaced
+  /// Plans all files, writes those already known, and reserves disk space for the others. Nothing
+  /// appears in `path` before `commit`.
+  /// \param overwrite  whether the files of a model already in `path` may be replaced
   /// \throws InvalidArgument  `path` is not empty and may not be overwritten, holds files of the
   ///                          model itself, or has folders under the names of files
-  /// \throws IoError          the disk has not enough room, or another run is at work there
+  /// \throws IoError          not enough disk space, or another run is writing there
   QuantizedFolder(const ModelFiles& model, const SettingsTable& table, const Params& params,
                   const std::filesystem::path& path, std::uint64_t max_shard_size, bool overwrite,
                   bool true_sequential = true)
@@ -199,15 +199,14 @@ class QuantizedFolder {
     if (!std::filesystem::is_directory(model.path)) require_stays(model.path, "it is the model");
   }
 
-  /// Files that were in the folder and go with the model that is replaced, beside those that are
-  /// written anew.
+  /// Files of the replaced model that are removed and have no new version.
   const std::vector<std::string>& removed() const { return removed_; }
 
-  /// What the caller should say, see io::StagedFolder::notes.
+  /// What to tell the user, see io::StagedFolder::notes.
   const std::vector<std::string>& notes() const { return folder_.notes(); }
 
-  /// Whether `file` would be a file of this folder, wherever links lead.
-  /// \throws InvalidArgument  it would be in the part of the folder that is deleted at the end
+  /// Whether `file` would be in this folder, with links resolved.
+  /// \throws InvalidArgument  it would be in the staging area, which is deleted at the end
   bool contains(const std::filesystem::path& file) const {
     std::error_code error;
     auto parent =
@@ -215,11 +214,11 @@ class QuantizedFolder {
     if (parent == folder_.path()) return true;
     for (; parent.has_relative_path(); parent = parent.parent_path())
       gptq::detail::require(parent != folder_.path() / io::StagingArea::folder_name, file.string(),
-                            " would be deleted: files wait there for their names");
+                            " would be deleted: that is the staging area");
     return false;
   }
 
-  /// \param why  the file is needed, for the message
+  /// \param why  why the file is needed, for the message
   /// \throws InvalidArgument  `file` is in this folder and would be replaced or deleted
   void require_stays(const std::filesystem::path& file, const char* why) const {
     std::error_code error;
@@ -231,7 +230,7 @@ class QuantizedFolder {
                           "; choose another folder");
   }
 
-  /// A file of the caller's that gets its name with the others.
+  /// Adds a file of the caller's, which appears with the others.
   /// \throws InvalidArgument  the model has a file of that name
   io::OutputFile add_file(const std::string& name, std::uint64_t size) {
     gptq::detail::require(!is_model_file(name) && names_.count(name) == 0,
@@ -250,16 +249,16 @@ class QuantizedFolder {
     writer_->write(name + ".g_idx", std::as_bytes(std::span(t.g_idx)));
   }
 
-  /// Whether a tensor of the model is not quantized and written as it is.
+  /// Whether a tensor of the model is not quantized but copied unchanged.
   bool passes_on(const std::string& name) const { return rest_.count(name) > 0; }
 
-  /// Writes what is not quantized, as it is.
+  /// Copies the tensors that are not quantized.
   void write_rest(const ModelFiles& model) {
     for (const std::string& name : rest_) writer_->write(name, model.tensors->output_bytes(name));
   }
 
-  /// Gives all files their names; those of a model that was there before are replaced.
-  /// \throws IoError  a file cannot be written or moved; the old model is as it was
+  /// Puts all files in place, replacing those of an earlier model.
+  /// \throws IoError  a file cannot be written or moved; the old model stays untouched
   void commit() {
     writer_->commit();
     folder_.commit([&](const std::string& name) { return is_model_file(name); }, config_name);
@@ -274,7 +273,7 @@ class QuantizedFolder {
     std::error_code error;
     gptq::detail::require(!std::filesystem::is_directory(folder_.path() / name, error),
                           (folder_.path() / name).string(),
-                          " is a folder, and a file of the model has that name");
+                          " is a folder, but a file of the model has that name");
     names_.insert(name);
   }
 
@@ -298,7 +297,7 @@ class QuantizedFolder {
     return path;
   }
 
-  /// Files that an index in the folder lists.
+  /// Files listed in the folder's index, if there is one.
   static std::set<std::string> shards_of(const std::filesystem::path& folder) {
     std::set<std::string> shards;
     const auto index = folder / io::safetensors_index;
@@ -311,17 +310,17 @@ class QuantizedFolder {
     return shards;
   }
 
-  /// Readers take every safetensors file of a folder for a part of the model, but whose it is,
-  /// nobody knows.
+  /// Loaders take every safetensors file in a folder for part of the model, but we cannot know
+  /// whose it is.
   void require_no_weights(const std::string& name) const {
     gptq::detail::require(
         name.starts_with("adapter_") || !name.ends_with(".safetensors"),
         (folder_.path() / name).string(),
-        " is not known to belong to the model in that folder, but readers would take it for a part "
+        " is not known to belong to the model in that folder, but loaders would take it for part "
         "of the new one; move it away");
   }
 
-  /// Files that make up a model and would be wrong beside another one.
+  /// Files that make up a model and do not belong with another one.
   bool is_model_file(const std::string& name) const {
     if (shards_.count(name) > 0) return true;
     for (const char* beginning : {"model", "gptq_model", "pytorch_model"})
@@ -333,7 +332,7 @@ class QuantizedFolder {
            std::end(companion_names);
   }
 
-  /// All tensors of the folder, modules together, layers in order.
+  /// All tensors of the folder, grouped by module, layers in order.
   std::vector<io::TensorPlan> plan(const ModelFiles& model, const SettingsTable& table) {
     std::vector<io::TensorPlan> tensors;
     std::set<std::string> replaced;
@@ -360,7 +359,7 @@ class QuantizedFolder {
       if (replaced.count(module + ".weight") > 0) rest.keep_with = module;  // its bias
       tensors.push_back(std::move(rest));
     }
-    // A module stays in one shard, its bias with it.
+    // A module and its bias stay in one shard.
     std::map<std::string, std::size_t> place;
     for (const io::TensorPlan& tensor : tensors) place.emplace(tensor.keep_with, place.size());
     std::stable_sort(tensors.begin(), tensors.end(),
@@ -373,8 +372,8 @@ class QuantizedFolder {
   io::StagedFolder folder_;
   std::optional<io::SafetensorsWriter> writer_;
   std::set<std::string> names_;       // of all files that are written
-  std::set<std::string> shards_;      // of the old model, as its index lists them
-  std::vector<std::string> removed_;  // of the old model, without a successor
+  std::set<std::string> shards_;      // of the old model, from its index
+  std::vector<std::string> removed_;  // of the old model, without replacement
   std::set<std::string> rest_;        // tensors that are not quantized
 };
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Stream: a text on its way through the decoder, all windows of it. A layer is passed in stages,
-// one for each input of linear modules, so that calibration can look at an input before anything
-// uses it.
+// Stream: all windows of a text on their way through the decoder. A layer is run in stages, one for
+// each input of linear modules, so that calibration can look at an input before it is used.
 
 #include <gptq/model/decoder.hpp>
 
@@ -28,7 +27,7 @@ inline std::vector<Module> stage_modules(Stage stage) {
   return {Module::down};
 }
 
-/// How many numbers the input of a stage has per token.
+/// Numbers per token in the input of a stage.
 inline Index stage_width(const ModelConfig& config, Stage stage) {
   return module_shape(config, stage_modules(stage)[0]).in;
 }
@@ -41,7 +40,7 @@ class Stream {
   using Layer = typename Operations::Layer;
 
   /// \param hidden       hidden states before the first layer, [tokens, hidden]
-  /// \param cache_bytes  inputs of `down` are kept up to this size, and computed again beyond it
+  /// \param cache_bytes  inputs of `down` are kept up to this size, and recomputed beyond it
   Stream(const Decoder<Operations>& decoder, Tensor hidden, std::uint64_t cache_bytes)
       : decoder_(decoder), hidden_(std::move(hidden)) {
     const ModelConfig& config = decoder_.config();
@@ -62,8 +61,8 @@ class Stream {
       f(begin, (std::min)(chunk, tokens() - begin));
   }
 
-  /// The input of a stage for a chunk, each chunk once and all of them before the next stage. What
-  /// lies before the stage must be as it will be: its weights are used here.
+  /// The input of a stage for a chunk. Call once for each chunk, and for all of them before the
+  /// next stage. Modules before the stage must be final: their weights are used here.
   Tensor input(Stage stage, const Layer& weights, Index layer, Index begin, Index rows) {
     switch (stage) {
       case Stage::attention: return decoder_.attention_input(part(hidden_, begin, rows), weights);
@@ -80,7 +79,7 @@ class Stream {
     return activated_.rows() > 0 ? keep(activated_, std::move(x), begin) : std::move(x);
   }
 
-  /// Ends the layer for a chunk: what `down` makes of its input joins the hidden states.
+  /// Ends the layer for a chunk: adds the output of `down` to the hidden states.
   void finish(const Layer& weights, Index begin, Index rows) {
     const auto hidden = part(hidden_, begin, rows);
     if (activated_.rows() > 0) decoder_.add_mlp(hidden, part(activated_, begin, rows), weights);
@@ -105,7 +104,7 @@ class Stream {
   const Decoder<Operations>& decoder_;
   Tensor hidden_;
   Tensor attended_;   // inputs of o, all windows
-  Tensor activated_;  // inputs of down, or empty where they are computed again
+  Tensor activated_;  // inputs of down, or empty if they are recomputed
 };
 
 }  // namespace gptq::model

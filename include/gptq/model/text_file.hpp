@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// TextFile: the texts of a calibration file, one after the other. What kind of file it is, is
-// decided here, and every choice is told.
+// TextFile: the texts of a calibration file, one after the other. Decides what kind of file it is
+// and reports every choice.
 
 #include <gptq/core/matrix_view.hpp>
 #include <gptq/io/output_file.hpp>
@@ -18,7 +18,7 @@
 
 namespace gptq::model {
 
-/// The start of what stands in a file, for messages: printable ASCII.
+/// The start of some text, for messages: printable ASCII.
 inline std::string printable(std::string_view text, std::size_t most = 20) {
   std::string out;
   for (const char c : text.substr(0, (std::min)(most, text.find_first_of("\r\n"))))
@@ -26,7 +26,7 @@ inline std::string printable(std::string_view text, std::size_t most = 20) {
   return out;
 }
 
-/// \throws FormatError  the file is not text, but packed text or a container of another kind
+/// \throws FormatError  the file is not text, but compressed or a container format
 inline void refuse_packed_text(std::string_view content, const std::filesystem::path& path) {
   using namespace std::string_view_literals;
   struct Kind {
@@ -56,8 +56,8 @@ inline void refuse_packed_text(std::string_view content, const std::filesystem::
 /// A file of text: plain, or JSON lines with a "text" field.
 class TextFile {
  public:
-  /// \param notes  gets a line for every choice that is made
-  /// \throws FormatError  the file is packed or binary
+  /// \param notes  receives a line for every choice that is made
+  /// \throws FormatError  the file is compressed or binary
   explicit TextFile(const std::filesystem::path& path, std::vector<std::string>* notes = nullptr)
       : path_(path), content_(io::read_file(path)) {
     refuse_packed_text(content_, path);
@@ -66,8 +66,7 @@ class TextFile {
     json_lines_ = named_json_ || guess(notes);
   }
 
-  /// Gives `f` the texts, each with the number of its line, 0 for plain text, until it returns
-  /// false.
+  /// Calls `f` with each text and its line number (0 for plain text) until it returns false.
   /// \throws FormatError  a line is not a JSON object with a text; names file, line and reason
   template <class F>
   void for_each_text(const F& f) const {
@@ -104,7 +103,7 @@ class TextFile {
     return {};
   }
 
-  /// What a file is whose name does not say so.
+  /// Guesses the kind of a file from its content.
   bool guess(std::vector<std::string>* notes) const {
     const auto note = [&](const auto&... parts) {
       if (notes) notes->push_back(gptq::detail::message(path_.string(), ": ", parts...));
@@ -114,7 +113,7 @@ class TextFile {
                           ? parse(line, "null")
                           : nlohmann::json(nlohmann::json::value_t::discarded);
     if (json.is_object() && json.contains("text") && json["text"].is_string()) {
-      note("its lines are JSON objects, their \"text\" is used");
+      note("its lines are JSON objects; their \"text\" is used");
       return true;
     }
     if ((json.is_object() && !json.empty()) || (json.is_array() && !json.empty()))
@@ -130,7 +129,7 @@ class TextFile {
   bool is_table(std::string_view line) const {
     const auto extension = path_.extension();
     if (extension == ".csv" || extension == ".tsv") return true;
-    // A header: names of columns, one of which is that of the text.
+    // A header: column names, one of them for the text.
     bool text = false;
     int columns = 0;
     while (!line.empty()) {
@@ -155,13 +154,13 @@ class TextFile {
     return " (it has: " + names + ")";
   }
 
-  /// A line as Python writes it: with NaN, Infinity and -Infinity, which are no JSON, and with
-  /// halves of surrogate pairs, in whose place `half` is put.
+  /// Parses a line as Python writes it: with NaN, Infinity and -Infinity, which are not JSON, and
+  /// with unpaired surrogates, which are replaced by `half`.
   static nlohmann::json parse(std::string_view line, const char* half, bool* halves = nullptr) {
     auto json = nlohmann::json::parse(line, nullptr, false);
     if (!json.is_discarded()) return json;
     std::string out;
-    bool inside = false;  // a string
+    bool inside = false;  // inside a string
     const auto unit = [&](std::size_t at) -> unsigned {
       if (line.substr(at, 2) != "\\u" || at + 6 > line.size()) return 0;
       unsigned value = 0;
@@ -223,15 +222,15 @@ class TextFile {
                : "");
     if (!json["text"].is_string())
       fail(number, ": \"text\" is ", json["text"].type_name(), ", not a string");
-    // A half outside the text is no matter.
+    // An unpaired surrogate outside the text does not matter.
     if (halves && parse(line, "\\ufffc")["text"] != json["text"])
       fail(number,
-           ": the text has half a surrogate pair (\\ud800 to \\udfff alone), which is no "
+           ": the text has an unpaired surrogate (\\ud800 to \\udfff alone), which is not a "
            "character");
     return json["text"].get<std::string>();
   }
 
-  /// Where and why a line is not JSON.
+  /// Where and why a line is not valid JSON.
   static std::string reason(std::string_view line) {
     try {
       if (!nlohmann::json::parse(line).is_discarded()) return "";

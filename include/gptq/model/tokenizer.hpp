@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Tokenizer: text to token ids as a Hugging Face tokenizer.json describes it, for byte-pair
+// Tokenizer: text to token ids as described by a Hugging Face tokenizer.json, for byte-pair
 // encodings - byte-level (GPT-2, Llama 3, Qwen, SmolLM) and with word-boundary marks and byte
 // fallback (Llama 2, Mistral).
 
@@ -18,21 +18,21 @@
 
 namespace gptq::model {
 
-/// From text to the ids that a model was trained on.
+/// Turns text into the token ids that a model was trained on.
 class Tokenizer {
  public:
-  /// As many ids as the text has.
+  /// All ids of the text.
   static constexpr std::size_t all = std::numeric_limits<std::size_t>::max();
 
-  /// Words that were seen in the texts before.
+  /// Caches words from earlier texts.
   class Memory {
     friend class Tokenizer;
     WordCache pieces_, parts_;
   };
 
   /// \param config  a parsed tokenizer.json
-  /// \param listed  tokens that other files list, see listed_tokens()
-  /// \throws FormatError  a component that is not supported, or a file that contradicts itself
+  /// \param listed  tokens listed in other files, see listed_tokens()
+  /// \throws FormatError  an unsupported component, or a file that contradicts itself
   explicit Tokenizer(const nlohmann::json& config, const std::vector<ListedToken>& listed = {}) try
       : normalizer_(part(config, "normalizer")),
         pre_tokenizer_(part(config, "pre_tokenizer")),
@@ -51,14 +51,14 @@ class Tokenizer {
     find_added_tokens();
     add_post_processor(part(config, "post_processor"), 0);
   } catch (const nlohmann::json::exception& error) {
-    throw FormatError(gptq::detail::message("tokenizer.json is not as expected: ", error.what()));
+    throw FormatError(gptq::detail::message("tokenizer.json is malformed: ", error.what()));
   }
 
-  /// Ids of a text, with the special tokens that the tokenizer puts around one.
-  /// \param enough  how many ids are wanted: the first ones of the whole text
-  /// \param stop    asked now and then whether the caller wants to stop
-  /// \throws FormatError  the text is not valid UTF-8, costs too much (see Effort), or has a token
-  /// that the model does not have
+  /// The ids of a text, with the special tokens that the tokenizer puts around it.
+  /// \param enough  stop after this many ids: they are the first of the whole text
+  /// \param stop    polled now and then; return true to stop
+  /// \throws FormatError  the text is not valid UTF-8, costs too much (see Effort), or contains a
+  /// token that the model does not have
   /// \throws Cancelled    `stop` returned true
   std::vector<TokenId> encode(std::string_view text, std::size_t enough = all,
                               const Stop& stop = {}) const {
@@ -68,8 +68,8 @@ class Tokenizer {
     return ids;
   }
 
-  /// Appends the ids of a text until there are `enough`; otherwise as encode().
-  /// \param memory  the same for all texts of a thread
+  /// Appends the ids of a text until there are `enough`; otherwise like encode().
+  /// \param memory  shared by all texts of a thread
   void append(std::string_view text, std::vector<TokenId>& ids, Memory& memory,
               std::size_t enough = all, const Stop& stop = {}) const {
     unicode::require_utf8(text);
@@ -112,7 +112,7 @@ class Tokenizer {
     return size;
   }
 
-  /// From now on, a text that has an id that is not below `count` is refused.
+  /// From now on, refuses texts with ids of `count` or above.
   void set_limit(TokenId count) { limit_ = count; }
 
  private:
@@ -122,7 +122,7 @@ class Tokenizer {
   }
 
   /// Bytes of the normalized text that come from the first character of the user's text: a piece
-  /// that begins there may be written differently.
+  /// that begins there may be transformed differently.
   std::size_t start_size(std::string_view text, std::string_view normal, Effort& effort) const {
     if (!pre_tokenizer_.asks_for_start() || text.empty()) return 0;
     const std::size_t size = unicode::first_character(text).size;
@@ -130,8 +130,8 @@ class Tokenizer {
     const std::string first = normalizer_(std::string(text.substr(0, size)), effort);
     if (first + normalizer_(std::string(text.substr(size)), effort) != normal)
       unsupported_component(
-          "Metaspace with the prepend_scheme \"first\" behind a normalizer that "
-          "treats the first characters of a text as one");
+          "Metaspace with the prepend_scheme \"first\" after a normalizer that "
+          "combines the first characters of a text");
     return first.size();
   }
 
@@ -143,13 +143,13 @@ class Tokenizer {
         bpe_.encode(pre_tokenizer_.word(piece, first, effort), memory.parts_, effort, out, wanted);
       else bpe_.encode(piece, memory.parts_, effort, out, wanted);
     };
-    // Where the user's text begins, a piece may be written differently.
+    // At the start of the user's text, a piece may be transformed differently.
     if (first || piece.size() > WordCache::longest) encode(ids, enough);
     else memory.pieces_.append(piece, ids, [&](auto& out) { encode(out, all); });
   }
 
-  /// Adds a token as the tokenizers library does: its id is that of the vocabulary, or the next
-  /// one.
+  /// Adds a token as the tokenizers library does: its id comes from the vocabulary, or is the next
+  /// free one.
   void add_token(const ListedToken& listed) {
     AddedToken token = listed.token;
     if (token.content.empty()) return;
@@ -160,26 +160,27 @@ class Tokenizer {
                : in_vocabulary     ? *in_vocabulary
                                    : (std::max)(next_id_, bpe_.count());
     if (listed.has_id && listed.token.id != token.id)
-      contest(token.content, gptq::detail::message("has the id ", listed.token.id, " in ",
-                                                   listed.where, ", but follows as ", token.id));
+      contest(token.content,
+              gptq::detail::message("has the id ", listed.token.id, " in ", listed.where,
+                                    ", but would be added as ", token.id));
     next_id_ = (std::max)(next_id_, token.id + 1);
     ids_.insert_or_assign(token.content, token.id);
     added_.insert_or_assign(token.id, token);
     order_.push_back(std::move(token));
   }
 
-  /// Adds a token of another file, unless it is there already.
+  /// Adds a token from another file, unless it is there already.
   void add_listed_token(const ListedToken& listed) {
     const auto known = ids_.find(listed.token.content);
     if (known == ids_.end()) return add_token(listed);
     const AddedToken &ours = added_.at(known->second), &theirs = listed.token;
     if (listed.has_id && theirs.id != ours.id)
-      contest(ours.content, gptq::detail::message("has the id ", ours.id, ", in ", listed.where,
+      contest(ours.content, gptq::detail::message("has the id ", ours.id, ", but in ", listed.where,
                                                   " it has ", theirs.id));
     if (listed.has_flags &&
         (ours.single_word != theirs.single_word || ours.lstrip != theirs.lstrip ||
          ours.rstrip != theirs.rstrip || ours.normalized != theirs.normalized))
-      contest(ours.content, gptq::detail::message("is found in another way than ", listed.where,
+      contest(ours.content, gptq::detail::message("is matched differently than ", listed.where,
                                                   " says (single_word, lstrip, rstrip or "
                                                   "normalized)"));
   }
@@ -188,7 +189,7 @@ class Tokenizer {
     contested_.try_emplace(content, how);
   }
 
-  /// A token that two files describe differently is no matter until a text has it.
+  /// A token that two files describe differently does not matter until a text contains it.
   void require_agreed_tokens(std::string_view text) const {
     for (const auto& [content, how] : contested_)
       gptq::detail::require<FormatError>(text.find(content) == text.npos, "the token \"", content,
@@ -196,12 +197,12 @@ class Tokenizer {
                                          tokenize_elsewhere);
   }
 
-  /// Special tokens first, then the others, each where it is looked for.
+  /// Registers special tokens first, then the others, each for raw or for normalized text.
   void find_added_tokens() {
     for (const bool special : {true, false})
       for (const AddedToken& token : order_) {
         if ((specials_.count(token.content) > 0) != special) continue;
-        AddedToken found = added_.at(ids_.at(token.content));  // as it was added last
+        AddedToken found = added_.at(ids_.at(token.content));  // as last added
         found.content = token.content;
         if (token.normalized) {
           Effort effort(found.content.size());
@@ -213,7 +214,7 @@ class Tokenizer {
     specials_.clear();
   }
 
-  /// \throws FormatError  an id that the model does not have
+  /// \throws FormatError  an id outside the model's vocabulary
   void require_ids(const std::vector<TokenId>& ids, std::size_t begin) const {
     for (std::size_t i = begin; i < ids.size(); ++i) {
       if (ids[i] < limit_) continue;
@@ -221,20 +222,20 @@ class Tokenizer {
       throw FormatError(gptq::detail::message(
           "the text has the token \"",
           added == added_.end() ? bpe_.token(ids[i]) : added->second.content, "\" with the id ",
-          ids[i], ", the model has embeddings for ", limit_,
-          " tokens; take it out of the text, or ", tokenize_elsewhere));
+          ids[i], ", but the model has embeddings for ", limit_,
+          " tokens; remove it from the text, or ", tokenize_elsewhere));
     }
   }
 
-  /// Only what concerns the ids of a single text: special tokens before and behind it.
+  /// Reads only what affects the ids of a single text: special tokens before and after it.
   void add_post_processor(const nlohmann::json& config, int depth) {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      if (depth > 16) unsupported_component("a post-processor inside 16 others");
+      if (depth > 16) unsupported_component("a post-processor nested deeper than 16 levels");
       for (const auto& part : config.at("processors")) add_post_processor(part, depth + 1);
     } else if (type == "TemplateProcessing") {
-      if (has_template_) unsupported_component("two post-processors TemplateProcessing");
+      if (has_template_) unsupported_component("two TemplateProcessing post-processors");
       has_template_ = true;
       int texts = 0;
       for (const auto& piece : config.at("single")) {
@@ -247,7 +248,8 @@ class Tokenizer {
           (texts == 0 ? prefix_ : suffix_).push_back(token_id(id, name));
       }
       if (texts != 1)
-        unsupported_component("a template that has the text " + std::to_string(texts) + " times");
+        unsupported_component("a template that contains the text " + std::to_string(texts) +
+                              " times");
     } else if (type != "ByteLevel") {
       unsupported_component("the post-processor " + type);
     }
@@ -257,12 +259,12 @@ class Tokenizer {
   PreTokenizer pre_tokenizer_;
   Bpe bpe_;
   std::unordered_map<std::string, TokenId> ids_;            // of added tokens
-  std::unordered_map<TokenId, AddedToken> added_;           // by id, as they were added last
-  std::unordered_map<std::string, bool> specials_;          // while tokens are added
-  std::vector<AddedToken> order_;                           // while tokens are added
-  std::unordered_map<std::string, std::string> contested_;  // tokens on which files disagree
+  std::unordered_map<TokenId, AddedToken> added_;           // by id, as last added
+  std::unordered_map<std::string, bool> specials_;          // only while tokens are added
+  std::vector<AddedToken> order_;                           // only while tokens are added
+  std::unordered_map<std::string, std::string> contested_;  // tokens that files disagree on
   TokenId next_id_ = 0;
-  AddedTokens raw_tokens_;         // found in the text as it is
+  AddedTokens raw_tokens_;         // found in the raw text
   AddedTokens normalized_tokens_;  // found after normalization
   std::vector<TokenId> prefix_, suffix_;
   bool has_template_ = false;

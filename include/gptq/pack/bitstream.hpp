@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Dense little-endian bit streams: code i of a stream stands at bit bits·i. The layout of GPTQ
-// words (3-bit codes that cross word boundaries included) and of compressed-tensors.
+// Dense little-endian bit streams: code i of a stream starts at bit bits·i. The layout of GPTQ
+// words (including 3-bit codes that cross word boundaries) and of compressed-tensors.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -10,12 +10,12 @@
 
 namespace gptq::pack {
 
-/// 32-bit words that hold `count` codes.
+/// The number of 32-bit words that hold `count` codes.
 constexpr Index word_count(Index count, int bits) { return (count * bits + 31) / 32; }
 
 /// Packs codes down the rows: column c of `words` [word_count(rows), cols] is the stream of column
-/// c of `codes` [rows, cols]. Both are walked row by row, so rows should be contiguous. \param code
-/// code(row, col), only its lowest `bits` bits
+/// c of `codes` [rows, cols]. Both are traversed row by row, so rows should be contiguous.
+/// \param code  code(row, col), of which only the lowest `bits` bits are used
 template <class Code>
 void pack_rows(const Code& code, Index rows, int bits, MatrixView<std::uint32_t> words) {
   for (Index w = 0; w < words.rows(); ++w)
@@ -33,7 +33,7 @@ void pack_rows(const Code& code, Index rows, int bits, MatrixView<std::uint32_t>
   }
 }
 
-/// Code `index` of the stream in `column`, which has word(i) for i ≥ 0.
+/// Code `index` of the stream given by word(i), i ≥ 0.
 template <class Word>
 std::uint32_t unpack(const Word& word, Index index, int bits) {
   const Index first = index * bits / 32;

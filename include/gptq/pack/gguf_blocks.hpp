@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The quantized blocks of GGUF files and how each one is turned back into numbers. A block holds 32
-// or 256 neighbouring inputs of one row; d, m and dmin are its half-precision scale and offsets,
-// c_j the code of element j.
+// The quantized blocks of GGUF files and how to dequantize them. A block holds 32 or 256
+// neighbouring inputs of one row; d, m and dmin are its half-precision scale and offsets, c_j the
+// code of element j.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
@@ -19,7 +19,7 @@
 
 namespace gptq::pack {
 
-/// ggml_type numbers of the types that are read.
+/// ggml_type numbers of the supported types.
 enum class GgmlType : std::uint32_t {
   F32 = 0,
   F16 = 1,
@@ -36,7 +36,7 @@ enum class GgmlType : std::uint32_t {
   BF16 = 30,
 };
 
-/// What a block of a GGUF type holds.
+/// The size of a block of a GGUF type.
 struct GgmlTypeInfo {
   GgmlType type;
   std::string_view name;
@@ -54,14 +54,14 @@ inline constexpr GgmlTypeInfo ggml_types[] = {
     {GgmlType::Q6_K, "Q6_K", 256, 210},
 };
 
-/// The entry of a type, or nullptr for one that is not read.
+/// The entry of a type, or nullptr if it is not supported.
 constexpr const GgmlTypeInfo* find_ggml_type(std::uint32_t type) {
   for (const GgmlTypeInfo& info : ggml_types)
     if (static_cast<std::uint32_t>(info.type) == type) return &info;
   return nullptr;
 }
 
-/// Name of a type, whether it is read or not; "" for a number that is not known.
+/// The name of a type, supported or not; "" for an unknown number.
 constexpr std::string_view ggml_type_name(std::uint32_t type) {
   constexpr std::string_view names[] = {
       "F32",   "F16",        "Q4_0",       "Q4_1",       "Q4_2",     "Q4_3",     "Q5_0",
@@ -92,8 +92,8 @@ inline float half_at(const std::uint8_t* p) {
   return to_float(float16{static_cast<std::uint16_t>(p[0] | p[1] << 8)});
 }
 
-/// Q4_0, Q4_1, Q5_0, Q5_1: nibbles of elements j and j + 16 share a byte; the 5-bit types keep the
-/// fifth bits apart.
+/// Q4_0, Q4_1, Q5_0, Q5_1: nibbles of elements j and j + 16 share a byte; the 5-bit types store the
+/// fifth bits separately.
 inline void legacy_block(GgmlType type, const std::uint8_t* p, float* out) {
   const bool five = type == GgmlType::Q5_0 || type == GgmlType::Q5_1;
   const bool offset = type == GgmlType::Q4_1 || type == GgmlType::Q5_1;
@@ -189,12 +189,12 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
 
 }  // namespace detail
 
-/// The first block whose numbers are not all finite, or -1. Codes are whole numbers, so the
-/// half-precision numbers of a block decide.
-/// \param type   one of blocks: neither F32 nor F16 nor BF16
+/// The first block whose numbers are not all finite, or -1. Codes are integers, so only the
+/// half-precision numbers of a block matter.
+/// \param type   a block type: not F32, F16 or BF16
 /// \param bytes  whole blocks
 inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std::byte> bytes) {
-  int first = 0, second = 0;  // where the half-precision numbers are; the same where there is one
+  int first = 0, second = 0;  // offsets of the half-precision numbers; equal if there is only one
   switch (type.type) {
     case GgmlType::Q4_1:
     case GgmlType::Q5_1:
@@ -213,8 +213,8 @@ inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std
   return -1;
 }
 
-/// Numbers of `out.size()` elements, whole blocks.
-/// \throws FormatError  the sizes do not fit
+/// Dequantizes `out.size()` elements, in whole blocks.
+/// \throws FormatError  the sizes do not match
 inline void dequantize_ggml(const GgmlTypeInfo& type, std::span<const std::byte> bytes,
                             std::span<float> out) {
   const auto count = static_cast<Index>(out.size());

@@ -16,20 +16,21 @@
 
 namespace gptq::pack {
 
-/// What the layout can say: weight = scale · (code − zero), codes and zeros of 2, 3, 4 or 8 bits.
+/// What the layout can express: weight = scale · (code − zero), codes and zeros of 2, 3, 4 or 8
+/// bits.
 template <class S>
 concept GptqScheme = scheme::is_affine<S> &&
     (S::bits == 2 || S::bits == 3 || S::bits == 4 || S::bits == 8);
 
-/// How zero points are stored: v1 stores zero − 1 (and readers add 1), v2 stores zero.
+/// How zero points are stored: v1 stores zero − 1 (and loaders add 1), v2 stores zero.
 enum class GptqFormat { v1, v2 };
 
-/// "gptq" or "gptq_v2", as written to the configuration.
+/// "gptq" or "gptq_v2", as in the configuration.
 constexpr std::string_view checkpoint_format(GptqFormat format) {
   return format == GptqFormat::v1 ? "gptq" : "gptq_v2";
 }
 
-/// A linear layer of `in` inputs and `out` outputs in `groups` groups, as it stands in the file.
+/// A linear layer of `in` inputs and `out` outputs in `groups` groups, as stored in the file.
 /// Row-major.
 struct GptqTensors {
   Index in = 0, out = 0, groups = 0;
@@ -41,19 +42,19 @@ struct GptqTensors {
   std::vector<std::int32_t> g_idx{};  ///< [in]: group of each input
 };
 
-/// What the layout itself demands of a layer.
+/// Checks a layer against the layout's own requirements.
 /// \throws InvalidArgument  names the layer, the size and the rule
 inline void require_gptq_shape(Index in, Index out, int bits, std::string_view name) {
   using gptq::detail::require;
   require(bits == 2 || bits == 3 || bits == 4 || bits == 8, "bits = ", bits,
           ": the GPTQ format has 2, 3, 4 and 8 bits");
   require(in % 32 == 0, "in_features = ", in, " of ", name,
-          " is not a multiple of 32, which the GPTQ format needs (skip the layer)");
+          " is not a multiple of 32, as the GPTQ format requires (skip the layer)");
   require(out % 32 == 0, "out_features = ", out, " of ", name,
-          " is not a multiple of 32, which the GPTQ format needs (skip the layer)");
+          " is not a multiple of 32, as the GPTQ format requires (skip the layer)");
 }
 
-/// Whether a file that stores scales in this type stores this one as it is.
+/// Whether this scale is exactly representable in this type.
 /// \throws InvalidArgument  the format has no scales of that type
 inline bool is_number_of(float scale, ScaleType type) {
   switch (type) {
@@ -66,14 +67,14 @@ inline bool is_number_of(float scale, ScaleType type) {
       gptq::detail::message("the GPTQ format has no scales in ", gptq::name(type)));
 }
 
-/// Packs codes where they are told to: on the host.
+/// Packs codes on the host.
 struct HostPacking {};
 
 /// Packs a quantized weight.
 /// \param backend  packs the codes if it can (`pack_words`), as backend::Cuda does
-/// \param scales   in which the file will store them: fp16, as all readers expect, bf16 or fp32
-/// \throws InvalidArgument  the shape does not fit the layout, a zero point is not one of the
-///                          format's (0 .. 2^bits − 1; v1: not 0), or a scale would be rounded
+/// \param scales   the type in the file: fp16, as all loaders expect, bf16 or fp32
+/// \throws InvalidArgument  the shape does not fit the layout, a zero point is out of range (0 ..
+///                          2^bits − 1; v1: not 0), or a scale would be rounded
 template <GptqScheme S, class B = HostPacking>
 GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
                     std::string_view name = "the layer", const B& backend = {},
@@ -103,7 +104,7 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
                             " cannot be stored in GPTQ format v1: use v2");
       gptq::detail::require(is_number_of(scale, scales), "scale ", scale, " of ", name, ", row ", o,
                             ", group ", g, " would be rounded to ", gptq::name(scales),
-                            ": quantize with that Params::scale_type, or store another type");
+                            ": quantize with that Params::scale_type, or store a different type");
     }
   const Index zero_words = word_count(out, bits);
   t.qzeros.resize(static_cast<std::size_t>(groups * zero_words));
@@ -118,8 +119,8 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
   return t;
 }
 
-/// The weights [out, in] that a reader computes: scale · (code − zero).
-/// \throws FormatError  sizes do not fit each other, or a group index is out of range
+/// The weights [out, in] that a loader computes: scale · (code − zero).
+/// \throws FormatError  sizes do not match, or a g_idx entry is out of range
 inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float> weight,
                        std::string_view name) {
   using gptq::detail::require;
@@ -127,20 +128,20 @@ inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float
   require<FormatError>(t.bits == 2 || t.bits == 3 || t.bits == 4 || t.bits == 8, name, ": ", t.bits,
                        " bits per code are not supported");
   require<FormatError>(size(t.qweight) == word_count(t.in, t.bits) * t.out, name, ": qweight has ",
-                       size(t.qweight), " words, ", word_count(t.in, t.bits), " x ", t.out,
-                       " expected");
+                       size(t.qweight), " words; expected ", word_count(t.in, t.bits), " x ",
+                       t.out);
   require<FormatError>(size(t.qzeros) == t.groups * word_count(t.out, t.bits), name,
-                       ": qzeros has ", size(t.qzeros), " words, ", t.groups, " x ",
-                       word_count(t.out, t.bits), " expected");
+                       ": qzeros has ", size(t.qzeros), " words; expected ", t.groups, " x ",
+                       word_count(t.out, t.bits));
   require<FormatError>(size(t.scales) == t.groups * t.out, name, ": scales has ", size(t.scales),
-                       " entries, ", t.groups, " x ", t.out, " expected");
-  require<FormatError>(size(t.g_idx) == t.in, name, ": g_idx has ", size(t.g_idx), " entries, ",
-                       t.in, " expected");
+                       " entries; expected ", t.groups, " x ", t.out);
+  require<FormatError>(size(t.g_idx) == t.in, name, ": g_idx has ", size(t.g_idx),
+                       " entries; expected ", t.in);
 
   const MatrixView<const std::uint32_t> qweight(t.qweight.data(), word_count(t.in, t.bits), t.out);
   const Index zero_words = word_count(t.out, t.bits);
-  // Adding within the field: a v1 reader that does not mask turns a stored 2^bits − 1 into 2^bits;
-  // writers avoid it.
+  // The addition wraps within the field: a v1 loader that does not mask turns a stored 2^bits − 1
+  // into 2^bits; writers avoid it.
   const std::uint32_t offset = format == GptqFormat::v1 ? 1 : 0, mask = (1u << t.bits) - 1u;
   std::vector<float> zero(static_cast<std::size_t>(t.groups * t.out));
   for (Index g = 0; g < t.groups; ++g)

@@ -38,8 +38,8 @@ void attention(cudaStream_t stream, const AttentionOperands& operands, Index sha
                     attend<16, 4>(stream, operands, shared_memory) ||
                     attend<16, 2>(stream, operands, shared_memory);
   gptq::detail::require(fits, "heads of ", operands.head_dim,
-                        " coordinates do not fit the device's shared memory of ", shared_memory,
-                        " bytes");
+                        " coordinates do not fit the device's ", shared_memory,
+                        " bytes of shared memory");
 }
 
 void silu_mul(cudaStream_t stream, const float* up, Index count, float* gate) {

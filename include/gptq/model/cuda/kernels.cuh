@@ -52,18 +52,18 @@ struct Turn {
   }
 };
 
-/// A tile of queries of one head against all keys that they see, a tile of keys at a time. Scores
-/// of one pair of tiles are all that there is; the softmax is corrected where a later tile has a
+/// A tile of queries of one head against all keys they see, one tile of keys at a time. Only the
+/// scores of one pair of tiles exist at once; the softmax is corrected when a later tile has a
 /// larger score (Milakov, Gimelshein, "Online normalizer calculation for softmax", 2018).
-/// \tparam Tile    queries, and keys, in a tile
-/// \tparam Across  coordinates of a head that a thread sums up at once
+/// \tparam Tile    queries per tile, and keys
+/// \tparam Across  coordinates of a head that a thread accumulates at once
 template <int Tile, int Across>
 struct Attend {
   static constexpr int threads = 256, half = Tile / 2, quarter = Tile / 4;
   AttentionOperands o;
   float scale;
 
-  /// Rows of shared memory start on all banks in turn.
+  /// Rows of shared memory start on successive banks.
   GPTQ_HD constexpr Index stride() const { return o.head_dim + 1; }
   GPTQ_HD constexpr Index shared() const {
     return Index(sizeof(float)) * (4 * Tile * stride() + Tile * (Tile + 1) + 3 * Tile);
@@ -107,7 +107,7 @@ struct Attend {
       });
       block.for_threads([&](int t) {
         for (int u = t; u < half * half; u += threads) {
-          const Index i = u / half, j = u % half;  // and those half a tile on
+          const Index i = u / half, j = u % half;  // and those half a tile further
           float s[2][2] = {};
           for (Index c = 0; c < d; ++c)
             for (int a = 0; a < 2; ++a)
@@ -138,7 +138,7 @@ struct Attend {
       block.for_threads([&](int t) {
         const Index groups = d / Across;
         for (Index u = t; u < groups * quarter; u += threads) {
-          const Index r = u / groups, c = u % groups;  // and those a quarter, a group on
+          const Index r = u / groups, c = u % groups;  // and those a quarter, a group further
           float x[4][Across] = {};
           for (int j = 0; j < Tile; ++j)
             for (int a = 0; a < 4; ++a)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Added tokens: strings that are tokens as a whole, wherever they stand in the text
-// ("<|im_start|>").
+// Added tokens: strings that are whole tokens wherever they occur in the text ("<|im_start|>").
 
 #include <gptq/model/tokenizer/bpe.hpp>
 #include <gptq/model/tokenizer/regex.hpp>
@@ -17,27 +16,27 @@
 
 namespace gptq::model {
 
-/// A token that is found in a text before anything else.
+/// A token that is matched before anything else.
 struct AddedToken {
   std::string content;
   TokenId id = 0;
   bool single_word = false;  ///< not inside a word
-  bool lstrip = false;       ///< takes the white space before it
-  bool rstrip = false;       ///< takes the white space behind it
-  bool normalized = false;   ///< found in the normalized text
-  bool special = false;      ///< comes first where two tokens are written alike
+  bool lstrip = false;       ///< absorbs white space before it
+  bool rstrip = false;       ///< absorbs white space after it
+  bool normalized = false;   ///< matched in the normalized text
+  bool special = false;      ///< wins if two tokens have the same text
 };
 
-/// Finds added tokens in a text: the leftmost one, and of several there the longest.
+/// Finds added tokens in a text: the leftmost one, and the longest of several there.
 class AddedTokens {
  public:
-  /// A piece of text, or a token where `id` ≥ 0.
+  /// A piece of text, or a token if `id` ≥ 0.
   struct Section {
     std::string_view text;
     TokenId id = -1;
   };
 
-  /// Of tokens with the same content and id, the one that was added first is found.
+  /// Of tokens with the same content and id, the first one added is found.
   void add(AddedToken token) {
     if (token.content.empty()) return;
     starts_[static_cast<unsigned char>(token.content.front())] = true;
@@ -46,7 +45,7 @@ class AddedTokens {
       node = edges_.try_emplace(edge(node, byte), static_cast<std::uint32_t>(edges_.size() + 1))
                  .first->second;
     if (token.single_word && !word_)
-      // A letter of a word as the regex crate, which the tokenizers library uses here, has it.
+      // A word character as defined by the regex crate, which the tokenizers library uses here.
       word_ = Regex("[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}]");
     const auto [end, fresh] = ends_.try_emplace(node, tokens_.size());
     if (fresh) tokens_.push_back(std::move(token));
@@ -55,7 +54,7 @@ class AddedTokens {
 
   bool empty() const { return tokens_.empty(); }
 
-  /// Gives `f` the sections of the text until it returns false.
+  /// Passes the sections of the text to `f` until it returns false.
   template <class F>
   bool for_each_section(std::string_view text, Effort& effort, const F& f) const {
     std::size_t done = 0;
@@ -76,7 +75,7 @@ class AddedTokens {
           if (!unicode::is_white_space(unicode::first_character(last).code_point)) break;
           begin -= last.size();
         }
-        begin = (std::max)(begin, done);  // what the token before has taken is not taken again
+        begin = (std::max)(begin, done);  // not what the previous token absorbed
       }
       if (token->rstrip)
         while (end < text.size()) {
@@ -84,14 +83,14 @@ class AddedTokens {
           if (!unicode::is_white_space(next.code_point)) break;
           end += next.size;
         }
-      if (begin >= end) {  // a token inside white space that is taken already
+      if (begin >= end) {  // a token inside white space already absorbed
         done = (std::max)(done, end);
         continue;
       }
       if (begin > done && !f(Section{text.substr(done, begin - done), -1})) return false;
       if (!f(Section{text.substr(begin, end - begin), token->id})) return false;
-      // A token inside white space that has been taken is found all the same, and what follows it
-      // counts as text again, as in the tokenizers library.
+      // A token inside white space that was absorbed is still found, and what follows it counts as
+      // text again, as in the tokenizers library.
       done = end;
     }
     return done >= text.size() || f(Section{text.substr(done), -1});
@@ -116,7 +115,7 @@ class AddedTokens {
       }
     }
     gptq::detail::require<FormatError>(!ambiguous, "the text has \"", best ? best->content : "",
-                                       "\", which two added tokens are when they are normalized; ",
+                                       "\", which is the normalized form of two added tokens; ",
                                        tokenize_elsewhere);
     return best;
   }
@@ -131,7 +130,7 @@ class AddedTokens {
   }
 
   std::vector<AddedToken> tokens_;
-  std::unordered_map<std::uint64_t, std::uint32_t> edges_;  // of the tree of all contents
+  std::unordered_map<std::uint64_t, std::uint32_t> edges_;  // of the trie of all contents
   std::unordered_map<std::uint32_t, std::size_t> ends_;     // tokens by node
   std::unordered_set<std::uint32_t> ambiguous_;             // nodes of tokens with two ids
   std::optional<Regex> word_;

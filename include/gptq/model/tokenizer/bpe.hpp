@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Byte-pair encoding: characters of a word are joined, the best-ranked pair first, until no pair is
+// Byte-pair encoding: the characters of a word are merged, best-ranked pair first, until no pair is
 // in the table.
 
 #include <gptq/model/tokenizer/effort.hpp>
@@ -30,14 +30,14 @@ inline TokenId token_id(const nlohmann::json& id, const std::string& token) {
   return id.get<TokenId>();
 }
 
-/// Byte-pair encoding of the pieces of a text.
+/// Byte-pair encodes the pieces of a text.
 class Bpe {
  public:
   Bpe() = default;
 
   /// \param config  the "model" of a tokenizer.json
-  /// \throws FormatError  not BPE, or with options that are not supported, or merges that do not
-  /// fit the vocabulary
+  /// \throws FormatError  not BPE, or with unsupported options, or with merges that do not match
+  /// the vocabulary
   explicit Bpe(const nlohmann::json& config) {
     const std::string type = config.value("type", config.contains("merges") ? "BPE" : "of no type");
     if (type != "BPE") unsupported_component("the model " + type);
@@ -50,7 +50,7 @@ class Bpe {
       unsupported_component("BPE with dropout");
 
     gptq::detail::require<FormatError>(config.at("vocab").is_object(),
-                                       "the vocabulary is not an object of tokens and ids");
+                                       "the vocabulary is not an object that maps tokens to ids");
     for (const auto& [token, id] : config.at("vocab").items())
       add_token(token, token_id(id, token));
     TokenId rank = 0;
@@ -75,7 +75,7 @@ class Bpe {
     return found == vocabulary_.end() ? std::nullopt : std::optional(found->second);
   }
 
-  /// How many tokens the vocabulary has.
+  /// The number of tokens in the vocabulary.
   TokenId count() const { return static_cast<TokenId>(vocabulary_.size()); }
 
   /// One more than the largest id.
@@ -85,15 +85,15 @@ class Bpe {
     return size;
   }
 
-  /// A token with this id, for messages.
+  /// The token with this id, for messages.
   std::string token(TokenId id) const {
     for (const auto& [token, its_id] : vocabulary_)
       if (its_id == id) return token;
     return "";
   }
 
-  /// Appends the ids of one word, or at least `enough` of them.
-  /// \param parts  remembers parts of long words
+  /// Appends the ids of one word, but may stop once `ids` holds `enough`.
+  /// \param parts  caches parts of long words
   /// \throws FormatError  a character is not in the vocabulary, and neither is the unknown token
   void encode(std::string_view word, WordCache& parts, Effort& effort, std::vector<TokenId>& ids,
               std::size_t enough) const {
@@ -131,7 +131,8 @@ class Bpe {
            static_cast<std::uint32_t>(right);
   }
 
-  static constexpr std::size_t direct = 0x400;  // code points of a plain table: the byte alphabet
+  static constexpr std::size_t direct =
+      0x400;  // code points in a plain table, enough for the byte alphabet
 
   void add_token(const std::string& token, TokenId id) {
     vocabulary_.insert_or_assign(token, id);
@@ -141,7 +142,7 @@ class Bpe {
     if (character < direct) direct_[character] = id;
   }
 
-  /// "left right", or since 2024 ["left", "right"].
+  /// "left right", or, since 2024, ["left", "right"].
   void add_merge(const nlohmann::json& merge, TokenId& rank) {
     std::string left, right;
     if (merge.is_array() && merge.size() == 2) {
@@ -175,8 +176,8 @@ class Bpe {
     return found == characters_.end() ? std::nullopt : std::optional(found->second);
   }
 
-  /// Bytes of the word up to the first place over which nothing can be joined: two characters of
-  /// the vocabulary that no merge brings together.
+  /// Bytes of the word up to the first place across which nothing can be merged: between two
+  /// characters that no merge joins.
   std::size_t whole_part(std::string_view word) const {
     if (neighbours_of_nothing_) return word.size();
     auto before = unicode::first_character(word);
@@ -205,9 +206,9 @@ class Bpe {
     else join_many(ids, begin, effort);
   }
 
-  /// Appends the ids of the characters of a word.
+  /// Appends the ids of a word's characters.
   void split(std::string_view word, std::vector<TokenId>& ids) const {
-    bool unknown = false;  // an unknown token waits
+    bool unknown = false;  // an unknown token is pending
     while (!word.empty()) {
       const auto [code_point, size] = unicode::first_character(word);
       const std::string_view character = word.substr(0, size);
@@ -223,7 +224,7 @@ class Bpe {
       for (const char byte : character)
         bytes = bytes && byte_tokens_[static_cast<unsigned char>(byte)] >= 0;
       if (bytes) {
-        // Before an unknown token that waits, as in the tokenizers library.
+        // Ahead of a pending unknown token, as in the tokenizers library.
         for (const char byte : character)
           ids.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
       } else if (unknown_token_) {
@@ -247,7 +248,7 @@ class Bpe {
     return found == merges_.end() ? nullptr : &found->second;
   }
 
-  /// Joins pairs by rank, from left to right among equals: the best pair of all, again and again.
+  /// Merges pairs by rank, leftmost first among equals: finds the best pair over and over.
   void join_few(std::vector<TokenId>& ids, std::size_t begin) const {
     std::size_t count = ids.size() - begin;
     TokenId* const symbols = ids.data() + begin;
@@ -307,7 +308,7 @@ class Bpe {
       if (left.id == removed || left.next < 0) continue;
       Symbol& right = symbols[std::size_t(left.next)];
       const Merge* found = merge(left.id, right.id);
-      if (!found || found->result != best.result) continue;  // out of date
+      if (!found || found->result != best.result) continue;  // outdated
       left.id = best.result;
       left.next = right.next;
       right.id = removed;
@@ -321,9 +322,9 @@ class Bpe {
 
   detail::StringMap<TokenId> vocabulary_;
   std::unordered_map<std::uint32_t, TokenId> characters_;
-  std::vector<TokenId> direct_ = std::vector<TokenId>(direct, -1);  // the first of them again
+  std::vector<TokenId> direct_ = std::vector<TokenId>(direct, -1);  // the first ones again
   std::unordered_map<std::uint64_t, Merge> merges_;
-  std::unordered_set<std::uint64_t> neighbours_;  // characters between which something is joined
+  std::unordered_set<std::uint64_t> neighbours_;  // characters that some merge joins
   bool neighbours_of_nothing_ = false;            // a merge of an empty token
   std::vector<TokenId> byte_tokens_;
   std::optional<std::string> unknown_token_;

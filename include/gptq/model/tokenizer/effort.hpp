@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Effort: what the encoding of one text may cost in steps and memory, so that neither a tokenizer
-// nor a text can hang the caller, and whether the caller wants to stop.
+// Effort: bounds what encoding one text may cost in steps and memory, so that neither a tokenizer
+// nor a text can hang the caller, and lets the caller stop it.
 
 #include <gptq/model/tokenizer/unsupported.hpp>
 
@@ -18,15 +18,16 @@
 
 namespace gptq::model {
 
-/// Asked between steps of long work; true asks to stop, and the work throws Cancelled.
+/// Polled during long work; if it returns true, the work throws Cancelled.
 using Stop = std::function<bool()>;
 
-/// What one text may cost. Not shared between threads.
+/// What one text may cost. Not to be shared between threads.
 class Effort {
  public:
-  /// \param bytes  of the text. It may cost 10⁷ + 1000 · bytes retries of regular expressions
-  /// beyond the few that each search has free: a common tokenizer needs none of them, and 1000 a
-  /// byte take about 5 seconds per megabyte. The text may grow to 64 times its size and a mebibyte.
+  /// \param bytes  size of the text. It may cost 10⁷ + 1000 · bytes regular-expression retries
+  /// beyond the few that each search has free: common tokenizers need none of them, and 1000 per
+  /// byte take about 5 seconds per megabyte. The text may grow to 64 times its size plus one
+  /// mebibyte.
   explicit Effort(std::size_t bytes, Stop stop = {})
       : retries_(10'000'000 + 1000 * std::uint64_t{bytes}),
         size_((std::size_t{1} << 20) + 64 * bytes),
@@ -46,13 +47,13 @@ class Effort {
     if (stop_ && stop_()) throw Cancelled();
   }
 
-  /// A small step, for example a word; asks to stop now and then.
+  /// A small step, such as a word; polls `stop` now and then.
   void step() {
     if ((++steps_ & 0x3ff) == 0) pause();
   }
 
-  /// Pays for retries of a regular expression.
-  /// \throws FormatError  the text has spent what it may cost
+  /// Charges for retries of a regular expression.
+  /// \throws FormatError  the text has used up its budget
   void charge(std::uint64_t retries, const std::string& pattern, std::string_view rest) {
     pause();
     spent_ += retries;
@@ -63,15 +64,16 @@ class Effort {
 
   /// \throws FormatError  the text has grown too much
   void require_size(std::size_t bytes) const {
-    gptq::detail::require<FormatError>(bytes <= size_, "the tokenizer's rules make more than ",
-                                       size_, " bytes of the text; ", tokenize_elsewhere);
+    gptq::detail::require<FormatError>(bytes <= size_,
+                                       "the tokenizer's rules turn the text into more than ", size_,
+                                       " bytes; ", tokenize_elsewhere);
   }
 
   OnigRegion& region() { return region_; }
   OnigMatchParam& parameters() { return *parameters_; }
 
  private:
-  /// At most `bytes` of the text, without a part of a character at the end.
+  /// At most `bytes` of the text, without a partial character at the end.
   static std::size_t whole_characters(std::string_view text, std::size_t bytes) {
     if (text.size() <= bytes) return text.size();
     while (bytes > 0 && (static_cast<unsigned char>(text[bytes]) & 0xc0) == 0x80) --bytes;
@@ -81,7 +83,7 @@ class Effort {
   std::uint64_t retries_, spent_ = 0, steps_ = 0;
   std::size_t size_;
   Stop stop_;
-  OnigRegion region_{};  // memory that matches reuse
+  OnigRegion region_{};  // memory reused by matches
   std::unique_ptr<OnigMatchParam, void (*)(OnigMatchParam*)> parameters_;
 };
 

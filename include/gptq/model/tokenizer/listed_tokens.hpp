@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Tokens that files beside the tokenizer.json list: transformers adds them to it.
+// Tokens listed in the files next to a tokenizer.json: transformers adds them to it.
 
 #include <gptq/model/tokenizer/added_tokens.hpp>
 
@@ -16,8 +16,8 @@ namespace gptq::model {
 /// A token of tokenizer_config.json, special_tokens_map.json or added_tokens.json.
 struct ListedToken {
   AddedToken token;
-  bool has_id = false;     ///< token.id is stated
-  bool has_flags = false;  ///< how it is found is stated: single_word, lstrip, ...
+  bool has_id = false;     ///< token.id is given
+  bool has_flags = false;  ///< how it is matched is given: single_word, lstrip, ...
   std::string where;       ///< file and key, for messages
 };
 
@@ -60,9 +60,9 @@ inline TokenId listed_id(const std::string& text, const std::string& where) {
 
 }  // namespace detail
 
-/// The tokens that are listed beside a tokenizer.json, in the order in which transformers adds
-/// them. \param files  by name; those that list no tokens are left alone \throws FormatError  a
-/// file that is not as expected
+/// The tokens listed next to a tokenizer.json, in the order in which transformers adds them.
+/// \param files  by name; those that list no tokens are ignored
+/// \throws FormatError  a malformed file
 inline std::vector<ListedToken> listed_tokens(const std::map<std::string, std::string>& files) {
   const auto json = [&](const std::string& name) {
     const auto file = files.find(name);
@@ -110,7 +110,7 @@ inline std::vector<ListedToken> listed_tokens(const std::map<std::string, std::s
       }
     }
   } catch (const nlohmann::json::exception& error) {
-    throw FormatError(gptq::detail::message(where, " is not as expected: ", error.what()));
+    throw FormatError(gptq::detail::message(where, " is malformed: ", error.what()));
   }
   listed.insert(listed.end(), specials.begin(), specials.end());
   return listed;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Characters that are newer than the Unicode tables of this Oniguruma: words around them may be cut
-// in another way than by newer libraries.
+// Characters newer than this Oniguruma's Unicode tables: newer libraries may split the words around
+// them differently.
 
 #include <gptq/model/tokenizer/regex.hpp>
 #include <gptq/model/tokenizer/unicode.hpp>
@@ -12,7 +12,7 @@
 
 namespace gptq::model {
 
-/// Counts the new characters of texts.
+/// Counts the new characters in texts.
 class NewCharacters {
  public:
   /// \param text  valid UTF-8
@@ -20,19 +20,19 @@ class NewCharacters {
     for (std::size_t at = 0; at < text.size();) {
       const auto [code_point, size] = unicode::first_character(text.substr(at));
       at += size;
-      // What lies below has been complete since Unicode 1.1.
+      // Everything below has been complete since Unicode 1.1.
       if (code_point < 0x370 || Regex::knows(code_point)) continue;
       if (count_++ == 0) first_ = code_point;
     }
   }
 
-  /// A line for the user, empty if there is nothing to say.
+  /// A line for the user, or "" if there is nothing to say.
   std::string note() const {
     if (count_ == 0) return "";
     return gptq::detail::message(
         count_, count_ == 1 ? " character (" : " characters (the first: ", "U+", std::hex,
         std::uppercase, first_, ") not known to Oniguruma ", onig_version(),
-        "; newer libraries may cut the words around differently");
+        "; newer libraries may split the words around them differently");
   }
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The normalizer of a tokenizer.json: what happens to the text before it is cut.
+// The normalizer of a tokenizer.json: what happens to the text before it is split.
 
 #include <gptq/model/tokenizer/regex.hpp>
 #include <gptq/model/tokenizer/unicode.hpp>
@@ -17,7 +17,7 @@
 
 namespace gptq::model {
 
-/// Whether {Word} or {^Word} follows, in one of the ways to write it.
+/// Whether {Word} or {^Word} follows, in any spelling.
 inline bool is_word_property(std::string_view text) {
   std::string name;
   for (const char c : text.substr(0, text.find('}')))
@@ -26,7 +26,7 @@ inline bool is_word_property(std::string_view text) {
   return name == "word";
 }
 
-/// Whether a group begins that sets the option P: POSIX brackets have ASCII characters alone.
+/// Whether a group begins that sets option P: POSIX brackets match ASCII only.
 inline bool sets_ascii_option(std::string_view text) {
   if (text.substr(0, 2) != "(?") return false;
   const auto options = text.substr(2, text.find_first_not_of("imxWDSPa-", 2) - 2);
@@ -34,20 +34,20 @@ inline bool sets_ascii_option(std::string_view text) {
   return options.find('P') != options.npos && (behind == ":" || behind == ")");
 }
 
-/// An expression written so that all versions of Oniguruma read it as 6.9.10 does, with which the
-/// tokenizers library is built: [:punct:] has symbols too since 6.9.9, and until then repeated line
-/// ends (`\\R+`) end after the first.
+/// Rewrites an expression so that all versions of Oniguruma read it as 6.9.10 does, which the
+/// tokenizers library is built with: before 6.9.9, [:punct:] lacks symbols, and repeated line ends
+/// (`\\R+`) stop after the first.
 inline std::string for_every_oniguruma(std::string_view pattern) {
   const std::pair<std::string_view, std::string_view> names[] = {{"[:punct:]", "\\p{P}\\p{S}"},
                                                                  {"[:^punct:]", "[^\\p{P}\\p{S}]"}};
   std::string out;
-  int brackets = 0;  // that are open
+  int brackets = 0;  // open ones
   bool ascii = false, punctuation = false;
   while (!pattern.empty()) {
     std::size_t taken = pattern[0] == '\\' && pattern.size() > 1 ? 2 : 1;
     std::string_view written = pattern.substr(0, taken);
     if (brackets == 0 && pattern.substr(0, 3) == "(?~")
-      unsupported_component("an expression with (?~...)");  // since 6.9.9 read differently
+      unsupported_component("an expression with (?~...)");  // read differently since 6.9.9
     if (brackets == 0) ascii = ascii || sets_ascii_option(pattern);
     if ((written == "\\p" || written == "\\P") && is_word_property(pattern.substr(2)))
       unsupported_component("an expression with \\p{Word} (\\w means the same)");
@@ -61,7 +61,7 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
       }
     if (written == "[") {
       ++brackets;
-      for (const char literal : {'^', ']'})  // a ] that comes first closes nothing
+      for (const char literal : {'^', ']'})  // a ] in first place is literal
         if (pattern.substr(taken, 1) == std::string_view(&literal, 1)) ++taken;
       written = pattern.substr(0, taken);
     } else if (written == "]" && brackets > 0) {
@@ -75,7 +75,7 @@ inline std::string for_every_oniguruma(std::string_view pattern) {
 }
 
 /// An expression of a tokenizer.json.
-/// \throws FormatError  Oniguruma does not take it
+/// \throws FormatError  Oniguruma does not accept it
 inline Regex tokenizer_regex(const std::string& pattern) {
   try {
     return Regex(for_every_oniguruma(pattern));
@@ -92,7 +92,7 @@ inline std::string tokenizer_text(const nlohmann::json& json) {
   return text;
 }
 
-/// Calls `f(begin, end)` wherever `part`, which is not empty, stands in the text.
+/// Calls `f(begin, end)` wherever `part`, which is not empty, occurs in the text.
 template <class F>
 bool for_each_literal(std::string_view text, std::string_view part, Effort& effort, const F& f) {
   for (std::size_t at = text.find(part); at != text.npos; at = text.find(part, at + part.size())) {
@@ -102,12 +102,12 @@ bool for_each_literal(std::string_view text, std::string_view part, Effort& effo
   return true;
 }
 
-/// What happens to a text before it is cut.
+/// What happens to a text before it is split.
 class Normalizer {
  public:
   Normalizer() = default;
 
-  /// \throws FormatError  a type that is not supported
+  /// \throws FormatError  an unsupported type
   explicit Normalizer(const nlohmann::json& config) { add(config, 0); }
 
   bool empty() const { return steps_.empty(); }
@@ -129,7 +129,7 @@ class Normalizer {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      if (depth > 16) unsupported_component("a normalizer inside 16 others");
+      if (depth > 16) unsupported_component("a normalizer nested deeper than 16 levels");
       for (const auto& part : config.at("normalizers")) add(part, depth + 1);
     } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
       using unicode::Form;
@@ -158,7 +158,8 @@ class Normalizer {
     std::optional<Regex> regex;
     if (pattern.contains("Regex")) regex = tokenizer_regex(pattern["Regex"].get<std::string>());
     const std::string literal = regex ? "" : tokenizer_text(pattern.at("String"));
-    if (!regex && literal.empty()) unsupported_component("the normalizer Replace of an empty text");
+    if (!regex && literal.empty())
+      unsupported_component("the normalizer Replace with an empty pattern");
     steps_.emplace_back([=](const std::string& text, Effort& effort) {
       std::string out;
       std::size_t done = 0;

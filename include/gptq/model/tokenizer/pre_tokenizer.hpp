@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The pre-tokenizer of a tokenizer.json: how the text is cut into the words that byte-pair encoding
-// sees. Words come one after the other; no list of them is kept.
+// The pre-tokenizer of a tokenizer.json: how the text is split into the words that byte-pair
+// encoding sees. Words are passed on one by one; no list of them is kept.
 
 #include <gptq/model/tokenizer/normalizer.hpp>
 
@@ -14,8 +14,8 @@
 
 namespace gptq::model {
 
-/// Who takes the pieces of a text: a reference to a function of a piece and whether it is where the
-/// user's text begins. The function returns false when it has enough.
+/// Receives the pieces of a text: a reference to a function of a piece and whether it is at the
+/// start of the user's text. The function returns false when it has enough.
 class PieceSink {
  public:
   template <class F>
@@ -31,12 +31,12 @@ class PieceSink {
   bool (*call_)(const void*, std::string_view, bool);
 };
 
-/// How a text is cut before byte pairs are merged.
+/// How a text is split before byte pairs are merged.
 class PreTokenizer {
  public:
   PreTokenizer() = default;
 
-  /// \throws FormatError  a type that is not supported
+  /// \throws FormatError  an unsupported type
   explicit PreTokenizer(const nlohmann::json& config) {
     add(config, 0);
     if (steps_.size() > 64) unsupported_component("a pre-tokenizer of more than 64 steps");
@@ -44,19 +44,17 @@ class PreTokenizer {
       if (steps_[i].cut) cuts_ = i + 1;
   }
 
-  /// Gives the sink the pieces of the text, as they are before the steps that only change how a
-  /// piece is written.
-  /// \param first  whether the text is where the user's text begins, not what follows a special
-  /// token
+  /// Passes the pieces of the text to the sink, before any final steps that only transform pieces.
+  /// \param first  whether this is the start of the user's text, not what follows a special token
   /// \return false if the sink had enough
   bool cut(std::string_view text, bool first, Effort& effort, const PieceSink& sink) const {
     return text.empty() || cut_from(0, text, first, effort, sink);
   }
 
-  /// Whether a piece may be written differently where the user's text begins.
+  /// Whether a piece may be transformed differently at the start of the user's text.
   bool asks_for_start() const { return asks_for_start_; }
 
-  /// Whether a piece is written differently as a word.
+  /// Whether word() changes pieces.
   bool changes_pieces() const { return cuts_ < steps_.size(); }
 
   /// A piece as byte-pair encoding sees it.
@@ -70,13 +68,13 @@ class PreTokenizer {
   }
 
  private:
-  /// Either cuts a piece or changes how it is written.
+  /// Either splits a piece or transforms it.
   struct Step {
     std::function<bool(std::string_view piece, bool first, Effort&, const PieceSink&)> cut;
     std::function<void(std::string& piece, bool first)> write;
   };
 
-  /// What becomes of the text that a Split matches.
+  /// What happens to the text that a Split matches.
   enum class Behavior { removed, isolated, merged_with_previous, merged_with_next, contiguous };
 
   bool cut_from(std::size_t step, std::string_view piece, bool first, Effort& effort,
@@ -96,7 +94,7 @@ class PreTokenizer {
     if (config.is_null()) return;
     const auto type = config.at("type").get<std::string>();
     if (type == "Sequence") {
-      if (depth > 16) unsupported_component("a pre-tokenizer inside 16 others");
+      if (depth > 16) unsupported_component("a pre-tokenizer nested deeper than 16 levels");
       for (const auto& part : config.at("pretokenizers")) add(part, depth + 1);
     } else if (type == "ByteLevel") {
       add_byte_level(config.value("add_prefix_space", true), config.value("use_regex", true));
@@ -182,7 +180,7 @@ class PreTokenizer {
         prepend_scheme == "always" || prepend_scheme == "first" || prepend_scheme == "never",
         "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
     if (prepend_scheme == "first" && !steps_.empty())
-      unsupported_component("Metaspace with the prepend_scheme \"first\" behind other steps");
+      unsupported_component("Metaspace with the prepend_scheme \"first\" after other steps");
     asks_for_start_ = asks_for_start_ || prepend_scheme == "first";
     add_write([=](std::string& piece, bool first) {
       std::string text;
@@ -194,12 +192,12 @@ class PreTokenizer {
     if (split) add_split(std::nullopt, replacement, Behavior::merged_with_next, false);
   }
 
-  /// \param regex  or else the literal text is what matches
+  /// \param regex  if none, the literal text is matched
   void add_split(std::optional<Regex> regex, std::string literal, Behavior behavior, bool invert) {
     const auto cut = [regex = std::move(regex), literal = std::move(literal), behavior, invert](
                          std::string_view piece, bool first, Effort& effort,
                          const PieceSink& sink) {
-      // The last part waits for what is merged with it.
+      // The last part is held back in case something is merged with it.
       std::size_t waiting_begin = 0, waiting_end = 0;
       bool waiting = false, after_match = false;
       const auto give = [&] {
@@ -238,7 +236,7 @@ class PreTokenizer {
   }
 
   std::vector<Step> steps_;
-  std::size_t cuts_ = 0;  // steps up to the last one that cuts
+  std::size_t cuts_ = 0;  // steps up to the last one that splits
   bool asks_for_start_ = false;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Regular expressions that Python's re and Oniguruma read alike: rules that go into files are
-// matched by engines written in Python.
+// Regular expressions that Python's re and Oniguruma read the same way: engines written in Python
+// match the rules that are written to files.
 
 #include <gptq/core/error.hpp>
 
@@ -13,8 +13,8 @@ namespace gptq::model {
 
 namespace detail {
 
-/// Reads an expression from left to right and refuses what the two engines read differently, and
-/// what Python before 3.11 does not know.
+/// Reads an expression from left to right and refuses what the two read differently, and what
+/// Python before 3.11 does not know.
 class PythonRegexReader {
  public:
   explicit PythonRegexReader(std::string_view pattern) : all_(pattern), rest_(pattern) {}
@@ -28,8 +28,8 @@ class PythonRegexReader {
   [[noreturn]] void fail(const std::string& what) const {
     throw InvalidArgument(gptq::detail::message("the regular expression ", all_, ": ", what,
                                                 " at position ", all_.size() - rest_.size(),
-                                                " is not used: Python's re, with which engines "
-                                                "read such rules, does not read it so"));
+                                                " is not supported: Python's re, which engines "
+                                                "use for such rules, does not read it this way"));
   }
 
   bool skip(std::string_view text) {
@@ -45,7 +45,7 @@ class PythonRegexReader {
   }
 
   void alternatives(int depth) {
-    if (depth > 50) fail("a group inside 50 others");
+    if (depth > 50) fail("a group nested deeper than 50 levels");
     while (!rest_.empty() && rest_.front() != ')')
       if (!skip("|")) {
         const bool repeatable = atom(depth);
@@ -53,7 +53,7 @@ class PythonRegexReader {
       }
   }
 
-  /// One thing that a quantifier may follow; false for what it may not follow.
+  /// Reads one item. \returns whether a quantifier may follow it
   bool atom(int depth) {
     switch (rest_.front()) {
       case '\\': return escape(false);
@@ -71,7 +71,7 @@ class PythonRegexReader {
     }
   }
 
-  /// {n}, {n,}, {,m}, {n,m} or {,} at the start of the rest.
+  /// {n}, {n,}, {,m}, {n,m} or {,} at the start of what is left.
   bool is_interval() const {
     std::size_t at = 1;
     const auto digits = [&] {
@@ -102,7 +102,7 @@ class PythonRegexReader {
       if (rest_.front() == '{') fail("a { that is not the start of an interval (write \\{)");
       return;
     }
-    if (!repeatable) fail("a quantifier behind an assertion");
+    if (!repeatable) fail("a quantifier after an assertion");
     if (lookbehind_ > 0) fail("a quantifier in a look-behind");
     if (interval) {
       const std::string_view inside = rest_.substr(1, rest_.find('}') - 1);
@@ -123,11 +123,11 @@ class PythonRegexReader {
     skip("?");  // lazy
     if (!rest_.empty() && (std::string_view("*+?").find(rest_.front()) != std::string_view::npos ||
                            (rest_.front() == '{' && is_interval())))
-      fail("a quantifier behind a quantifier");
+      fail("a quantifier after a quantifier");
   }
 
-  /// \param inside  between [ and ]
-  /// \return whether a quantifier may follow, or inside brackets: whether it is one character
+  /// \param inside  inside [ and ]
+  /// \return whether a quantifier may follow, or, inside brackets, whether it is one character
   bool escape(bool inside) {
     if (rest_.size() < 2) fail("a \\ at the end");
     const char c = rest_[1];
@@ -161,7 +161,7 @@ class PythonRegexReader {
     rest_.remove_prefix(1);
     skip("^");
     if (!rest_.empty() && rest_.front() == ']') fail("[] or [^]");
-    bool range_start = false;  // what stands before is one character
+    bool range_start = false;  // the previous item is a single character
     while (!rest_.empty() && rest_.front() != ']') {
       const char c = rest_.front();
       if (c == '[') fail("[ inside [...] (write \\[)");
@@ -188,7 +188,7 @@ class PythonRegexReader {
         range_start = escape(true);
       } else {
         rest_.remove_prefix(1);
-        // The rest of a character of several bytes.
+        // The rest of a multi-byte character.
         while (!rest_.empty() && (static_cast<unsigned char>(rest_.front()) & 0xc0) == 0x80)
           rest_.remove_prefix(1);
         range_start = true;
@@ -215,7 +215,7 @@ class PythonRegexReader {
         if (!good) fail("the name of a group");
         rest_.remove_prefix(end + 1);
       } else if (skip("i)") || skip("s)")) {
-        if (!at_start) fail("a flag behind the start");
+        if (!at_start) fail("a flag after the start");
         require_ascii();
         return false;
       } else if (skip("i:")) {
@@ -236,7 +236,7 @@ class PythonRegexReader {
     return repeatable;
   }
 
-  /// Letters without regard to case are those of ASCII in both engines only.
+  /// The two agree on case-insensitive letters for ASCII only.
   void require_ascii() const {
     for (const char c : all_)
       if (static_cast<unsigned char>(c) >= 0x80) fail("(?i with letters beyond ASCII");
@@ -248,8 +248,8 @@ class PythonRegexReader {
 
 }  // namespace detail
 
-/// \throws InvalidArgument  Python's re refuses a part of the expression or reads it in another
-/// way; names the part and its position in bytes
+/// \throws InvalidArgument  Python's re refuses part of the expression or reads it differently;
+/// names the part and its byte position
 inline void require_python_regex(std::string_view pattern) {
   detail::PythonRegexReader(pattern).read();
 }

@@ -2,7 +2,7 @@
 #pragma once
 
 // Regular expressions over UTF-8, matched by Oniguruma, which is also the engine of the tokenizers
-// library. Matching is bounded in steps and memory, and answers when the caller wants to stop.
+// library. Matching is bounded in steps and memory and can be stopped by the caller.
 
 #include <gptq/model/tokenizer/effort.hpp>
 #include <gptq/model/tokenizer/python_regex.hpp>
@@ -24,8 +24,8 @@ namespace gptq::model {
 class Regex {
  public:
   enum class Syntax {
-    oniguruma,  ///< Oniguruma's own, that of a tokenizer.json
-    python      ///< what Python's re and Oniguruma read alike; the rest is refused
+    oniguruma,  ///< Oniguruma's own, as in a tokenizer.json
+    python      ///< what Python's re and Oniguruma read the same way; anything else is refused
   };
 
   /// \throws InvalidArgument  the pattern does not compile, or Python reads it differently
@@ -33,7 +33,7 @@ class Regex {
       : pattern_(pattern) {
     const char* const problem = is_utf8(pattern) ? "" : "it is not valid UTF-8";
     gptq::detail::require(*problem == 0, "the regular expression ", pattern,
-                          " is wrong: ", problem);
+                          " is invalid: ", problem);
     if (syntax == Syntax::python) require_python_regex(pattern);
     initialize();
     OnigRegex code = nullptr;
@@ -44,7 +44,7 @@ class Regex {
                  syntax == Syntax::python ? ONIG_SYNTAX_PYTHON : ONIG_SYNTAX_ONIGURUMA, &info);
     if (result == ONIGERR_MEMORY) throw std::bad_alloc();
     gptq::detail::require(result == ONIG_NORMAL, "the regular expression ", pattern,
-                          " is wrong: ", error_text(result, &info));
+                          " is invalid: ", error_text(result, &info));
     code_.reset(code, onig_free);
     needs_start_ = pattern_.find("\\G") != std::string::npos;
   }
@@ -52,7 +52,7 @@ class Regex {
   using Span = std::pair<std::size_t, std::size_t>;  ///< begin and end, in bytes
 
   /// Calls `f(begin, end)` for all matches from left to right until it returns false. Empty matches
-  /// count, but for one right behind another match: what the tokenizers library finds.
+  /// count, except right after another match: the same as in the tokenizers library.
   /// \param text  valid UTF-8
   /// \throws FormatError  matching takes too many steps or too much memory
   /// \throws Cancelled    the caller wants to stop
@@ -69,7 +69,7 @@ class Regex {
         at = next_character(text, at + 1);
         continue;
       }
-      // \K may set the begin of a match where the text is already used up.
+      // \K may move the start of a match into text already consumed.
       gptq::detail::require<FormatError>(begin >= last.value_or(0) && begin <= end,
                                          "the regular expression ", pattern_,
                                          " finds a match inside another one; ", tokenize_elsewhere);
@@ -80,7 +80,7 @@ class Regex {
     return true;
   }
 
-  /// All matches, as `for_each_match` finds them.
+  /// All matches, as found by `for_each_match`.
   /// \throws FormatError  the text is not valid UTF-8, or matching costs too much
   std::vector<Span> find_all(std::string_view text) const {
     unicode::require_utf8(text);
@@ -93,7 +93,7 @@ class Regex {
     return spans;
   }
 
-  /// Whether the text matches from its start (Python's re.match).
+  /// Whether the text matches at its start (Python's re.match).
   /// \throws FormatError  the text is not valid UTF-8, or matching costs too much
   bool matches_start(std::string_view text) const {
     unicode::require_utf8(text);
@@ -108,7 +108,7 @@ class Regex {
                                   static_cast<OnigCtype>(unassigned));
   }
 
-  /// Whether the character is a number of any kind: in the category N.
+  /// Whether the character is any kind of number: category N.
   static bool is_number(std::uint32_t code_point) {
     if (code_point < 0x80) return code_point >= '0' && code_point <= '9';
     static const int number = property({'N'});
@@ -116,9 +116,10 @@ class Regex {
   }
 
  private:
-  static constexpr unsigned long free_retries = 4096;        // of each call
-  static constexpr unsigned long most_retries = 10'000'000;  // the tokenizers library's, per match
-  static constexpr unsigned int most_entries = 1 << 22;  // of the stack of a match, 64 bytes each
+  static constexpr unsigned long free_retries = 4096;  // per call
+  static constexpr unsigned long most_retries =
+      10'000'000;                                        // per match, as in the tokenizers library
+  static constexpr unsigned int most_entries = 1 << 22;  // in a match's stack, 64 bytes each
   static constexpr std::size_t short_text = 1 << 14;
 
   static const OnigUChar* bytes(std::string_view text) {
@@ -134,13 +135,14 @@ class Regex {
     }
   }
 
-  /// The library's tables, made once.
+  /// Initializes the library's tables once.
   static void initialize() {
     static const int result = [] {
       OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
       return onig_initialize(encodings, 1);
     }();
-    gptq::detail::require(result == ONIG_NORMAL, "Oniguruma cannot be used: ", error_text(result));
+    gptq::detail::require(result == ONIG_NORMAL,
+                          "cannot initialize Oniguruma: ", error_text(result));
   }
 
   /// The number of a property in Oniguruma's tables.
@@ -185,9 +187,10 @@ class Regex {
 
   /// The first match from `at` on.
   std::optional<Span> search(std::string_view text, std::size_t at, Effort& effort) const {
-    // A place where nothing matches may cost as many steps as there is text behind it, and no limit
-    // counts them. So only a short text is searched in one call; in a long one, and where retries
-    // run out, each place is tried in a call of its own, between which the caller can stop.
+    // A position where nothing matches may cost as many steps as there is text after it, and no
+    // limit counts those. So only short texts are searched in one call; in long ones, and once
+    // retries run out, each position is tried in a separate call, so that the caller can stop in
+    // between.
     const bool whole = text.size() - at <= short_text || needs_start_;
     for (unsigned long limit = free_retries; whole; limit = (std::min)(8 * limit, most_retries)) {
       set_limits(effort, limit);
@@ -207,7 +210,7 @@ class Regex {
     }
   }
 
-  /// Whether the text matches at this very place.
+  /// Whether the text matches at exactly this position.
   bool match(std::string_view text, std::size_t at, Effort& effort) const {
     for (unsigned long limit = free_retries;; limit = (std::min)(8 * limit, most_retries)) {
       set_limits(effort, limit);
@@ -215,14 +218,14 @@ class Regex {
                                               bytes(text) + at, &effort.region(), ONIG_OPTION_NONE,
                                               &effort.parameters());
       const bool done = !is_over(found) || limit == most_retries;
-      // A limit that sufficed after others had not was used to an eighth at least.
+      // If a limit sufficed where the previous one had not, at least an eighth of it was used.
       if (!done || limit > free_retries)
         effort.charge(done ? limit / 4 : limit, pattern_, text.substr(at));
       if (done) return check(found, text.substr(at)) >= 0;
     }
   }
 
-  /// Where the match lies.
+  /// The position of the match.
   Span span(std::string_view text, const OnigRegion& region) const {
     const auto begin = static_cast<std::size_t>(region.beg[0]),
                end = static_cast<std::size_t>(region.end[0]);
@@ -230,8 +233,8 @@ class Regex {
       return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0) == 0x80;
     };
     gptq::detail::require<FormatError>(!inside_character(begin) && !inside_character(end),
-                                       "the regular expression ", pattern_,
-                                       " cuts a character in two; ", tokenize_elsewhere);
+                                       "the regular expression ", pattern_, " splits a character; ",
+                                       tokenize_elsewhere);
     return {begin, end};
   }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Settings of tokenizer_config.json that say how texts are tokenized, as tokenizer.json does too:
-// where the two differ, transformers goes by the one or the other, depending on its version and on
-// the tokenizer's class.
+// Settings of tokenizer_config.json that say how texts are tokenized, as does tokenizer.json: where
+// the two differ, transformers goes by one or the other, depending on its version and on the
+// tokenizer's class.
 
 #include <gptq/core/error.hpp>
 #include <gptq/model/tokenizer/unsupported.hpp>
@@ -18,17 +18,17 @@ namespace gptq::model {
 
 /// Where a tokenizer_config.json contradicts its tokenizer.json.
 struct TokenizerContradictions {
-  std::vector<std::string> notes;  ///< a sentence each: what is used
-  std::string refusal;             ///< why texts come out differently in every transformers, or ""
+  std::vector<std::string> notes;  ///< what is used, one sentence each
+  std::string refusal;  ///< why every transformers version would tokenize differently, or ""
 };
 
 namespace detail {
 
-/// What a tokenizer.json does around a text.
+/// What a tokenizer.json does to the ends of a text and to spaces.
 struct TokenizerFacts {
-  std::string before, after;     ///< special tokens around a text, with spaces between
-  bool adds_space = false;       ///< a space or its mark before a text
-  bool marks_spaces = false;     ///< pieces as SentencePiece has them
+  std::string before, after;     ///< special tokens around a text, separated by spaces
+  bool adds_space = false;       ///< a space, or its mark, before a text
+  bool marks_spaces = false;     ///< pieces as in SentencePiece
   bool byte_level = false;       ///< pieces of bytes
   bool byte_level_only = false;  ///< the same, and nothing else cuts the text
 };
@@ -42,7 +42,7 @@ inline std::optional<bool> member_flag(const nlohmann::json& json, const char* k
   const auto found = json.is_object() ? json.find(key) : json.end();
   if (found == json.end()) return std::nullopt;
   if (found->is_boolean()) return found->get<bool>();
-  if (*found == 0 || *found == 1) return *found == 1;  // as Python takes them
+  if (*found == 0 || *found == 1) return *found == 1;  // as in Python
   return std::nullopt;
 }
 
@@ -51,7 +51,7 @@ inline nlohmann::json member(const nlohmann::json& json, const char* key) {
   return found == json.end() ? nlohmann::json() : *found;
 }
 
-/// Calls f for each component of a part of a tokenizer.json, inside sequences too.
+/// Calls f for each component of a part of a tokenizer.json, including those in sequences.
 template <class F>
 void for_each_component(const nlohmann::json& part, const char* list, const F& f, int depth = 0) {
   if (!part.is_object() || depth > 16) return;
@@ -102,7 +102,7 @@ inline TokenizerContradictions tokenizer_contradictions(const nlohmann::json& to
   using gptq::detail::message;
   TokenizerContradictions found;
   if (!config.is_object()) {
-    found.notes.emplace_back("tokenizer_config.json: is not an object in JSON, and not used");
+    found.notes.emplace_back("tokenizer_config.json: is not a JSON object; ignored");
     return found;
   }
   const auto facts = detail::tokenizer_facts(tokenizer);
@@ -119,10 +119,10 @@ inline TokenizerContradictions tokenizer_contradictions(const nlohmann::json& to
 
   if (stated("split_special_tokens").value_or(false))
     refuse(
-        "\"split_special_tokens\" is true, and special tokens that stand in a text would be "
-        "found as such");
+        "\"split_special_tokens\" is true, but special tokens in a text would still be "
+        "matched as such");
 
-  // transformers 4 goes by these in a LlamaTokenizer, transformers 5 by tokenizer.json.
+  // For a LlamaTokenizer, transformers 4 goes by these, transformers 5 by tokenizer.json.
   struct Around {
     const char* key;
     const char* where;
@@ -130,37 +130,37 @@ inline TokenizerContradictions tokenizer_contradictions(const nlohmann::json& to
     bool by_default;
   };
   for (const Around& side : {Around{"add_bos_token", "before", facts.before, true},
-                             Around{"add_eos_token", "behind", facts.after, false}}) {
+                             Around{"add_eos_token", "after", facts.after, false}}) {
     const auto wanted = stated(side.key);
     if (wanted.value_or(llama ? side.by_default : !side.tokens.empty()) == !side.tokens.empty())
       continue;
     found.notes.push_back(
         message("tokenizer_config.json: \"", side.key, "\" ",
                 wanted ? (*wanted ? "is true" : "is false")
-                       : (side.by_default ? "is not there, which means true in a " + kind
-                                          : "is not there, which means false in a " + kind),
-                ", and tokenizer.json puts ", side.tokens.empty() ? "nothing" : side.tokens, " ",
+                       : (side.by_default ? "is missing, which means true in a " + kind
+                                          : "is missing, which means false in a " + kind),
+                ", but tokenizer.json puts ", side.tokens.empty() ? "nothing" : side.tokens, " ",
                 side.where, " a text: tokenizer.json is used"));
   }
 
-  // A class of bytes rebuilds its pre-tokenizer by add_prefix_space, false where it is missing; a
-  // LlamaTokenizer builds its own by it where the key is there. Others differ between versions.
+  // A byte-level class rebuilds its pre-tokenizer from add_prefix_space, false if missing; a
+  // LlamaTokenizer does so only if the key is present. Others differ between versions.
   const auto space = stated("add_prefix_space");
   const bool wants_space =
       space.value_or(facts.byte_level && byte_class ? false : facts.adds_space);
   if (wants_space != facts.adds_space) {
     const std::string what = message(
-        "\"add_prefix_space\" is ", space ? (*space ? "true" : "false") : "not there",
-        ", and tokenizer.json puts ", facts.adds_space ? "a" : "no", " space before a text");
+        "\"add_prefix_space\" is ", space ? (*space ? "true" : "false") : "missing",
+        ", but tokenizer.json puts ", facts.adds_space ? "a" : "no", " space before a text");
     const bool certain = (byte_class && facts.byte_level_only) || (llama && facts.marks_spaces);
-    if (certain) refuse(what + ", which a " + kind + " does not go by");
+    if (certain) refuse(what + ", which a " + kind + " ignores");
     else found.notes.push_back("tokenizer_config.json: " + what + ": tokenizer.json is used");
   }
 
   for (const char* key : {"do_lower_case", "strip_accents", "from_slow"})
     if (stated(key).value_or(false))
-      found.notes.push_back(
-          message("tokenizer_config.json: \"", key, "\" is true and not used: tokenizer.json is"));
+      found.notes.push_back(message("tokenizer_config.json: \"", key,
+                                    "\" is true but ignored: tokenizer.json is used"));
   return found;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What tokenizers need of Unicode: UTF-8 by code points, normal forms (utf8proc) and the printable
+// What tokenizers need of Unicode: UTF-8 code points, normal forms (utf8proc) and the printable
 // alphabet in which byte-level vocabularies write their bytes.
 
 #include <gptq/core/error.hpp>
@@ -41,14 +41,14 @@ inline std::string from_code_point(std::uint32_t code_point) {
   return {reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(length)};
 }
 
-/// White space as Unicode has it (White_Space).
+/// White space as defined by Unicode (White_Space).
 inline bool is_white_space(std::uint32_t c) {
   return c == ' ' || (c >= 0x09 && c <= 0x0d) || c == 0x85 || c == 0xa0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f ||
          c == 0x3000;
 }
 
-/// A character and how many bytes of the text it is.
+/// A character and its length in bytes.
 struct Character {
   std::uint32_t code_point;
   std::size_t size;
@@ -92,8 +92,8 @@ inline void append_normalized(std::string_view text, Form form, std::string& nor
   normal.append(reinterpret_cast<const char*>(out), static_cast<std::size_t>(length));
 }
 
-/// What has a decomposition or takes part in a composition since a Unicode after 12.0, by which the
-/// tokenizers library normalizes: it stays as it is, so that ids are the library's.
+/// Characters that gained a decomposition or take part in a composition only after Unicode 12.0,
+/// which the tokenizers library normalizes by: left unchanged, so that ids match the library's.
 inline bool stays(std::uint32_t c) {
   return c == 0x32ff || (c >= 0xa7f2 && c <= 0xa7f4) || c == 0xab69 ||
          (c >= 0x10780 && c <= 0x107bf) || c == 0x11930 || c == 0x11938 ||
@@ -116,21 +116,21 @@ inline void append_normalized_parts(std::string_view text, Form form, std::strin
 
 }  // namespace detail
 
-/// A normal form of a text. ASCII is its own normal form, and nothing is composed with an ASCII
-/// character behind it, so that only what lies between is normalized, piece by piece.
+/// A normal form of a text. ASCII is its own normal form, and nothing composes with a following
+/// ASCII character, so only the text in between is normalized, piece by piece.
 /// \param step  called now and then
 template <class Step>
 std::string normalize(std::string_view text, Form form, const Step& step) {
   const auto is_ascii = [&](std::size_t at) { return static_cast<unsigned char>(text[at]) < 0x80; };
   std::string normal;
   normal.reserve(text.size());
-  std::size_t begin = 0;  // of what is not in `normal` yet
+  std::size_t begin = 0;  // of what is not yet in `normal`
   for (std::size_t at = 0; at < text.size();) {
     if (is_ascii(at)) {
       ++at;
       continue;
     }
-    const std::size_t run = at == begin ? at : at - 1;  // with the character before
+    const std::size_t run = at == begin ? at : at - 1;  // with the preceding character
     normal.append(text, begin, run - begin);
     while (at < text.size() && !is_ascii(at)) ++at;
     detail::append_normalized_parts(text.substr(run, at - run), form, normal);
@@ -142,7 +142,7 @@ std::string normalize(std::string_view text, Form form, const Step& step) {
 }
 
 /// The character that stands for each byte in a byte-level vocabulary (GPT-2): printable Latin-1
-/// characters stand for themselves, the others for 256, 257, ... in order.
+/// characters stand for themselves, the other bytes become 256, 257, ... in order.
 inline const std::array<std::string, 256>& byte_alphabet() {
   static const auto alphabet = [] {
     std::array<std::string, 256> table;

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What is said where a tokenizer needs something that this library does not do: the part's name and
-// the way round it.
+// The error for a tokenizer that needs something unsupported: names the part and a workaround.
 
 #include <gptq/core/error.hpp>
 
@@ -10,11 +9,11 @@
 
 namespace gptq::model {
 
-/// The way out of everything that this tokenizer cannot do.
+/// The workaround for everything that this tokenizer cannot do.
 inline constexpr const char* tokenize_elsewhere =
     "tokenize with another program and pass the ids with --tokens FILE";
 
-/// \throws FormatError  always: the tokenizer uses `what`
+/// \throws FormatError  always; says that the tokenizer uses `what`
 [[noreturn]] inline void unsupported_component(const std::string& what) {
   throw FormatError(gptq::detail::message("the tokenizer uses ", what, ", which is not supported; ",
                                           tokenize_elsewhere));

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// WordCache: the ids of words that were seen, because words repeat. It never holds more than a few
-// megabytes.
+// WordCache: the ids of words seen before, because words repeat. Limited to a few megabytes.
 
 #include <cstdint>
 #include <span>
@@ -17,7 +16,7 @@ using TokenId = std::int32_t;
 
 namespace detail {
 
-/// Looks strings up without copying them.
+/// Allows lookups without copying the string.
 struct StringHash {
   using is_transparent = void;
   std::size_t operator()(std::string_view text) const {
@@ -30,12 +29,12 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 
 }  // namespace detail
 
-/// Ids by word. Not shared between threads.
+/// Ids by word. Not to be shared between threads.
 class WordCache {
  public:
-  static constexpr std::size_t longest = 256;  ///< bytes of a word that is kept
+  static constexpr std::size_t longest = 256;  ///< bytes of the longest word kept
 
-  /// Appends the ids of the word: those that were seen, or what `encode(ids)` appends.
+  /// Appends the ids of the word: cached ones, or else what `encode(ids)` appends.
   template <class Encode>
   void append(std::string_view word, std::vector<TokenId>& ids, const Encode& encode) {
     if (word.size() > longest) {
