@@ -44,6 +44,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/factor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/factors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/order.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/factor/sketch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/factor/target.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/gptq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/descriptor.hpp
@@ -74,6 +75,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/memory_plan.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/measure.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/requirements.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/solver/round.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/schedule.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/solve.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/solver/summary.hpp

@@ -35,6 +35,10 @@ struct Plain {
                      eigen(panel.carry).middleRows(first, v.rows()));
       return v;
     }
+    void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
+                  const Matrix& in) const {
+      eigen(out).middleRows(first, rows) += eigen(factor).middleRows(first, rows) * eigen(in);
+    }
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel&) const {
       return {(eigen(factor).transpose().triangularView<Eigen::Lower>() * eigen(a)).squaredNorm()};
     }
@@ -78,6 +82,7 @@ struct Plain {
     Matrix to(from.rows(), from.cols());
     const RowMajor whole = eigen(from).selfadjointView<Eigen::Upper>();
     eigen(to) = factor * whole(order, order);
+    eigen(to).triangularView<Eigen::StrictlyLower>().setZero();
     eigen(to).diagonal() += Eigen::VectorXd::Map(added.data(), to.rows());
     return to;
   }

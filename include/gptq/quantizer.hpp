@@ -10,9 +10,9 @@
 #include <gptq/factor/factors.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/scheme/concept.hpp>
-#include <gptq/solver/batch.hpp>
 #include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/requirements.hpp>
+#include <gptq/solver/round.hpp>
 #include <gptq/solver/schedule.hpp>
 
 #include <span>
@@ -27,10 +27,50 @@ namespace gptq {
 /// Generative Pre-trained Transformers", 2022): each column is rounded in turn, and the columns
 /// behind it make up for the error as far as the Hessian of the inputs says that they can.
 ///
-///   gptq::Hessian hessian(weight.cols(), gptq::backend::Cpu());
-///   hessian.add(gptq::view(activations));                                  // [tokens, in]
-///   gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
-///   const auto layer = quantizer.quantize(gptq::view(weight), hessian);    // weight [out, in]
+/// \code{.cpp}
+/// #include <gptq/gptq.hpp>
+/// #include <cstdio>
+///
+/// int main() {
+///   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, 256);        // [out, in]
+///   const Eigen::MatrixXf activations = Eigen::MatrixXf::Random(1000, 256);  // [tokens, in]
+///   gptq::Hessian hessian(256, gptq::backend::Cpu());
+///   hessian.add(activations);
+///   const gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu> quantizer({.group_size = 128});
+///   const auto layer = quantizer.quantize(weight, hessian);  // codes(), scales(), zeros()
+///   std::printf("relative output error %.4f\n", layer.report().relative_error);
+/// }
+/// \endcode
+///
+/// The grid can be yours: here the integers from -3 to 3, one code each.
+///
+/// \code{.cpp}
+/// #include <gptq/gptq.hpp>
+///
+/// struct Seven {
+///   static constexpr int bits = 3, max_code = 6;
+///   template <class T>  // a number, or a lane of rows
+///   T encode(const T& x, const gptq::scheme::Grid<T>& grid) const {
+///     return gptq::lane::clamp<T>(gptq::lane::round_even(x / grid.scale), T(-3), T(3)) + T(3);
+///   }
+///   template <class T>
+///   T decode(const T& code, const gptq::scheme::Grid<T>& grid) const {
+///     return grid.scale * (code - T(3));
+///   }
+///   template <class T>
+///   gptq::scheme::Grid<T> fit(const T& low, const T& high, gptq::scheme::ScaleRounding r) const {
+///     return {gptq::scheme::round_scale(gptq::lane::max(-low, high) / T(3), r), T(0)};
+///   }
+/// };
+///
+/// int main() {
+///   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, 256);
+///   gptq::Hessian hessian(256, gptq::backend::Cpu());
+///   hessian.add(Eigen::MatrixXf::Random(1000, 256).eval());
+///   const gptq::Quantizer<Seven, gptq::backend::Cpu> quantizer;
+///   return quantizer.quantize(weight, hessian).report().relative_error < 0.1 ? 0 : 1;
+/// }
+/// \endcode
 ///
 /// \tparam Form  of the solver: as Params::solver says, or your own (solver/forms.hpp)
 template <scheme::Scheme S, backend::Backend B, class Form = solver::ByParams>
@@ -73,7 +113,9 @@ class Quantizer {
     detail::step(progress, "factorize", 0, 1);
     return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
       const Hessian<B>* const only = &hessian;
-      return std::move(round(std::span(&task, 1), Factors<B>({&only, 1}, params_), progress)[0]);
+      const Factors<B> factors({&only, 1}, params_);
+      return std::move(
+          solver::round<Form>(scheme_, params_, std::span(&task, 1), factors, progress)[0]);
     });
   }
 
@@ -84,7 +126,8 @@ class Quantizer {
   Result quantize(MatrixView<W> weight, const DampedFactor<B>& factor, std::string_view name = {},
                   const Progress& progress = {}, const solver::Doors<B>& doors = {}) const {
     const auto task = solver::task(weight, factor, params_, name);
-    return std::move(round_shared(std::span(&task, 1), factor, progress, doors)[0]);
+    return std::move(
+        solver::round_all<Form>(scheme_, params_, std::span(&task, 1), factor, progress, doors)[0]);
   }
 
   /// On grids that are given: those of a checkpoint, of an observer, of a super-block.
@@ -103,7 +146,7 @@ class Quantizer {
     const auto tasks = solver::tasks(weights, names, [&](std::size_t i, std::string_view name) {
       return solver::task(weights[i], factor, params_, name);
     });
-    return round_shared(std::span(tasks), factor, progress, {});
+    return solver::round_all<Form>(scheme_, params_, std::span(tasks), factor, progress);
   }
 
   /// Many weights, each with its own Hessian (experts): several at the same time. Results do not
@@ -127,28 +170,14 @@ class Quantizer {
       stage.require_going();
       const auto batch = schedule.batches[std::size_t(i)];
       const auto first = static_cast<std::size_t>(batch.data() - tasks.data());
-      solver::advised(batch[0].weight.rows(), batch[0].weight.cols(), params_,
-                      hessians[first]->backend(), [&] {
-                        const Factors<B> factors(hessians.subspan(first, batch.size()), params_);
-                        done[std::size_t(i)] = round(batch, factors, {});
-                      });
+      solver::advised(
+          batch[0].weight.rows(), batch[0].weight.cols(), params_, hessians[first]->backend(), [&] {
+            const Factors<B> factors(hessians.subspan(first, batch.size()), params_);
+            done[std::size_t(i)] = solver::round<Form>(scheme_, params_, batch, factors);
+          });
       stage.advance(static_cast<double>(batch.size()));
     });
     return solver::joined(std::move(done), schedule.apart);
-  }
-
-  /// A convolution, group by group.
-  /// \param weight  [out, channels / groups · height · width]: flattened from its second dimension
-  ///                on
-  /// \return  for group g the rows [g · out / groups, (g + 1) · out / groups)
-  /// \throws as for many weights; InvalidArgument  the groups do not divide the rows
-  template <class W>
-  Results quantize(MatrixView<W> weight, const ConvolutionHessian<B>& hessian,
-                   const Progress& progress = {}) const {
-    const auto weights = hessian.split(weight);
-    const auto hessians = hessian.all_groups();
-    return quantize(std::span<const MatrixView<W>>(weights),
-                    std::span<const Hessian<B>* const>(hessians), progress);
   }
 
   /// Any of these for a matrix of another library's, such as Eigen's, or for a vector of views.
@@ -162,36 +191,6 @@ class Quantizer {
   }
 
  private:
-  template <class T>
-  Results round_shared(std::span<const solver::Task<T>> tasks, const DampedFactor<B>& factor,
-                       const Progress& progress, const solver::Doors<B>& doors) const {
-    std::vector<Results> done;
-    const auto schedule = solver::schedule<B>(tasks);
-    for (const auto batch : schedule.batches)
-      done.push_back(
-          solver::advised(batch[0].weight.rows(), batch[0].weight.cols(), params_, factor.backend,
-                          [&] { return round(batch, Factors<B>(factor), progress, doors); }));
-    return solver::joined(std::move(done), schedule.apart);
-  }
-
-  /// The algorithm: panel by panel, choose grids, round with compensation, store what was rounded.
-  template <class T>
-  Results round(std::span<const solver::Task<T>> tasks, const Factors<B>& factors,
-                const Progress& progress, const solver::Doors<B>& doors = {}) const {
-    solver::Batch<S, B, T> batch(scheme_, params_, tasks, factors, doors);
-    detail::SharedStage stage(progress, "quantize", static_cast<double>(batch.rows()));
-    factors.backend().for_panels(batch.rows(), [&](const auto& worker, Index first, Index rows) {
-      stage.require_going();
-      auto panel = batch.load(worker, first, rows);
-      Timings seconds;
-      solver::solve_panel<Form>(worker, batch.rounding(), batch.has_grids(), panel, seconds,
-                                batch.observe(worker, panel, first));
-      batch.store(worker, panel, first, rows, seconds);
-      stage.advance(static_cast<double>(rows));
-    });
-    return batch.finish();
-  }
-
   Params params_;
   S scheme_;
 };

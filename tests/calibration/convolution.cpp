@@ -109,7 +109,7 @@ TEST_CASE("a convolution is quantized group by group, better than by rounding", 
     hessian.add(MatrixView<const float>(last.data(), 256, 8).transposed(), 16);
   }
   const gptq::Quantizer<Int4, Cpu> quantizer({.group_size = -1});
-  const auto groups = quantizer.quantize(view, hessian);
+  const auto groups = gptq::quantize(quantizer, view, hessian);
   REQUIRE(groups.size() == 2);
   for (Index g = 0; g < 2; ++g) {
     const auto& q = groups[static_cast<std::size_t>(g)];
@@ -187,7 +187,7 @@ TEST_CASE("convolutions that cannot be are refused", "[convolution][errors]") {
   image[21] = 1e25f;  // in the second group: the first one must not have seen the image either
   CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("activations of up to 1e+25"));
   CHECK(hessian.group(0).tokens() == 0);
-  CHECK_THROWS_WITH(
-      (gptq::Quantizer<Int4, Cpu>().quantize(MatrixView<const float>(image.data(), 3, 9), hessian)),
-      ContainsSubstring("2 groups of the convolution do not divide the 3 rows"));
+  CHECK_THROWS_WITH(gptq::quantize(gptq::Quantizer<Int4, Cpu>(),
+                                   MatrixView<const float>(image.data(), 3, 9), hessian),
+                    ContainsSubstring("2 groups of the convolution do not divide the 3 rows"));
 }

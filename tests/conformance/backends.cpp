@@ -100,6 +100,11 @@ struct Broken : Reference {
       Base::propagate(out, to, to_count, factor, in, from,
                       from_count - (is("propagate") && from_count > 1 ? 1 : 0));
     }
+    void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
+                  const Matrix& in) const {
+      Base::multiply(out, first, rows, factor, in);
+      if (is("multiply")) nudge(out);
+    }
     std::vector<gptq::SectionSums> sums(const Panel& panel) const {
       auto sums = Base::sums(panel);
       if (is("sums: loss")) sums[0].column_loss.back() *= 1.01;
@@ -267,6 +272,7 @@ TEST_CASE("the suite notices any operation that is a little wrong", "[conformanc
                                 "store: scales",
                                 "store: zeros",
                                 "propagate",
+                                "multiply",
                                 "sums: loss",
                                 "sums: clipped",
                                 "energy",

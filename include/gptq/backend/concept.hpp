@@ -48,7 +48,7 @@ struct Footprint {
 /// first, last, f) hands positions [first, last) to f on the host.
 template <class W>
 concept Worker = requires(const W w, typename W::Panel panel, const typename W::Panel constant,
-                          typename W::Matrix m, const typename W::Matrix factor,
+                          typename W::Matrix m, const typename W::Matrix factor, const typename W::Matrix other,
                           std::span<const Section<float>> sections, std::span<const SectionResult> results,
                           const ColumnLayout layout, const scheme::Int4 s, const Sparsity sparsity,
                           const scheme::RangeSearch search, const Index first, const Index last, const Index rows,
@@ -69,6 +69,8 @@ concept Worker = requires(const W w, typename W::Panel panel, const typename W::
   w.store(constant, layout, results);
   // m[first, first + rows) += factor[last, last + rows) x [first, first + rows)ᵀ · m[last, last + rows)
   w.propagate(m, first, rows, factor, m, last, rows);
+  // m[first, first + rows) += factor[first, first + rows)·other, factor upper triangular, zeros below.
+  w.multiply(m, first, rows, factor, other);
   // Of each section the sums over all columns solved so far.
   { w.sums(constant) } -> std::same_as<std::vector<SectionSums>>;
   // Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) for a panel's matrix A, and by position ‖A_p‖².
@@ -124,7 +126,7 @@ concept Backend = std::copyable<B> &&
   { b.diagonal(constant) } -> std::same_as<std::vector<double>>;
   // factor · constant[order, order] + diag(added)
   { b.arrange(constant, order, factor, added) } -> std::same_as<typename B::Matrix>;
-  // m = R·Rᵀ in place, R upper triangular: the position of the pivot that failed, or −1.
+  // m = R·Rᵀ in place, R upper triangular, zeros below: the position of the pivot that failed, or −1.
   { b.factorize(m) } -> std::same_as<Index>;
   // panel(worker, first row, rows) for panels of footprint().panel_rows rows that make up all rows.
   b.for_panels(rows, panel);

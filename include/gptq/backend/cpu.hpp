@@ -93,6 +93,15 @@ class BasicCpu {
       r.transpose().template triangularView<Eigen::Lower>().solveInPlace(x);
     }
 
+    /// out[first, first + rows) += factor[first, first + rows)·in, factor upper triangular
+    void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
+                  const Matrix& in) const {
+      const Index depth = in.rows() - first;  // few columns: too narrow for our own product
+      cpu::block(out, first, 0, rows, out.cols()).noalias() +=
+          cpu::block(factor, first, first, rows, depth) *
+          cpu::block(in, first, 0, depth, in.cols());
+    }
+
     /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major; so many columns of R at a time.
     static constexpr Index energy_width = 256;
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
@@ -227,11 +236,14 @@ class BasicCpu {
   }
 
   /// Panels: enough for many threads, of enough rows for a fast product. Scratch: losses; and, one
-  /// after the other, what a group's grid is fitted to and a strip of energy().
+  /// after the other, what a group's grid is fitted to and what measuring takes.
   Footprint footprint(Index rows, Index cols, const Params& params) const {
     constexpr Index scalar = sizeof(Scalar);
     const Index height = panel_rows(rows), group = effective_group_size(params, cols);
     const bool dynamic = params.groups == Groups::dynamic && group < cols;
+    const Index measuring = height * (params.measure == Measure::none ? 0
+                                      : uses_sketch(params, cols)     ? sketch_directions
+                                                                      : Worker::energy_width);
     return {
         .panel_rows = height,
         .concurrency = executor_.concurrency(),
@@ -239,9 +251,7 @@ class BasicCpu {
         .accumulate_bytes = cpu::gram_bytes<Scalar>(executor_, cols) + slice_tokens * cols * scalar,
         .scratch_bytes =
             cols * Index(sizeof(double)) +
-            (std::max)(
-                group * (lane + 1 + (dynamic ? height : 0)) * scalar,
-                params.measure == Measure::none ? 0 : Worker::energy_width * height * scalar)};
+            (std::max)(group * (lane + 1 + (dynamic ? height : 0)), measuring) * scalar};
   }
 
  private:

@@ -66,6 +66,14 @@ class Reference {
       }
     }
 
+    /// out[first, first + rows) += factor[first, first + rows)·in, factor upper triangular
+    void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
+                  const Matrix& in) const {
+      for (Index i = first; i < first + rows; ++i)
+        for (Index k = i; k < in.rows(); ++k)
+          for (Index c = 0; c < in.cols(); ++c) out(i, c) += factor(i, k) * in(k, c);
+    }
+
     /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major.
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       double total = 0;

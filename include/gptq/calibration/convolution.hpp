@@ -5,7 +5,9 @@
 // channel at a place of the kernel is an input. Each group of channels has a Hessian of its own.
 
 #include <gptq/calibration/hessian.hpp>
+#include <gptq/core/progress.hpp>
 
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -148,5 +150,19 @@ class ConvolutionHessian {
   Convolution shape_;
   std::vector<Hessian<B>> hessians_;
 };
+
+/// Quantizes a convolution group by group.
+/// \param weight  [out, channels / groups · height · width]: flattened from its second dimension on
+/// \return  for group g the rows [g · out / groups, (g + 1) · out / groups)
+/// \throws as Quantizer::quantize for many weights; InvalidArgument  the groups do not divide the
+///         rows
+template <class Quantizer, class W, backend::Backend B>
+auto quantize(const Quantizer& quantizer, MatrixView<W> weight,
+              const ConvolutionHessian<B>& hessian, const Progress& progress = {}) {
+  const auto weights = hessian.split(weight);
+  const auto hessians = hessian.all_groups();
+  return quantizer.quantize(std::span<const MatrixView<W>>(weights),
+                            std::span<const Hessian<B>* const>(hessians), progress);
+}
 
 }  // namespace gptq

@@ -112,8 +112,8 @@ struct Sparsity {
 /// How the report's relative errors are measured.
 enum class Measure {
   none,     ///< not at all: they are unknown
-  sampled,  ///< on a sample of directions of the outputs, the same ones each time: within a few per
-            ///< cent of `full`, for about 5 % of the time
+  sampled,  ///< on a sketch of the factor, the same one each time: within a few per cent of `full`,
+            ///< for about 5 % of the time
   full,     ///< exactly, which takes two products as large as the solve
 };
 
@@ -185,6 +185,15 @@ struct Params {
 inline bool needs_group_index(const Params& params, bool given_order = false) {
   return params.groups == Groups::dynamic &&
          (given_order || params.order == Order::act || params.order == Order::min_pivot);
+}
+
+/// Columns of the sketch that Measure::sampled measures on (factor/sketch.hpp).
+constexpr Index sketch_directions = 32;
+
+/// Whether the errors of a weight with so many inputs are measured on a sketch: where it is much
+/// smaller than the factor.
+inline bool uses_sketch(const Params& params, Index inputs) {
+  return params.measure == Measure::sampled && inputs > 4 * sketch_directions;
 }
 
 /// Columns per group of a weight with `in_features` columns.

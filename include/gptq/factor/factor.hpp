@@ -8,6 +8,7 @@
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/factor/damping.hpp>
 #include <gptq/factor/order.hpp>
+#include <gptq/factor/sketch.hpp>
 
 #include <cmath>  // std::sqrt
 #include <cstdint>
@@ -25,6 +26,7 @@ struct DampedFactor {
   double hessian_unit = 1;       ///< in which R·Rᵀ, pivots and λ count H: a power of four
   typename B::Matrix r{};        ///< R, upper triangular
   typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
+  typename B::Matrix sketch{};   ///< of R, for Measure::sampled; none where R is small
   ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
   Params params{};               ///< it was made with
   bool given_order = false;      ///< the caller's own, not Params::order
@@ -251,6 +253,8 @@ DampedFactor<B> factorize(const Hessian<B>& hessian, const Params& params,
   if (params.estimate_condition && !result.damping.round_to_nearest)
     result.damping.condition = detail::condition_estimate(backend, result.r);
   if (params.solver == Solver::lazy_batch) result.inverse = detail::inverse_of(backend, result.r);
+
+  if (uses_sketch(params, hessian.in_features())) result.sketch = sketch(backend, result.r);
 
   made.finish(backend.diagonal(result.r));
   result.seconds = watch.lap();

@@ -39,6 +39,10 @@ class Factors {
   /// R and R⁻¹ of all.
   const typename B::Matrix& r() const { return each_.size() > 1 ? r_ : of(0).r; }
   const typename B::Matrix& inverse() const { return each_.size() > 1 ? inverse_ : of(0).inverse; }
+  /// Null where errors are measured on R itself: small ones, and several at a time.
+  const typename B::Matrix* sketch() const {
+    return of(0).sketch.rows() > 0 ? &of(0).sketch : nullptr;
+  }
   /// The first one's, for where groups begin: the same in all.
   const ColumnLayout& layout() const { return of(0).layout; }
 
@@ -76,6 +80,7 @@ class Factors {
       batches.replace(r_, static_cast<Index>(i), own.r);
       own.r = {};
       own.inverse = {};
+      own.sketch = {};
     }
     if (params.solver == Solver::lazy_batch) inverse_ = batches.invert_all(r_);
     const double seconds = watch.lap() / static_cast<double>(hessians.size());

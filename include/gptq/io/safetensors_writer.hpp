@@ -44,18 +44,22 @@ struct SafetensorsLayout {
     std::stable_sort(tensors.begin(), tensors.end(), [](const TensorPlan& a, const TensorPlan& b) {
       return std::tie(a.dtype, a.name) < std::tie(b.dtype, b.name);
     });
-    nlohmann::ordered_json json;
-    json["__metadata__"]["format"] = "pt";  // transformers refuses a file without it
+    // As text: a tree of JSON needs memory even while it is taken down, when there may be none.
+    std::string text = R"({"__metadata__":{"format":"pt"})";  // transformers refuses a file without
     std::uint64_t offset = 0;
     for (const TensorPlan& tensor : tensors) {
       gptq::detail::require(offsets.emplace(tensor.name, offset).second, "tensor ", tensor.name,
                             " was declared twice");
-      json[tensor.name] = {{"dtype", io::name(tensor.dtype)},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {offset, offset + tensor.bytes()}}};
+      std::string shape;
+      for (const auto size : tensor.shape)
+        shape += (shape.empty() ? "" : ",") + std::to_string(size);
+      text += gptq::detail::message(',', nlohmann::json(tensor.name).dump(), R"(:{"dtype":")",
+                                    io::name(tensor.dtype), R"(","shape":[)", shape,
+                                    R"(],"data_offsets":[)", offset, ',', offset + tensor.bytes(),
+                                    "]}");
       offset += tensor.bytes();
     }
-    std::string text = json.dump();
+    text += '}';
     text.resize((text.size() + 7) / 8 * 8, ' ');
     const std::uint64_t length = text.size();
     header.assign(reinterpret_cast<const char*>(&length), sizeof(length));

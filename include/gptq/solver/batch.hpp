@@ -42,7 +42,7 @@ class Batch {
         weight_unit_(gptq::weight_unit(tasks.front().largest)) {
     for (std::size_t i = 0; i < tasks.size(); ++i)
       results_.push_back(empty_result(tasks[i], factors.of(i).layout));
-    rows_ = all_rows(Measure::full);
+    rows_ = all_rows();
     search_ = scheme::range_search(params, results_.front().scale_unit(), weight_unit_);
     if (doors.grids) require_grids(*doors.grids);
     const ColumnLayout& layout = factors.layout();
@@ -111,47 +111,48 @@ class Batch {
     };
   }
 
-  void store(const Worker& worker, const Panel& panel, Index first, Index rows,
-             const Timings& seconds) {
-    PanelReport report{.pieces = rows_.pieces(first, rows), .seconds = seconds};
+  /// Takes what has come of a panel, and measures it.
+  void store(const Worker& worker, Panel panel, Index first, Index rows, Timings seconds) {
+    PanelReport report{.pieces = rows_.pieces(first, rows)};
+    const std::span<const Piece> pieces(report.pieces);
     report.sums = worker.sums(panel);
-    report.penalties =
-        penalties(worker, factors_, std::span<const Piece>(report.pieces), panel.carry, panel);
+    report.penalties = penalties(worker, factors_, pieces, panel.carry, panel);
     std::vector<SectionResult> sections;
-    for (const auto& [weight, from, count] : report.pieces) {
+    for (const auto& [weight, from, count] : pieces) {
       auto& result = results_[weight];
       sections.push_back({result.codes().middle_rows(from, count),
                           result.scales().middle_rows(from, count),
                           result.zeros().middle_rows(from, count)});
     }
     worker.store(panel, factors_.layout(), std::span<const SectionResult>(sections));
+    if (params_.measure != Measure::none) {
+      Stopwatch watch;
+      report.baseline = measure<S, B>(worker, rounding(), pieces, std::move(panel));
+      seconds.measure += watch.lap();
+    }
+    report.seconds = seconds;
     panels_[static_cast<std::size_t>(first / height_)] = std::move(report);
   }
 
   /// All results, once all panels are stored.
   std::vector<QuantizedMatrix<S>> finish() {
     const double together = watch_.lap();
-    std::vector<Baseline> baselines(tasks_.size());
-    double measured = 0;
-    if (params_.measure != Measure::none) {
-      baselines = measure(rounding(), all_rows(params_.measure), tasks_.size(), weight_unit_);
-      measured = watch_.lap();
-    }
     Timings seconds;
     for (const PanelReport& panel : panels_) {
       seconds.fit += panel.seconds.fit;
       seconds.solve += panel.seconds.solve;
+      seconds.measure += panel.seconds.measure;
     }
     seconds.share(together);
     const auto each = 1 / static_cast<double>(tasks_.size());
     for (std::size_t i = 0; i < results_.size(); ++i) {
-      finish_one(i, baselines[i]);
+      finish_one(i);
       Timings& own = results_[i].report().seconds;
       own.fit = seconds.fit * each;
       own.solve = seconds.solve * each;
-      own.measure = measured * each;
+      own.measure = seconds.measure * each;
     }
-    const double total = together + measured + watch_.lap();
+    const double total = together + watch_.lap();
     for (std::size_t i = 0; i < results_.size(); ++i) {
       Timings& own = results_[i].report().seconds;
       own.factorize = factors_.seconds(i);
@@ -171,12 +172,12 @@ class Batch {
     return result;
   }
 
-  PanelRows<T> all_rows(Measure which) const {
+  PanelRows<T> all_rows() const {
     std::vector<MatrixView<const T>> weights;
     std::vector<const ColumnLayout*> layouts;
     std::vector<float> scale_units;
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
-      weights.push_back(sample_rows(tasks_[i].weight, which));
+      weights.push_back(tasks_[i].weight);
       layouts.push_back(&factors_.of(i).layout);
       scale_units.push_back(results_[i].scale_unit());
     }
@@ -221,7 +222,7 @@ class Batch {
   }
 
   /// Rounds the weights of dead inputs, looks through the scales and fills the report in.
-  void finish_one(std::size_t i, const Baseline& baseline) {
+  void finish_one(std::size_t i) {
     QuantizedMatrix<S>& result = results_[i];
     const DampedFactor<B>& factor = factors_.of(i);
     const auto& weight = tasks_[i].weight;
@@ -235,10 +236,11 @@ class Batch {
     report.tokens = factor.tokens;
     report.damping = factor.damping;
     report.peak_bytes = memory_plan(result.rows(), result.cols(), params_, factor.backend).peak();
+    report.measured =
+        params_.measure == Measure::sampled && !factors_.sketch() ? Measure::full : params_.measure;
     report.together = static_cast<Index>(tasks_.size());
     const double unit = weight_unit_ * weight_unit_ * factor.hessian_unit;
     summarize(panels_, i, factor.layout, unit, result);
-    if (baseline.rows > 0) compare(baseline, unit, result);
     report.clipped +=
         static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
     report.paper_error = report.damped_loss * factor.paper_error_per_loss;

@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Measure: how much a weight puts out, and what round to nearest would lose of it. Both take
-// products of the size of the solve, so they are measured on a sample of the rows.
+// Measure: how much a weight puts out, and what round to nearest would lose of it.
 
 #include <gptq/solver/panel_rows.hpp>
 #include <gptq/solver/solve.hpp>
 
-#include <mutex>
+#include <numeric>  // std::accumulate
 #include <span>
-#include <utility>  // std::move
 #include <vector>
 
 namespace gptq::solver {
 
-/// Of one weight, in units of H.
+/// Of the sections of a panel, in units of H.
 struct Baseline {
-  double output_energy = 0;  ///< tr(W·H·Wᵀ)
-  double rtn_loss = 0;       ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
-  Index rows = 0;            ///< they were measured on
+  std::vector<double> output_energy{};  ///< tr(W·H·Wᵀ)
+  std::vector<double> rtn_loss{};       ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
 };
 
 /// Of a panel's matrix A, per section: Σ_p added_p·‖A_p‖², the damping's share of its energy.
@@ -35,58 +32,36 @@ std::vector<double> penalties(const Worker& worker, const Factors<B>& factors,
   return sums;
 }
 
-/// Measures the weights of a batch, each on rows of its own.
-/// \param rows  those rows
-template <class S, class B, class T>
-std::vector<Baseline> measure(const Rounding<S, B>& with, const PanelRows<T>& rows,
-                              std::size_t weights, double weight_unit) {
+/// Takes the panel, whose weight is still there, apart: its grids, codes and carry become those of
+/// round to nearest.
+template <class S, class B, class Panel>
+Baseline measure(const typename B::Worker& worker, const Rounding<S, B>& with,
+                 std::span<const Piece> pieces, Panel panel) {
   const Factors<B>& factors = with.factors;
   const ColumnLayout& layout = factors.layout();
-  const B& backend = factors.backend();
-  const Index height = backend.footprint(rows.rows(), layout.columns(), with.params).panel_rows;
-  struct Part {
-    std::vector<Piece> pieces;
-    std::vector<double> energy, loss;
+  const auto energy = [&](const auto& a) {  // ‖A·R‖², or ‖A·P‖² in its place
+    const auto* const sketch = factors.sketch();
+    if (!sketch) return worker.energy(factors.r(), a, panel);
+    auto seen = factors.backend().zeros(sketch->cols(), a.cols());
+    worker.propagate(seen, 0, sketch->cols(), *sketch, a, 0, layout.columns());
+    std::vector<double> sums;
+    for (const auto& squares : worker.squares(seen, panel))
+      sums.push_back(std::accumulate(squares.begin(), squares.end(), 0.0));
+    return sums;
   };
-  std::vector<Part> parts(static_cast<std::size_t>((rows.rows() + height - 1) / height));
-  backend.for_panels(rows.rows(), [&](const auto& worker, Index first, Index count) {
-    Part part{rows.pieces(first, count), {}, {}};
-    const auto sections = rows.sections(part.pieces);
-    auto panel = worker.load_panel(std::span<const Section<T>>(sections), weight_unit);
-    const auto undamped = [&](const auto& a) {
-      auto energy = worker.energy(factors.r(), a, panel);
-      const auto damping = penalties(worker, factors, part.pieces, a, panel);
-      for (std::size_t i = 0; i < energy.size(); ++i) energy[i] -= damping[i];
-      return energy;
-    };
-    part.energy = undamped(panel.weight);
-    worker.fit(with.scheme, {Range::minmax, false, with.search.rounding}, layout, panel.weight, 0,
-               0, layout.groups(), panel);
-    worker.round(with.scheme, with.params.sparsity, layout, panel);
-    part.loss = undamped(panel.carry);
-    parts[static_cast<std::size_t>(first / height)] = std::move(part);
-  });
-  std::vector<Baseline> baselines(weights);
-  for (const Part& part : parts)
-    for (std::size_t i = 0; i < part.pieces.size(); ++i) {
-      Baseline& of = baselines[part.pieces[i].weight];
-      of.output_energy += part.energy[i];
-      of.rtn_loss += part.loss[i];
-      of.rows += part.pieces[i].rows;
-    }
-  return baselines;
-}
-
-/// Every n-th row of a weight, from the middle of the first n on.
-template <class T>
-MatrixView<const T> sample_rows(MatrixView<const T> weight, Measure measure) {
-  constexpr Index least = 128, share = 16;  // rows of a sample
-  const Index rows = weight.rows();
-  const Index step = measure == Measure::full ? 1 : rows / (std::max)(least, rows / share);
-  if (step <= 1) return weight;
-  const Index first = step / 2, count = (rows - first + step - 1) / step;
-  return {weight.middle_rows(first, 1).data(), count, weight.cols(), weight.row_stride() * step,
-          weight.col_stride()};
+  const auto undamped = [&](const auto& a) {
+    auto energies = energy(a);
+    const auto damping = penalties(worker, factors, pieces, a, panel);
+    for (std::size_t i = 0; i < energies.size(); ++i) energies[i] -= damping[i];
+    return energies;
+  };
+  Baseline baseline;
+  baseline.output_energy = undamped(panel.weight);
+  worker.fit(with.scheme, {Range::minmax, false, with.search.rounding}, layout, panel.weight, 0, 0,
+             layout.groups(), panel);
+  worker.round(with.scheme, with.params.sparsity, layout, panel);
+  baseline.rtn_loss = undamped(panel.carry);
+  return baseline;
 }
 
 }  // namespace gptq::solver

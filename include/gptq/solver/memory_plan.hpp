@@ -46,10 +46,14 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   MemoryPlan plan;
   plan.hessian = square;
   plan.calibrate = footprint.accumulate_bytes;
-  plan.factor = square * (lazy ? 2 : 1);
+  const Index sketch = uses_sketch(params, cols) ? cols * sketch_directions : 0;
+  plan.factor = square * (lazy ? 2 : 1) + sketch * scalar;
   if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
+  // directions on the host, as they are, multiplied and uploaded
+  plan.factorizing =
+      (std::max)(plan.factorizing, sketch * Index(3 * sizeof(double) + sizeof(typename B::Scalar)));
   if (params.estimate_condition) plan.factorizing = (std::max)(plan.factorizing, square);
   // weight and carry, codes, scales and zeros
   plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) + footprint.scratch_bytes;

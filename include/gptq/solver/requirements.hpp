@@ -51,6 +51,7 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   same(made.on_failure == params.on_failure || factor.damping.retries == 0, "on_failure");
   same(made.factor_in_double == params.factor_in_double, "factor_in_double");
   same(made.estimate_condition || !params.estimate_condition, "estimate_condition");
+  same(made.measure == params.measure || params.measure != Measure::sampled, "measure");
   same(made.parity.samples == params.parity.samples, "parity.samples");
   same(made.parity.dead_inputs == params.parity.dead_inputs, "parity.dead_inputs");
   detail::require(params.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
@@ -109,7 +110,7 @@ auto advised(Index rows, Index cols, const Params& params, const B& backend, con
   return detail::advised(f, [&] { return memory_advice(rows, cols, params, backend); });
 }
 
-/// damped_factor; where the backend has too little memory for it, says what the plan proposes.
+/// gptq::factorize; where the backend has too little memory for it, says what the plan proposes.
 template <backend::Backend B>
 DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params,
                                std::span<const Index> order = {}) {

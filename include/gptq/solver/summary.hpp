@@ -16,17 +16,18 @@ struct PanelReport {
   std::vector<Piece> pieces{};
   std::vector<SectionSums> sums{};
   std::vector<double> penalties{};  ///< Σ_p added_p·‖D_p‖²: the damping's share of the loss
+  Baseline baseline{};              ///< unless Measure::none
   Timings seconds{};
 };
 
-/// Fills in the losses, and how many weights were clipped.
+/// Fills in losses and relative errors, and how many weights were clipped.
 /// \param panels  in the order of their rows, so that sums do not depend on who finished first
 /// \param unit    of losses
 template <class S>
 void summarize(const std::vector<PanelReport>& panels, std::size_t weight,
                const ColumnLayout& layout, double unit, QuantizedMatrix<S>& result) {
   Report& report = result.report();
-  double penalty = 0;
+  double penalty = 0, output_energy = 0, rtn_loss = 0;
   double dead_loss = 0;  // of inputs that count in no loss, which the penalty has too
   Index clipped = 0;
   for (const PanelReport& panel : panels)
@@ -37,6 +38,10 @@ void summarize(const std::vector<PanelReport>& panels, std::size_t weight,
         (layout.dead(p) ? dead_loss : result.column_loss()[std::size_t(layout.column(p))]) += loss;
       }
       penalty += panel.penalties[i];
+      if (report.measured != Measure::none) {
+        output_energy += panel.baseline.output_energy[i];
+        rtn_loss += panel.baseline.rtn_loss[i];
+      }
       clipped += panel.sums[i].clipped;
     }
   for (const double loss : result.column_loss()) report.damped_loss += loss;
@@ -44,20 +49,12 @@ void summarize(const std::vector<PanelReport>& panels, std::size_t weight,
   if (report.damping.round_to_nearest) {  // what was measured is not H
     report.loss = report.damped_loss = Report::unknown;
     for (double& loss : result.column_loss()) loss = Report::unknown;
+  } else if (output_energy > 0) {
+    report.relative_error = report.loss / (output_energy * unit);
+    report.rtn_relative_error = (std::max)(0.0, rtn_loss) / output_energy;
   }
   report.clipped =
       static_cast<double>(clipped) / static_cast<double>(result.rows() * result.cols());
-}
-
-/// Fills in the relative errors.
-template <class S>
-void compare(const Baseline& baseline, double unit, QuantizedMatrix<S>& result) {
-  Report& report = result.report();
-  report.measured_rows = baseline.rows;
-  if (report.damping.round_to_nearest || !(baseline.output_energy > 0)) return;
-  const double all = static_cast<double>(result.rows()) / static_cast<double>(baseline.rows);
-  report.relative_error = report.loss / (baseline.output_energy * unit * all);
-  report.rtn_relative_error = (std::max)(0.0, baseline.rtn_loss) / baseline.output_energy;
 }
 
 }  // namespace gptq::solver

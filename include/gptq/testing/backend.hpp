@@ -139,8 +139,12 @@ class BackendTest {
         for (Index j = i; j < n(); ++j)
           for (Index k = j; k < n(); ++k) product(i, j) += r(i, k) * r(j, k);
       expect_near(product, arranged, tolerance_, operation, true);
-      for (Index i = 0; i < n(); ++i)
+      for (Index i = 0; i < n(); ++i) {
         expect(r(i, i) > 0, operation, "R(", i, ", ", i, ") is ", r(i, i));
+        for (Index j = 0; j < i; ++j)
+          expect(r(i, j) == 0, operation, "R(", i, ", ", j, ") is ", r(i, j),
+                 ", zero below the diagonal");
+      }
     };
     expect(backend_.factorize(factor) == -1, "factorize", "a positive matrix is refused");
     const Table r = download(backend_, factor);

@@ -56,6 +56,7 @@ class PanelTest {
       load(worker, rows);
       sums_of_squares(worker, rows);
       propagate(worker, rows);
+      multiply(worker, rows);
       targets(worker, rows);
       fit(worker, rows);
       round(worker, rows);
@@ -160,6 +161,21 @@ class PanelTest {
     for (Index j = 0; j < n(); ++j)
       for (Index r = 0; r < rows; ++r)
         expect_near(mine(j, r), expected(j, r), tolerance_, size, "propagate");
+  }
+
+  void multiply(const Worker& worker, Index rows) const {
+    const Panel p = panel(worker, rows);
+    auto product = backend_.zeros(n(), p.weight.cols());
+    const Index middle = n() / 2;
+    worker.multiply(product, 0, middle, factor().r, p.weight);
+    worker.multiply(product, middle, n() - middle, factor().r, p.weight);
+    const Table mine = download(backend_, product);
+    for (Index i = 0; i < n(); ++i)
+      for (Index r = 0; r < rows; ++r) {
+        double expected = 0;
+        for (Index k = i; k < n(); ++k) expected += r_(i, k) * w(k, r);
+        expect_near(mine(i, r), expected, tolerance_, r_.largest(), "multiply");
+      }
   }
 
   /// (V − W)·R_bb = T

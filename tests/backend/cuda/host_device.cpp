@@ -414,24 +414,6 @@ cublasStatus_t cublasStrsmBatched(cublasHandle_t handle, cublasSideMode_t side,
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasStrmm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillMode_t uplo,
-                              cublasOperation_t op, cublasDiagType_t diag, int m, int n,
-                              const float* alpha, const float* a, int lda, const float* b, int ldb,
-                              float* c, int ldc) {
-  if (side != CUBLAS_SIDE_RIGHT || diag != CUBLAS_DIAG_NON_UNIT || lda < n || ldb < m || ldc < m ||
-      *alpha != 1)
-    return CUBLAS_STATUS_INVALID_VALUE;
-  const Triangle t{a, lda, uplo == CUBLAS_FILL_MODE_LOWER, op != CUBLAS_OP_N};
-  for (int i = 0; i < m; ++i) {
-    std::vector<double> x(static_cast<std::size_t>(n), 0.0);
-    for (int j = 0; j < n; ++j)
-      for (int k = 0; k < n; ++k)
-        x[std::size_t(j)] += static_cast<double>(b[place(i, k, ldb)]) * t(k, j);
-    for (int j = 0; j < n; ++j) c[place(i, j, ldc)] = static_cast<float>(x[std::size_t(j)]);
-  }
-  return CUBLAS_STATUS_SUCCESS;
-}
-
 cusolverStatus_t cusolverDnCreate(cusolverDnHandle_t* handle) {
   *handle = reinterpret_cast<cusolverDnHandle_t>(1);
   return CUSOLVER_STATUS_SUCCESS;

@@ -13,7 +13,8 @@
 
 #include <Eigen/Core>
 
-#include <cmath>  // std::sqrt
+#include <algorithm>  // std::clamp, std::fill_n, std::min
+#include <cmath>      // std::sqrt
 #include <limits>
 #include <vector>
 
@@ -25,8 +26,8 @@ namespace cpu {
 template <class Scalar, class Executor>
 class ReversedCholesky {
  public:
-  /// Factors the upper triangle of `h` in place; what is below the diagonal is neither read nor
-  /// kept.
+  /// Factors the upper triangle of `h` in place; what is below the diagonal is not read, and zero
+  /// afterwards.
   ReversedCholesky(const Executor& executor, HostMatrix<Scalar>& h)
       : executor_(executor), h_(h), inverse_((h.rows() + leaf - 1) / leaf * leaf, leaf) {}
 
@@ -35,7 +36,13 @@ class ReversedCholesky {
     const Index n = h_.rows();
     diagonal_.resize(static_cast<std::size_t>(n));
     for (Index i = 0; i < n; ++i) diagonal_[std::size_t(i)] = h_(i, i);
-    return factor(0, n);
+    const Index failed = factor(0, n);
+    constexpr Index strip = 4 * leaf;
+    executor_.parallel_for((n + strip - 1) / strip, [&](Index i) {
+      for (Index r = i * strip; r < (std::min)(n, (i + 1) * strip); ++r)
+        std::fill_n(h_.row(r), r, Scalar(0));
+    });
+    return failed;
   }
 
  private:

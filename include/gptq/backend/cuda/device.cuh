@@ -48,6 +48,14 @@ static __global__ void run(F f, Index count) {
   if (i < count) f(i);
 }
 
+/// A thread per column; rows beyond what a grid has are taken in turn.
+template <class F>
+static __global__ void run_grid(F f, Index rows, Index cols) {
+  const Index col = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (col >= cols) return;
+  for (Index row = blockIdx.y; row < rows; row += gridDim.y) f(row, col);
+}
+
 template <class F>
 static __global__ void run_blocks(F f) {
   extern __shared__ float4 shared[];
@@ -69,6 +77,24 @@ template <class F>
 #else
   static_cast<void>(stream);
   for (Index i = 0; i < count; ++i) f(i);
+#endif
+}
+
+/// f(row, col) for row < rows, col < cols: kernels that need both do not divide for them.
+template <class F>
+[[gnu::noinline, gnu::visibility("hidden")]] void launch_grid(cudaStream_t stream, Index rows,
+                                                              Index cols, const F& f) {
+  if (rows == 0 || cols == 0) return;
+#if GPTQ_CUDA_COMPILER
+  constexpr Index threads = 256, most_rows = 65535;
+  const dim3 grid(static_cast<unsigned>((cols + threads - 1) / threads),
+                  static_cast<unsigned>(rows < most_rows ? rows : most_rows));
+  run_grid<<<grid, static_cast<unsigned>(threads), 0, stream>>>(f, rows, cols);
+  check(cudaGetLastError(), "a kernel's launch");
+#else
+  static_cast<void>(stream);
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < cols; ++c) f(r, c);
 #endif
 }
 

@@ -15,7 +15,7 @@ void sum(cudaStream_t stream, const float* a, const float* b, Index count, float
 }
 
 void fill_diagonals(cudaStream_t stream, float value, Index n, Index matrices, float* data) {
-  launch(stream, matrices * n, kernels::FillDiagonals{value, n, data});
+  launch_grid(stream, matrices, n, kernels::FillDiagonals{value, n, data});
 }
 
 void split(cudaStream_t stream, const float* x, Index count, bfloat16* high, bfloat16* low) {
@@ -36,39 +36,41 @@ void pivot_row(cudaStream_t stream, const float* h, Index n, Index done, Index b
 
 void gather_rows(cudaStream_t stream, MatrixView<const float> from, const Index* order, Index count,
                  float* to) {
-  launch(stream, count * from.cols(), kernels::GatherRows{from, order, to});
+  launch_grid(stream, count, from.cols(), kernels::GatherRows{from, order, to});
 }
 
 void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index stride,
                    const Sections& sections, const Index* order, Index orders, std::uint8_t* to) {
-  launch(stream, n * stride, kernels::ScatterCodes{from, n, stride, sections, order, orders, to});
+  launch_grid(stream, n, stride,
+              kernels::ScatterCodes{from, n, stride, sections, order, orders, to});
 }
 
 void arrange_all(cudaStream_t stream, const float* const* from, Index matrices, Index n,
                  const Index* order, const double* factor, const double* added, float* to) {
-  launch(stream, matrices * n * n, kernels::ArrangeAll{from, n, order, factor, added, to});
+  launch_grid(stream, matrices * n, n, kernels::ArrangeAll{from, n, order, factor, added, to});
 }
 
 void diagonals(cudaStream_t stream, const float* const* matrices, Index count, Index n, float* to) {
-  launch(stream, count * n, kernels::Diagonals{matrices, n, to});
+  launch_grid(stream, count, n, kernels::Diagonals{matrices, n, to});
 }
 
 void clear_lower(cudaStream_t stream, float* data, Index n, Index matrices) {
-  launch(stream, matrices * n * n, kernels::ClearLower<float>{data, n});
+  launch_grid(stream, matrices * n, n, kernels::ClearLower<float>{data, n});
 }
 
 void clear_lower(cudaStream_t stream, double* data, Index n, Index matrices) {
-  launch(stream, matrices * n * n, kernels::ClearLower<double>{data, n});
+  launch_grid(stream, matrices * n, n, kernels::ClearLower<double>{data, n});
 }
 
 void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
                 std::uint32_t* words) {
-  launch(stream, codes.rows() * bits / 32 * codes.cols(), kernels::PackWords{codes, bits, words});
+  launch_grid(stream, codes.rows() * bits / 32, codes.cols(),
+              kernels::PackWords{codes, bits, words});
 }
 
 void add_losses(cudaStream_t stream, const double* partial, const Sections& sections, Index n,
                 double* of_column) {
-  launch(stream, sections.number * n, kernels::AddLosses{partial, sections, n, of_column});
+  launch_grid(stream, sections.number, n, kernels::AddLosses{partial, sections, n, of_column});
 }
 
 template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*,

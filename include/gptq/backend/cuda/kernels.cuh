@@ -23,10 +23,10 @@ struct Fit {
   const float* source;
   Index base, first, width;
   float *scales, *zeros;
-  GPTQ_HD void operator()(Index i) const {
-    const Index g = first + i / width, row = i % width;
+  GPTQ_HD void operator()(Index i, Index row) const {
+    const Index g = first + i;
     const Index rest = groups.columns - g * groups.group_size;
-    const Index begin = g * groups.group_size + row / stack.rows * stack.columns;
+    const Index begin = g * groups.group_size + stack.of(row) * stack.columns;
     const Index count = groups.group_size < rest ? groups.group_size : rest;
     const auto column = [&](Index j) {
       return source[(groups.members[begin + j] - base) * width + row];
@@ -43,7 +43,7 @@ struct Fit {
 /// A block's pointers at one of its rows.
 GPTQ_HD inline kernel::ColumnBlock<float> at_row(kernel::ColumnBlock<float> block,
                                                  const Stack& stack, Index row) {
-  const Index matrix = row / stack.rows;
+  const Index matrix = stack.of(row);
   block.group += matrix * stack.columns;
   block.factor += matrix * stack.factor;
   block.weight += row;
@@ -87,7 +87,7 @@ struct Solve {
   GPTQ_HD void operator()(const Block& b) const {
     if constexpr (Share) {
       const float* const factor =
-          block.factor + b.index * b.threads / stack.rows * stack.factor;  // one for all its rows
+          block.factor + stack.of(b.index * b.threads) * stack.factor;  // one for all its rows
       const int size = static_cast<int>(block.width);
       b.for_threads([&](int t) {  // a row of the tile per warp, what is below the diagonal left out
         for (int r = t / 32; r < size; r += threads / 32)
@@ -116,9 +116,8 @@ struct Round {
   S scheme;
   kernel::ColumnBlock<float> block;
   Stack stack;
-  Index width, of;
-  GPTQ_HD void operator()(Index i) const {
-    const Index pattern = i / width, row = i - pattern * width;
+  Index of;
+  GPTQ_HD void operator()(Index pattern, Index row) const {
     kernel::round_pattern<float>(scheme, at_row(block, stack, row), pattern * of);
   }
 };
@@ -129,9 +128,9 @@ struct FindErrors {
   kernel::ColumnBlock<float> block;
   Stack stack;
   Index width;
-  GPTQ_HD void operator()(Index i) const {
-    const Index p = i / width, row = i - p * width;
-    const Index group = block.group[row / stack.rows * stack.columns + p] * width + row;
+  GPTQ_HD void operator()(Index p, Index row) const {
+    const Index i = p * width + row;
+    const Index group = block.group[stack.of(row) * stack.columns + p] * width + row;
     const scheme::Grid<float> grid{block.scales[group], block.zeros[group]};
     block.carry[i] = block.weight[i] - scheme.decode(static_cast<float>(block.codes[i]), grid);
   }
@@ -143,8 +142,9 @@ template <class S>
 void fit(cudaStream_t stream, const S& scheme, const scheme::RangeSearch& search,
          const GroupMembers& groups, const Stack& stack, const float* source, Index base,
          Index first, Index count, Index width, float* scales, float* zeros) {
-  launch(stream, count * width,
-         kernels::Fit<S>{scheme, search, groups, stack, source, base, first, width, scales, zeros});
+  launch_grid(
+      stream, count, width,
+      kernels::Fit<S>{scheme, search, groups, stack, source, base, first, width, scales, zeros});
 }
 
 template <class Form, class S>
@@ -166,13 +166,13 @@ template <class S>
 void round(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
            const Stack& stack, Index width) {
   const Index of = block.sparsity.dense() ? 1 : block.sparsity.of;
-  launch(stream, block.width / of * width, kernels::Round<S>{scheme, block, stack, width, of});
+  launch_grid(stream, block.width / of, width, kernels::Round<S>{scheme, block, stack, of});
 }
 
 template <class S>
 void find_errors(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
                  const Stack& stack, Index width) {
-  launch(stream, block.width * width, kernels::FindErrors<S>{scheme, block, stack, width});
+  launch_grid(stream, block.width, width, kernels::FindErrors<S>{scheme, block, stack, width});
 }
 
 }  // namespace gptq::backend::cuda

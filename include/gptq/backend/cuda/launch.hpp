@@ -49,9 +49,15 @@ struct SolveSums {
 /// Matrices whose rows follow each other in a panel, each with a layout and a factor of its own. By
 /// itself: one.
 struct Stack {
-  Index rows = std::numeric_limits<Index>::max();  ///< of one, a multiple of solve_threads
-  Index columns = 0;                               ///< from one layout to the next
-  Index factor = 0;                                ///< from one factor to the next
+  static constexpr Index unlimited = std::numeric_limits<Index>::max();
+  Index rows = unlimited;  ///< of one, a multiple of solve_threads
+  Index columns = 0;       ///< from one layout to the next
+  Index factor = 0;        ///< from one factor to the next
+  /// The matrix that a row of a panel belongs to.
+  GPTQ_HD Index of(Index row) const {
+    return rows == unlimited ? 0
+                             : static_cast<std::uint32_t>(row) / static_cast<std::uint32_t>(rows);
+  }
 };
 
 /// The weights of a panel side by side: weight i has count(i) columns of it, from first(i) on, and

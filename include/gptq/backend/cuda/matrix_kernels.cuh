@@ -21,10 +21,10 @@ struct Convert {
   MatrixView<const T> from;
   const float* scale;
   float* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / from.cols();
-    const auto x = to_float(from(r, i - r * from.cols()));
-    to[i] = static_cast<float>(scale ? x * static_cast<decltype(x)>(scale[r]) : x);
+  GPTQ_HD void operator()(Index r, Index c) const {
+    const auto x = to_float(from(r, c));
+    to[r * from.cols() + c] =
+        static_cast<float>(scale ? x * static_cast<decltype(x)>(scale[r]) : x);
   }
 };
 
@@ -32,9 +32,9 @@ template <class T>
 struct Narrow {
   MatrixView<const float> from;
   T* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / from.cols();
-    const float x = from(r, i - r * from.cols());
+  GPTQ_HD void operator()(Index r, Index c) const {
+    const float x = from(r, c);
+    const Index i = r * from.cols() + c;
     if constexpr (std::is_same_v<T, bfloat16>) to[i] = to_bfloat16(x);
     else to[i] = to_float16(x);
   }
@@ -48,8 +48,8 @@ struct Arrange {
   T factor;
   const double* added;
   T* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / n, c = i - r * n;
+  GPTQ_HD void operator()(Index r, Index c) const {
+    const Index i = r * n + c;
     if (c < r) {
       to[i] = 0;
       return;
@@ -61,17 +61,18 @@ struct Arrange {
   }
 };
 
+/// Row r of matrix r / n; n is below 2³¹.
 struct ArrangeAll {
   const float* const* from;
   Index n;
   const Index* order;
   const double *factor, *added;
   float* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index matrix = i / (n * n);
+  GPTQ_HD void operator()(Index row, Index c) const {
+    const Index matrix = static_cast<std::uint32_t>(row) / static_cast<std::uint32_t>(n);
     Arrange<float>{from[matrix],       n,
                    order + matrix * n, static_cast<float>(factor[matrix]),
-                   added + matrix * n, to + matrix * n * n}(i - matrix * n * n);
+                   added + matrix * n, to + matrix * n * n}(row - matrix * n, c);
   }
 };
 
@@ -79,9 +80,8 @@ template <class T>
 struct ClearLower {
   T* data;
   Index n;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / n % n, c = i % n;
-    if (c < r) data[i] = 0;
+  GPTQ_HD void operator()(Index row, Index c) const {  // of all matrices
+    if (c < static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(n)) data[row * n + c] = 0;
   }
 };
 
@@ -89,9 +89,8 @@ struct Diagonals {
   const float* const* matrices;
   Index n;
   float* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index matrix = i / n;
-    to[i] = matrices[matrix][(i - matrix * n) * (n + 1)];
+  GPTQ_HD void operator()(Index matrix, Index k) const {
+    to[matrix * n + k] = matrices[matrix][k * (n + 1)];
   }
 };
 
@@ -99,8 +98,7 @@ template <class T>
 struct Reverse {
   T* data;
   Index count;
-  GPTQ_HD void operator()(Index i) const {
-    const Index run = i / (count / 2), place = i - run * (count / 2);
+  GPTQ_HD void operator()(Index run, Index place) const {
     T* const mine = data + run * count;
     const T front = mine[place];
     mine[place] = mine[count - 1 - place];
@@ -118,7 +116,9 @@ struct FillDiagonals {
   float value;
   Index n;
   float* data;
-  GPTQ_HD void operator()(Index i) const { data[i / n * n * n + i % n * (n + 1)] = value; }
+  GPTQ_HD void operator()(Index matrix, Index k) const {
+    data[matrix * n * n + k * (n + 1)] = value;
+  }
 };
 
 struct Split {
@@ -190,10 +190,7 @@ struct GatherRows {
   MatrixView<const float> from;
   const Index* order;
   float* to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / from.cols();
-    to[i] = from(order[r], i - r * from.cols());
-  }
+  GPTQ_HD void operator()(Index r, Index c) const { to[r * from.cols() + c] = from(order[r], c); }
 };
 
 /// Tiles of 32 x 32 through shared memory, so that reading and writing both go along rows.
@@ -257,10 +254,10 @@ struct ScatterCodes {
   const Index* order;
   Index orders;
   std::uint8_t* to;
-  GPTQ_HD void operator()(Index at) const {
-    const Index p = at / stride, column = at - p * stride, i = sections.of(column);
+  GPTQ_HD void operator()(Index p, Index column) const {
+    const Index i = sections.of(column);
     const Index first = sections.first(i), count = sections.count(i), r = column - first;
-    if (r < count) to[n * first + order[i * orders + p] * count + r] = from[at];
+    if (r < count) to[n * first + order[i * orders + p] * count + r] = from[p * stride + column];
   }
 };
 
@@ -268,15 +265,16 @@ struct PackWords {
   MatrixView<const std::uint8_t> codes;
   int bits;
   std::uint32_t* words;
-  GPTQ_HD void operator()(Index at) const {
-    const Index w = at / codes.cols(), o = at - w * codes.cols(), begin = 32 * w;
+  GPTQ_HD void operator()(Index w, Index o) const {
+    const Index begin = 32 * w;
     std::uint32_t word = 0;
-    for (Index i = begin / bits; i * bits < begin + 32; ++i) {
+    for (Index i = static_cast<std::uint32_t>(begin) / static_cast<std::uint32_t>(bits);
+         i * bits < begin + 32; ++i) {
       const Index shift = i * bits - begin;
       const std::uint32_t code = codes(i, o);
       word |= shift < 0 ? code >> -shift : code << shift;
     }
-    words[at] = word;
+    words[w * codes.cols() + o] = word;
   }
 };
 
@@ -285,12 +283,11 @@ struct AddLosses {
   Sections sections;
   Index n;
   double* of_column;
-  GPTQ_HD void operator()(Index at) const {
-    const Index i = at / n, p = at - i * n;
+  GPTQ_HD void operator()(Index i, Index p) const {
     double total = 0;
     for (Index w = sections.first(i) / warp; w < sections.end(i) / warp; ++w)
       total += partial[w * n + p];
-    of_column[at] = total;
+    of_column[i * n + p] = total;
   }
 };
 
@@ -298,23 +295,23 @@ struct AddLosses {
 
 template <class T>
 void convert(cudaStream_t stream, MatrixView<const T> from, const float* scale, float* to) {
-  launch(stream, from.size(), kernels::Convert<T>{from, scale, to});
+  launch_grid(stream, from.rows(), from.cols(), kernels::Convert<T>{from, scale, to});
 }
 
 template <class T>
 void narrow(cudaStream_t stream, MatrixView<const float> from, T* to) {
-  launch(stream, from.size(), kernels::Narrow<T>{from, to});
+  launch_grid(stream, from.rows(), from.cols(), kernels::Narrow<T>{from, to});
 }
 
 template <class T>
 void arrange(cudaStream_t stream, const float* from, Index n, const Index* order, double factor,
              const double* added, T* to) {
-  launch(stream, n * n, kernels::Arrange<T>{from, n, order, static_cast<T>(factor), added, to});
+  launch_grid(stream, n, n, kernels::Arrange<T>{from, n, order, static_cast<T>(factor), added, to});
 }
 
 template <class T>
 void reverse(cudaStream_t stream, T* data, Index count, Index runs) {
-  launch(stream, count / 2 * runs, kernels::Reverse<T>{data, count});
+  launch_grid(stream, runs, count / 2, kernels::Reverse<T>{data, count});
 }
 
 template <class T>

@@ -168,6 +168,19 @@ inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor
   }
 }
 
+/// out += a·b
+inline void add_plain_product(const Runtime& runtime, MatrixView<float> out,
+                              MatrixView<const float> a, MatrixView<const float> b) {
+  if (out.empty()) return;
+  const float one = 1;
+  // Read as transposes: outᵀ += bᵀ·aᵀ.
+  check(cublasGemmEx(runtime.blas(), CUBLAS_OP_N, CUBLAS_OP_N, small(out.cols()), small(out.rows()),
+                     small(b.rows()), &one, b.data(), CUDA_R_32F, small(b.row_stride()), a.data(),
+                     CUDA_R_32F, small(a.row_stride()), &one, out.data(), CUDA_R_32F,
+                     small(out.row_stride()), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmEx");
+}
+
 /// The last position whose pivot rounding has eaten, or -1; from the diagonals of H and R.
 template <class T>
 Index lost_pivot(const std::vector<double>& before, const std::vector<double>& roots) {

@@ -218,11 +218,16 @@ class Worker {
   void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
                  Index from, Index from_count) const {
     const Reading reading(runtime_, factor);
-    const Index n = factor.cols(), count = factor.rows() / n > 1 ? factor.rows() / n : 1;
-    const Index width = in.cols() / count;
-    add_products<float>(*runtime_, part(out, to, 0, to_count, width),
-                        part(factor, from, to, from_count, to_count),
-                        part(in, from, 0, from_count, width), count, {width, n * n, width});
+    const Index count = factor.rows() / in.rows(), width = in.cols() / count;
+    add_products<float>(
+        *runtime_, part(out, to, 0, to_count, width), part(factor, from, to, from_count, to_count),
+        part(in, from, 0, from_count, width), count, {width, in.rows() * factor.cols(), width});
+  }
+
+  void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
+                const Matrix& in) const {
+    add_plain_product(*runtime_, part(out, first, 0, rows, out.cols()),
+                      part(factor, first, 0, rows, factor.cols()), in.view());
   }
 
   std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
@@ -268,7 +273,10 @@ class Worker {
     constexpr Index number = sizeof(float), sum = sizeof(double);
     const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
     const Index layout = 4 * Index(sizeof(Index)) + number + 1, losses = (width / warp + 1) * sum;
-    const Index strip = params.measure == Measure::none ? 0 : energy_strip * width * number;
+    const Index strip = width * number *
+                        (params.measure == Measure::none ? 0
+                         : uses_sketch(params, cols)     ? sketch_directions
+                                                         : energy_strip);
     const Index weights = rows * cols * number, group = effective_group_size(params, cols);
     const Index passing = weights > staging_bytes / 2 ? staging_bytes : weights;
     const Index source =

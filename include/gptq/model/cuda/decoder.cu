@@ -6,7 +6,7 @@
 
 namespace gptq::model::cuda {
 
-using backend::cuda::launch, backend::cuda::launch_blocks;
+using backend::cuda::launch, backend::cuda::launch_blocks, backend::cuda::launch_grid;
 
 void rms_norm(cudaStream_t stream, MatrixView<const float> x, const float* weight, Index size,
               float epsilon, MatrixView<float> y) {
@@ -17,7 +17,7 @@ void rms_norm(cudaStream_t stream, MatrixView<const float> x, const float* weigh
 
 void rope(cudaStream_t stream, MatrixView<float> x, const float* cosine, const float* sine,
           Index half, Index length) {
-  launch(stream, x.size() / 2, kernels::Turn{x, cosine, sine, half, length});
+  launch_grid(stream, x.rows(), x.cols() / 2, kernels::Turn{x, cosine, sine, half, length});
 }
 
 namespace {
@@ -47,20 +47,20 @@ void silu_mul(cudaStream_t stream, const float* up, Index count, float* gate) {
 }
 
 void add_bias(cudaStream_t stream, const float* bias, MatrixView<float> y) {
-  launch(stream, y.size(), kernels::AddBias{bias, y});
+  launch_grid(stream, y.rows(), y.cols(), kernels::AddBias{bias, y});
 }
 
 void add(cudaStream_t stream, MatrixView<const float> x, MatrixView<float> y) {
-  launch(stream, y.size(), kernels::Add{x, y});
+  launch_grid(stream, y.rows(), y.cols(), kernels::Add{x, y});
 }
 
 void subtract(cudaStream_t stream, MatrixView<const float> a, MatrixView<const float> b,
               MatrixView<float> to) {
-  launch(stream, to.size(), kernels::Subtract{a, b, to});
+  launch_grid(stream, to.rows(), to.cols(), kernels::Subtract{a, b, to});
 }
 
 void round_to_int8(cudaStream_t stream, MatrixView<const float> x, float scale, float* y) {
-  launch(stream, x.size(), kernels::RoundToInt8{x, {scale, 128}, y});
+  launch_grid(stream, x.rows(), x.cols(), kernels::RoundToInt8{x, {scale, 128}, y});
 }
 
 void add_logits(cudaStream_t stream, MatrixView<const float> logits, const std::int32_t* targets,

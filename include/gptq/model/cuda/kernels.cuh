@@ -41,9 +41,10 @@ struct Turn {
   MatrixView<float> x;
   const float *cosine, *sine;
   Index half, length;
-  GPTQ_HD void operator()(Index at) const {
-    const Index pairs = x.cols() / 2, r = at / pairs, pair = at % pairs;
-    const Index head = pair / half, i = pair % half, place = r % length * half + i;
+  GPTQ_HD void operator()(Index r, Index pair) const {
+    const auto small = [](Index n) { return static_cast<std::uint32_t>(n); };  // divides faster
+    const Index head = small(pair) / small(half), i = small(pair) % small(half);
+    const Index place = small(r) % small(length) * half + i;
     float& a = x(r, head * 2 * half + i);
     float& b = x(r, head * 2 * half + half + i);
     const float first = a, second = b;
@@ -172,38 +173,28 @@ struct SiluMul {
 struct AddBias {
   const float* bias;
   MatrixView<float> y;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / y.cols(), c = i - r * y.cols();
-    y(r, c) += bias[c];
-  }
+  GPTQ_HD void operator()(Index r, Index c) const { y(r, c) += bias[c]; }
 };
 
 struct Add {
   MatrixView<const float> x;
   MatrixView<float> y;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / y.cols(), c = i - r * y.cols();
-    y(r, c) += x(r, c);
-  }
+  GPTQ_HD void operator()(Index r, Index c) const { y(r, c) += x(r, c); }
 };
 
 struct Subtract {
   MatrixView<const float> a, b;
   MatrixView<float> to;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / to.cols(), c = i - r * to.cols();
-    to(r, c) = a(r, c) - b(r, c);
-  }
+  GPTQ_HD void operator()(Index r, Index c) const { to(r, c) = a(r, c) - b(r, c); }
 };
 
 struct RoundToInt8 {
   MatrixView<const float> x;
   scheme::Grid<float> grid;
   float* y;
-  GPTQ_HD void operator()(Index i) const {
-    const Index r = i / x.cols();
+  GPTQ_HD void operator()(Index r, Index c) const {
     const scheme::Int8 scheme;
-    y[i] = scheme.decode(scheme.encode(x(r, i - r * x.cols()), grid), grid);
+    y[r * x.cols() + c] = scheme.decode(scheme.encode(x(r, c), grid), grid);
   }
 };
 
