@@ -1,5 +1,5 @@
-# find_package(gptq): gptq::gptq always; gptq::cuda and gptq::toolkit if requested as components,
-# and gptq::toolkit_cuda if both are.
+# find_package(gptq): gptq::gptq always; gptq::compiled, gptq::cuda and gptq::toolkit if requested as
+# components, and gptq::toolkit_cuda if both of the latter are.
 
 include(CMakeFindDependencyMacro)
 find_dependency(Eigen3)
@@ -18,9 +18,10 @@ else()
 endif()
 
 foreach(component IN LISTS gptq_FIND_COMPONENTS)
-  if(component STREQUAL "toolkit" OR component STREQUAL "cuda")
+  if(component MATCHES "^(toolkit|cuda|compiled)$")
     string(TOUPPER ${component} name)
     set(file_cuda gptqCuda)
+    set(file_compiled gptqCompiled)
     set(file_toolkit gptqToolkit)
     include(${CMAKE_CURRENT_LIST_DIR}/${file_${component}}.cmake)
     set(gptq_${component}_FOUND ${GPTQ_${name}_FOUND})

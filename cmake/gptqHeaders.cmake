@@ -22,6 +22,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/cross_moment.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian_file.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/compiled.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/error.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/half.hpp
@@ -169,3 +170,5 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gptq.hpp
 )
+
+set(GPTQ_COMPILED_SOURCES ${PROJECT_SOURCE_DIR}/include/gptq/compiled.cpp)

@@ -1,4 +1,4 @@
-# The headers and a relocatable package: find_package(gptq 0.1 REQUIRED [COMPONENTS cuda toolkit]). The build tree is such a
+# The headers and a relocatable package: find_package(gptq 0.1 REQUIRED [COMPONENTS compiled cuda toolkit]). The build tree is such a
 # package too, with the headers in place: gptq_DIR=<build tree>.
 
 include(CMakePackageConfigHelpers)
@@ -21,6 +21,7 @@ install(EXPORT gptqTargets NAMESPACE gptq:: DESTINATION ${GPTQ_PACKAGE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/gptqConfigVersion.cmake COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES
     ${PROJECT_SOURCE_DIR}/cmake/gptqConfig.cmake
+    ${PROJECT_SOURCE_DIR}/cmake/gptqCompiled.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqCuda.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqToolkit.cmake
     ${PROJECT_SOURCE_DIR}/cmake/gptqToolkitCuda.cmake

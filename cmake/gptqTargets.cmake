@@ -15,12 +15,13 @@ add_library(gptq::gptq ALIAS gptq)
 target_compile_features(gptq INTERFACE cxx_std_20)
 target_link_libraries(gptq INTERFACE Eigen3::Eigen Threads::Threads)
 target_sources(gptq INTERFACE
-    FILE_SET core TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CORE_HEADERS}
+    FILE_SET core TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CORE_HEADERS} ${GPTQ_COMPILED_SOURCES}
     FILE_SET toolkit TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_TOOLKIT_HEADERS}
     FILE_SET cuda TYPE HEADERS BASE_DIRS ${PROJECT_SOURCE_DIR}/include FILES ${GPTQ_CUDA_HEADERS} ${GPTQ_TOOLKIT_CUDA_HEADERS} ${GPTQ_CUDA_SOURCES}
 )
 
 include(gptqToolkit)
+include(gptqCompiled)
 
 # CUDA if requested, or if our own programs could use it and nvcc works.
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS} AND PROJECT_IS_TOP_LEVEL)

@@ -31,3 +31,7 @@
 #include <gptq/scheme/concept.hpp>
 #include <gptq/scheme/minifloat.hpp>
 #include <gptq/version.hpp>
+
+#if defined(GPTQ_COMPILED)
+#include <gptq/compiled.hpp>
+#endif

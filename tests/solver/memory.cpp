@@ -112,6 +112,25 @@ TEST_CASE("the plan for experts is what all of them take in one call", "[memory]
   }
 }
 
+TEST_CASE("activations of either layout are used where they lie, with the same result",
+          "[memory]") {
+  if (!Allocations::counted()) return skip("this heap cannot be counted");
+  constexpr Index n = 1024, tokens = 2048;
+  const auto rows = random_numbers(tokens * n);
+  std::vector<float> columns(rows.size());
+  for (Index t = 0; t < tokens; ++t)
+    for (Index i = 0; i < n; ++i)
+      columns[std::size_t(i * tokens + t)] = rows[std::size_t(t * n + i)];
+  const Cpu backend{gptq::exec::Threads(1)};
+  gptq::Hessian<Cpu> a(n, backend), b(n, backend);
+  a.add(MatrixView<const float>(rows.data(), tokens, n));
+  Allocations::reset();
+  b.add(MatrixView<const float>(columns.data(), n, tokens).transposed());
+  CHECK(Allocations::now().peak < tokens * n * Index(sizeof(float)) / 2);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = i; j < n; ++j) REQUIRE(a.sum()(i, j) == b.sum()(i, j));
+}
+
 TEST_CASE("calibration takes what is planned, whatever the tokens", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 512, tokens = 6000;

@@ -96,30 +96,24 @@ class BasicCpu {
     /// out[first, first + rows) += factor[first, first + rows)·in, factor upper triangular
     void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
                   const Matrix& in) const {
-      const Index depth = in.rows() - first;  // few columns: too narrow for our own product
-      cpu::block(out, first, 0, rows, out.cols()).noalias() +=
-          cpu::block(factor, first, first, rows, depth) *
-          cpu::block(in, first, 0, depth, in.cols());
+      const Index depth = in.rows() - first;
+      cpu::add_product(out.view().middle_rows(first, rows),
+                       factor.view().block(first, first, rows, depth).transposed(),
+                       in.view().middle_rows(first, depth));
     }
 
     /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major; so many columns of R at a time.
     static constexpr Index energy_width = 256;
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       const Index n = a.rows();
-      cpu::RowMajor<Scalar> y(energy_width, a.cols());
       double total = 0;
       for (Index b = 0; b < n; b += energy_width) {
         const Index count = (std::min)(energy_width, n - b);
-        auto out = y.topRows(count);
-        out.noalias() = cpu::block(factor, b, b, count, count)
-                            .transpose()
-                            .template triangularView<Eigen::Lower>() *
-                        cpu::block(a, b, 0, count, a.cols());
-        if (b > 0)
-          cpu::add_product(MatrixView<Scalar>(y.data(), count, a.cols()),
-                           factor.view().block(0, b, b, count), a.view().middle_rows(0, b));
-        for (Index j = 0; j < count; ++j)
-          total += static_cast<double>(out.row(j).head(panel.rows).squaredNorm());
+        auto y = Matrix::zeros(count, a.cols());
+        cpu::add_product(y.view(), factor.view().block(0, b, b + count, count),
+                         a.view().middle_rows(0, b + count));
+        const auto squares = Base::squares(y, panel);
+        total = std::accumulate(squares.front().begin(), squares.front().end(), total);
       }
       return {total};
     }
@@ -156,9 +150,11 @@ class BasicCpu {
   /// the order of tokens.
   template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
-    const bool usable = std::is_same_v<T, Scalar> && x.col_stride() == 1 && !token_weights;
     const bool exact_in_halves = std::is_same_v<T, bfloat16> && !token_weights;
     const bool tiles = cpu::use_tiles<Scalar>(precision_ == Precision::split || exact_in_halves);
+    // Our own product reads rows and columns alike, matrix tiles are made from rows.
+    const bool usable = std::is_same_v<T, Scalar> && !token_weights &&
+                        (x.col_stride() == 1 || (x.row_stride() == 1 && !tiles));
     Matrix slice = usable ? Matrix{} : Matrix((std::min)(slice_tokens, x.rows()), x.cols());
     for (Index begin = 0; begin < x.rows(); begin += slice_tokens) {
       const Index tokens = (std::min)(slice_tokens, x.rows() - begin);

@@ -201,29 +201,7 @@ class Hessian {
   }
 
   template <class T>
-  void add_checked(MatrixView<const T> x, const float* token_weights) {
-    if constexpr (requires { backend_.stage(x); })  // once for the checks and for the sum
-      if (const auto copy = backend_.stage(x)) return add_checked<T>(copy->view(), token_weights);
-    if (x.rows() == 0) return;
-    double counted = static_cast<double>(x.rows());
-    if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
-    std::vector<Run> runs{{0, x.rows()}};
-    if (token_weights &&
-        !has_room(std::pow(backend_.largest(x), 2) * counted))  // what is left out may be anything
-      runs = counted_runs(std::span(token_weights, static_cast<std::size_t>(x.rows())));
-    double largest = 0;
-    for (const Run& run : runs)
-      largest = (std::max)(largest, require_finite(backend_, x.middle_rows(run.first, run.count),
-                                                   "activations", run.first));
-    require_room(largest, counted);
-    for (const Run& run : runs)
-      backend_.accumulate(sum_, x.middle_rows(run.first, run.count),
-                          token_weights ? token_weights + run.first : nullptr);
-    squares_ += largest * largest * counted;
-    largest_ = (std::max)(largest_, largest);
-    tokens_ += counted;
-    sequences_ += 1;
-  }
+  void add_checked(MatrixView<const T> x, const float* token_weights);
 
   B backend_;
   Matrix sum_;
@@ -231,5 +209,31 @@ class Hessian {
   double squares_ = 0;  // a bound on the elements of the sum
   double largest_ = 0;  // activation
 };
+
+template <backend::Backend B>
+template <class T>
+void Hessian<B>::add_checked(MatrixView<const T> x, const float* token_weights) {
+  if constexpr (requires { backend_.stage(x); })  // once for the checks and for the sum
+    if (const auto copy = backend_.stage(x)) return add_checked<T>(copy->view(), token_weights);
+  if (x.rows() == 0) return;
+  double counted = static_cast<double>(x.rows());
+  if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
+  std::vector<Run> runs{{0, x.rows()}};
+  if (token_weights &&
+      !has_room(std::pow(backend_.largest(x), 2) * counted))  // what is left out may be anything
+    runs = counted_runs(std::span(token_weights, static_cast<std::size_t>(x.rows())));
+  double largest = 0;
+  for (const Run& run : runs)
+    largest = (std::max)(largest, require_finite(backend_, x.middle_rows(run.first, run.count),
+                                                 "activations", run.first));
+  require_room(largest, counted);
+  for (const Run& run : runs)
+    backend_.accumulate(sum_, x.middle_rows(run.first, run.count),
+                        token_weights ? token_weights + run.first : nullptr);
+  squares_ += largest * largest * counted;
+  largest_ = (std::max)(largest_, largest);
+  tokens_ += counted;
+  sequences_ += 1;
+}
 
 }  // namespace gptq

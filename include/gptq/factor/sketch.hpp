@@ -104,10 +104,10 @@ typename B::Matrix sketch(const B& backend, const typename B::Matrix& r) {
                             const Matrix& from) {
     worker.propagate(to, first, rows, r, from, 0, first + rows);
   };
-  // One step of subspace iteration for RᵀR finds the directions that matter.
+  // What R makes of a few random directions is where it is large.
   Directions q(n, exact);
   q.fill_with_signs(1);
-  q = multiply(multiply(q, forward), backward);
+  q = multiply(q, backward);
   q.orthonormalize();
   Directions all(n, sketch_directions);
   all.fill_with_signs(2);

@@ -154,17 +154,26 @@ GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, In
   }
 }
 
-/// Rounds `Width` columns from `first` on, for one lane T. The corrections of these columns stay in
-/// registers: each rounded column adds to those behind it at once. Where the block is sparse, `of`
-/// divides Width.
-template <int Width, bool Sparse, class T, class Form, class S, class Scalar, class Sums>
-GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first,
+/// How many columns solve_columns takes in one go, at most.
+constexpr int columns_at_once = Sparsity::largest;
+
+/// Which blocks a piece of code is compiled for: any, or, where that takes too many registers, one
+/// kind.
+enum class Blocks { any, dense, sparse };
+
+/// Rounds `width` columns from `first` on, for one lane T. The corrections of these columns stay in
+/// registers: each rounded column adds to those behind it at once.
+/// \tparam Whole  width is columns_at_once and the block is dense; else they are anything (where
+/// the block is sparse, `of` divides the width): slower, and compiled once for all of them
+template <bool Whole, Blocks Kind, class T, class Form, class S, class Scalar, class Sums>
+GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first, int some,
                            Sums& sums) {
+  constexpr int most = columns_at_once;
+  const int width = Whole ? most : some;
   const auto factor = [&](Index k, Index j) {
     return T(block.factor[k * block.factor_stride + j]);
   };
-  [[maybe_unused]] constexpr int steps =
-      Sparse ? 1 : Width;  // unrolled; patterns take too many registers for it
+  [[maybe_unused]] constexpr int steps = Whole ? most : 1;  // unrolled
   struct Inputs {
     T weight;
     scheme::Grid<T> grid;
@@ -176,28 +185,31 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
   };
   // A thread with a row asks for all that it needs before it waits for any of it; a lane of rows
   // has no registers for that, and a cache beside it.
-  constexpr bool ahead = !Sparse && std::is_same_v<T, Scalar>;
-  [[maybe_unused]] Inputs inputs[ahead ? Width : 1];
+  constexpr bool ahead = Whole && std::is_same_v<T, Scalar>;
+  [[maybe_unused]] Inputs inputs[ahead ? most : 1];
   if constexpr (ahead) {
-    GPTQ_UNROLL(Width)
-    for (int j = 0; j < Width; ++j) inputs[j] = read(first + j);
+    GPTQ_UNROLL(most)
+    for (int j = 0; j < most; ++j) inputs[j] = read(first + j);
   }
-  T correction[Width];
+  T correction[most];
   GPTQ_UNROLL(steps)
-  for (int j = 0; j < Width; ++j)
+  for (int j = 0; j < width; ++j)
     correction[j] = load(block.carry + (first + j) * block.stride, T{});
   GPTQ_UNROLL(4)
   for (Index k = 0; k < first; ++k) {
     const T carried = load(block.carry + k * block.stride, T{});
-    GPTQ_UNROLL(Width)
-    for (int j = 0; j < Width; ++j) correction[j] += carried * factor(k, first + j);
+    GPTQ_UNROLL(most)
+    for (int j = 0; j < width; ++j) correction[j] += carried * factor(k, first + j);
   }
-  [[maybe_unused]] T rank[Width];  // of what the columns of a pattern would cost as zeros
+  constexpr bool perhaps = !Whole && Kind != Blocks::dense;
+  const bool sparse = perhaps && (Kind == Blocks::sparse || !block.sparsity.dense());
+  [[maybe_unused]] T
+      rank[perhaps ? most : 1];  // of what the columns of a pattern would cost as zeros
   GPTQ_UNROLL(steps)
-  for (int j = 0; j < Width; ++j) {
+  for (int j = 0; j < width; ++j) {
     const Index column = first + j;
-    if constexpr (Sparse)
-      if (j % static_cast<int>(block.sparsity.of) == 0)
+    if constexpr (perhaps)
+      if (sparse && j % static_cast<int>(block.sparsity.of) == 0)
         rank_costs<Form>(block, column, correction + j, rank + j);
     const auto [weight, grid] = ahead ? inputs[ahead ? j : 0] : read(column);
     const Scalar pivot = block.factor[column * block.factor_stride + column];
@@ -205,13 +217,14 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     const T target = Form::target(weight, correction[j], pivot);
     if (block.targets) store(block.targets + column * block.stride, target);
     T wanted = target;
-    if constexpr (Sparse)
-      wanted = select(rank[j] < T(static_cast<Scalar>(block.sparsity.zeros)), T(0), target);
+    if constexpr (perhaps)
+      if (sparse)
+        wanted = select(rank[j] < T(static_cast<Scalar>(block.sparsity.zeros)), T(0), target);
     const T code = scheme.encode(wanted, grid);
     const T rounded = scheme.decode(code, grid);
     const T carried = Form::carry(weight, target, rounded, pivot);
     GPTQ_UNROLL(steps)
-    for (int k = j + 1; k < Width; ++k) correction[k] += carried * factor(column, first + k);
+    for (int k = j + 1; k < width; ++k) correction[k] += carried * factor(column, first + k);
 
     store(block.carry + column * block.stride, carried);
     store_codes(block.codes + column * block.stride, code);
@@ -225,22 +238,18 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
 }
 
 /// All columns of a block for one lane of rows.
-/// \tparam Sparse  whether the block is
-template <bool Sparse, class T, class Form, class S, class Scalar, class Sums>
+template <Blocks Kind, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Sums& sums) {
-  constexpr int width = Sparsity::largest;
   Index first = 0;
-  for (; first + width <= block.width; first += width)
-    solve_columns<width, Sparse, T, Form>(scheme, block, first, sums);
-  if constexpr (Sparse) {  // by what patterns divide
-    if (block.width - first >= 8)
-      solve_columns<8, true, T, Form>(scheme, block, first, sums), first += 8;
-    if (block.width - first >= 4)
-      solve_columns<4, true, T, Form>(scheme, block, first, sums), first += 4;
-    if (block.width - first >= 2) solve_columns<2, true, T, Form>(scheme, block, first, sums);
-  } else {
-    for (; first < block.width; ++first)
-      solve_columns<1, false, T, Form>(scheme, block, first, sums);
+  if constexpr (Kind != Blocks::sparse)
+    if (Kind == Blocks::dense || block.sparsity.dense())
+      for (; first + columns_at_once <= block.width; first += columns_at_once)
+        solve_columns<true, Kind, T, Form>(scheme, block, first, columns_at_once, sums);
+  while (first < block.width) {
+    const Index rest = block.width - first;
+    const int some = static_cast<int>(rest < columns_at_once ? rest : columns_at_once);
+    solve_columns<false, Kind, T, Form>(scheme, block, first, some, sums);
+    first += some;
   }
 }
 

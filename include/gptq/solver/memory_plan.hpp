@@ -51,9 +51,11 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
-  // directions on the host, as they are, multiplied and uploaded
-  plan.factorizing =
-      (std::max)(plan.factorizing, sketch * Index(3 * sizeof(double) + sizeof(typename B::Scalar)));
+  // Directions on the host, as they are, multiplied and uploaded; their products are narrow and
+  // leave half of the workspace.
+  const Index directions = sketch * (3 * Index(sizeof(double)) + scalar);
+  plan.factorizing = (std::max)(plan.factorizing,
+                                directions - footprint.product_bytes * footprint.concurrency / 2);
   if (params.estimate_condition) plan.factorizing = (std::max)(plan.factorizing, square);
   // weight and carry, codes, scales and zeros
   plan.panel = width * (2 * cols * scalar + cols + 2 * groups * scalar) + footprint.scratch_bytes;

@@ -99,11 +99,15 @@ class ReversedCholesky {
 
   /// X ← X·R⁻ᵀ with the inverse of a block on the diagonal.
   void solve_leaf(Index row, Index rows, Index begin, Index end) {
-    auto x = block(h_, row, begin, rows, end - begin);
-    const RowMajor<Scalar> copy = x;
-    x.noalias() = copy * block(inverse_, begin, 0, end - begin, end - begin)
-                             .transpose()
-                             .template triangularView<Eigen::Lower>();
+    const Index size = end - begin;
+    HostMatrix<Scalar> copy(rows, size);
+    for (Index r = 0; r < rows; ++r) {
+      Scalar* const x = h_.row(row + r) + begin;
+      std::copy_n(x, size, copy.row(r));
+      std::fill_n(x, size, Scalar(0));
+    }
+    add_product(part(row, begin, rows, size), std::as_const(copy).view().transposed(),
+                std::as_const(inverse_).view().block(begin, 0, size, size).transposed());
   }
 
   Index factor_leaf(Index begin, Index end) {
@@ -119,11 +123,24 @@ class ReversedCholesky {
       for (Index i = begin; i < k; ++i)
         for (Index j = i; j < k; ++j) h_(i, j) -= column[i - begin] * column[j - begin];
     }
-    const Index size = end - begin;
-    auto x = block(inverse_, begin, 0, size, size);
-    x.setIdentity();
-    block(h_, begin, begin, size, size).template triangularView<Eigen::Upper>().solveInPlace(x);
+    invert_leaf(begin, end - begin);
     return -1;
+  }
+
+  /// The inverse of an upper triangular block, row by row from the last one on.
+  void invert_leaf(Index begin, Index size) {
+    for (Index i = size - 1; i >= 0; --i) {
+      Scalar* const x = inverse_.row(begin + i);
+      std::fill_n(x, size, Scalar(0));
+      x[i] = 1;
+      for (Index k = i + 1; k < size; ++k) {
+        const Scalar factor = h_(begin + i, begin + k);
+        const Scalar* const solved = inverse_.row(begin + k);
+        for (Index j = k; j < size; ++j) x[j] -= factor * solved[j];
+      }
+      const Scalar inverse = 1 / h_(begin + i, begin + i);
+      for (Index j = i; j < size; ++j) x[j] *= inverse;
+    }
   }
 
   const Executor& executor_;

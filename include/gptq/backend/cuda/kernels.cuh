@@ -73,7 +73,7 @@ struct WarpSums {
 };
 
 /// One thread per row; the diagonal block of the factor in shared memory where it fits.
-template <class Form, bool Sparse, bool Share, class S>
+template <class Form, kernel::Blocks Kind, bool Share, class S>
 struct Solve {
   static constexpr int threads = solve_threads;
   static constexpr Index shared_bytes(Index columns) {
@@ -105,7 +105,7 @@ struct Solve {
       }
       const bool real = sums.real[row] != 0;
       WarpSums of_warp{sums.loss + row / warp * sums.stride, real};
-      kernel::solve_block<Sparse, float, Form>(scheme, mine, of_warp);
+      kernel::solve_block<Kind, float, Form>(scheme, mine, of_warp);
       sums.clipped[row] += of_warp.clipped;
     });
   }
@@ -151,15 +151,19 @@ template <class Form, class S>
 void solve(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock<float>& block,
            const Stack& stack, Index width, const SolveSums& sums) {
   constexpr Index most = 128;  // columns: 64 KiB of shared memory: compute capability 7.0
-  const auto run = [&]<bool Sparse, bool Share>() {
-    using Kernel = kernels::Solve<Form, Sparse, Share, S>;
+  using kernel::Blocks;
+  const auto run = [&]<Blocks Kind, bool Share>() {
+    using Kernel = kernels::Solve<Form, Kind, Share, S>;
     launch_blocks(stream, (width + Kernel::threads - 1) / Kernel::threads, Kernel::threads,
                   Kernel::shared_bytes(block.width), Kernel{scheme, block, stack, width, sums});
   };
   const bool share = block.width <= most;
   if (!block.sparsity.dense())
-    share ? run.template operator()<true, true>() : run.template operator()<true, false>();
-  else share ? run.template operator()<false, true>() : run.template operator()<false, false>();
+    share ? run.template operator()<Blocks::sparse, true>()
+          : run.template operator()<Blocks::sparse, false>();
+  else
+    share ? run.template operator()<Blocks::dense, true>()
+          : run.template operator()<Blocks::dense, false>();
 }
 
 template <class S>

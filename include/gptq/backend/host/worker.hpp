@@ -187,8 +187,7 @@ class HostWorker {
       block.scales = panel.scales.data() + row;
       block.zeros = panel.zeros.data() + row;
       sums.rows = panel.rows - row;
-      if (block.sparsity.dense()) kernel::solve_block<false, T, Form>(scheme, block, sums);
-      else kernel::solve_block<true, T, Form>(scheme, block, sums);
+      kernel::solve_block<kernel::Blocks::any, T, Form>(scheme, block, sums);
       for (Index j = 0; j < width; ++j) {
         copy_lane(values.row(width + j), panel.carry.row(first + j) + row);
         std::memcpy(panel.codes.row(first + j) + row, codes.row(j), Rows);
