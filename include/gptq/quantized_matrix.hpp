@@ -93,7 +93,8 @@ class QuantizedMatrix {
   template <backend::Backend B>
   void dequantize(MatrixView<float> out, const B& backend) const {
     require_shape(out);
-    backend.for_each((rows_ + tile - 1) / tile, [&](Index i) { dequantize_rows(i * tile, out); });
+    for_each_on_host(backend, (rows_ + tile - 1) / tile,
+                     [&](Index i) { dequantize_rows(i * tile, out); });
   }
 
  private:

@@ -63,7 +63,7 @@ using Graph = std::map<std::string, std::set<std::string>>;
 
 Graph includes() {
   Graph all;
-  const std::regex pattern("#include <gptq/([^>]+)>");
+  const std::regex pattern("(?:^|\n)#include <gptq/([^>]+)>");
   for (const auto& entry : std::filesystem::recursive_directory_iterator(root / "include/gptq")) {
     const auto kind = entry.path().extension();
     if (kind != ".hpp" && kind != ".cuh" && kind != ".cu") continue;

@@ -105,6 +105,7 @@ concept LazyBatchWorker = requires(const W w, typename W::Panel panel, const typ
 ///   invert_triangular(r)                 R⁻¹: Solver::lazy_batch
 ///   stage(view), element(view, r, c)     where views may lie elsewhere than in host memory: a copy for
 ///                                        several readers, one number of it
+///   host()                               an executor for jobs on the host, where for_each is not
 ///   batches(), shares(other)             several weights at once (factor/factors.hpp)
 template <class B>
 concept Backend = std::copyable<B> &&
@@ -146,6 +147,14 @@ concept BatchBackend = Backend<B> && requires(const B backend) {
 };
 
 }  // namespace backend
+
+/// job(i) for independent jobs that are for the host whatever the backend: on its threads, where
+/// those of the backend itself go to a device on the threads that it names, host().
+template <class B, class F>
+void for_each_on_host(const B& backend, Index jobs, const F& job) {
+  if constexpr (requires { backend.host(); }) backend.host().parallel_for(jobs, job);
+  else backend.for_each(jobs, job);
+}
 
 /// The backend of whoever names none. Those that hold resources of their own say `must_be_named`.
 template <class B>

@@ -10,6 +10,7 @@
 #include <gptq/backend/cuda/operations.hpp>
 #include <gptq/backend/cuda/worker.hpp>
 #include <gptq/core/precision.hpp>
+#include <gptq/exec/threads.hpp>
 
 #include <algorithm>  // std::min_element
 #include <cmath>      // std::isfinite
@@ -205,24 +206,8 @@ class Cuda {
   /// Whether the other one is a copy of this: what they do comes in one order.
   bool shares(const Cuda& other) const { return runtime_ == other.runtime_; }
 
-  /// The words of the GPTQ format, from codes [in, out] of 2, 3, 4 or 8 bits: [in · bits / 32,
-  /// out], in a multiple of 32. Codes may lie on the device, words lie on the host.
-  void pack_words(MatrixView<const std::uint8_t> codes, int bits,
-                  MatrixView<std::uint32_t> words) const {
-    const cuda::DeviceScope scope(device());
-    const Index at_once = (std::max)(Index{32}, (Index{64} << 20) / codes.cols() / 32 * 32);
-    for (Index first = 0; first < codes.rows(); first += at_once) {
-      const Index rows = (std::min)(at_once, codes.rows() - first), count = rows * bits / 32;
-      cuda::DeviceMatrix<std::uint32_t> packed(runtime_, count, codes.cols());
-      cuda::for_parts_on_device(
-          runtime_, codes.middle_rows(first, rows),
-          [&](MatrixView<const std::uint8_t> some, Index row) {
-            cuda::pack_words(stream(), some, bits, packed.row(row * bits / 32));
-          },
-          Index{32});
-      cuda::download(*runtime_, packed, words.middle_rows(first * bits / 32, count));
-    }
-  }
+  /// For work on the host: the threads of the process.
+  const exec::Threads& host() const { return host_; }
 
   template <class F>
   void for_panels(Index rows, F&& panel) const {
@@ -347,6 +332,7 @@ class Cuda {
   std::shared_ptr<cuda::Runtime> runtime_;
   bool has_bfloat16_;
   Precision precision_;
+  exec::Threads host_;
 };
 
 }  // namespace gptq::backend

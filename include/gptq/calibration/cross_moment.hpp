@@ -37,6 +37,10 @@ class CrossMoment {
           "numbers of up to ", largest_a, " and ", largest_b, ": the products of ", tokens,
           " tokens may not fit the backend's numbers; scale them, or use a backend in double "
           "precision"));
+    using Scalars = MatrixView<const typename B::Scalar>;
+    static_assert(
+        requires(Scalars x) { backend_.accumulate_cross(sum_, x, x); },
+        "gptq: CrossMoment needs accumulate_cross(sum, a, b) of the backend");
     if constexpr (requires { backend_.accumulate_cross(sum_, a, b); }) {
       backend_.accumulate_cross(sum_, a, b);
     } else {

@@ -5,11 +5,9 @@
 // column), and the offending value; the type says whose fault it is.
 
 #include <cstdint>
-#include <initializer_list>
 #include <sstream>    // std::ostringstream
 #include <stdexcept>  // std::runtime_error
 #include <string>
-#include <type_traits>  // std::is_array_v
 
 namespace gptq {
 
@@ -66,43 +64,12 @@ class Cancelled : public Error {
 
 namespace detail {
 
-/// Anything that can be streamed. Its type is forgotten, so that a message costs its callers, of
-/// which there are many, little code.
-class Part {
- public:
-  template <class T>
-    requires(!std::is_array_v<T>)
-  Part(const T& value) : value_(&value), write_(&write<T>) {}
-  Part(const char* text) : value_(text), write_(&write_text) {}
-
-  friend std::ostream& operator<<(std::ostream& out, const Part& part) {
-    part.write_(out, part.value_);
-    return out;
-  }
-
- private:
-  template <class T>
-  static void write(std::ostream& out, const void* value) {
-    out << *static_cast<const T*>(value);
-  }
-  static void write_text(std::ostream& out, const void* text) {
-    out << static_cast<const char*>(text);
-  }
-
-  const void* value_;
-  void (*write_)(std::ostream&, const void*);
-};
-
-[[gnu::cold]] inline std::string joined(std::initializer_list<Part> parts) {
-  std::ostringstream text;
-  for (const Part& part : parts) text << part;
-  return text.str();
-}
-
 /// Concatenates anything that can be streamed.
 template <class... Parts>
-[[gnu::cold]] std::string message(const Parts&... parts) {
-  return joined({Part(parts)...});
+std::string message(const Parts&... parts) {
+  std::ostringstream text;
+  (text << ... << parts);
+  return text.str();
 }
 
 /// Bytes in MiB, rounded up.
@@ -118,14 +85,9 @@ auto advised(const F& f, const Advice& advice) {
   }
 }
 
-template <class Exception, class... Parts>
-[[noreturn, gnu::cold, gnu::noinline]] void fail(const Parts&... parts) {
-  throw Exception(message(parts...));
-}
-
 template <class Exception = InvalidArgument, class... Parts>
 void require(bool condition, const Parts&... parts) {
-  if (!condition) fail<Exception>(parts...);
+  if (!condition) throw Exception(message(parts...));
 }
 
 }  // namespace detail

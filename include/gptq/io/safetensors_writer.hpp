@@ -51,8 +51,8 @@ struct SafetensorsLayout {
       gptq::detail::require(offsets.emplace(tensor.name, offset).second, "tensor ", tensor.name,
                             " was declared twice");
       std::string shape;
-      for (const auto size : tensor.shape)
-        shape += (shape.empty() ? "" : ",") + std::to_string(size);
+      for (const auto extent : tensor.shape)
+        shape.append(shape.empty() ? "" : ",").append(std::to_string(extent));
       text += gptq::detail::message(',', nlohmann::json(tensor.name).dump(), R"(:{"dtype":")",
                                     io::name(tensor.dtype), R"(","shape":[)", shape,
                                     R"(],"data_offsets":[)", offset, ',', offset + tensor.bytes(),

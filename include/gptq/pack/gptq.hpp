@@ -9,7 +9,8 @@
 #include <gptq/pack/bitstream.hpp>
 #include <gptq/quantized_matrix.hpp>
 
-#include <cmath>  // std::nearbyint
+#include <algorithm>  // std::min
+#include <cmath>      // std::nearbyint
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -67,11 +68,16 @@ inline bool is_number_of(float scale, ScaleType type) {
       gptq::detail::message("the GPTQ format has no scales in ", gptq::name(type)));
 }
 
-/// Packs codes on the host.
-struct HostPacking {};
+/// Packs on the calling thread.
+struct HostPacking {
+  template <class F>
+  void for_each(Index jobs, const F& job) const {
+    for (Index i = 0; i < jobs; ++i) job(i);
+  }
+};
 
 /// Packs a quantized weight.
-/// \param backend  packs the codes if it can (`pack_words`), as backend::Cuda does
+/// \param backend  whose threads on the host pack
 /// \param scales   the type in the file: fp16, as all loaders expect, bf16 or fp32
 /// \throws InvalidArgument  the shape does not fit the layout, a zero point is out of range (0 ..
 ///                          2^bits − 1; v1: not 0), or a scale would be rounded
@@ -86,9 +92,12 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
   const auto codes = q.codes();
   t.qweight.resize(static_cast<std::size_t>(word_count(in, bits) * out));
   const MatrixView<std::uint32_t> qweight(t.qweight.data(), word_count(in, bits), out);
-  if constexpr (requires { backend.pack_words(codes.transposed(), bits, qweight); })
-    backend.pack_words(codes.transposed(), bits, qweight);
-  else pack_rows([&](Index row, Index col) { return codes(col, row); }, in, bits, qweight);
+  constexpr Index together = 256;  // outputs
+  for_each_on_host(backend, (out + together - 1) / together, [&](Index i) {
+    const Index first = i * together, some = (std::min)(together, out - first);
+    pack_rows([&](Index row, Index col) { return codes(first + col, row); }, in, bits,
+              qweight.middle_cols(first, some));
+  });
 
   const auto zeros = q.zeros();
   const int offset = format == GptqFormat::v1 ? 1 : 0;

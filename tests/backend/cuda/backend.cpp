@@ -419,27 +419,6 @@ TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
   check(gptq::scheme::Affine<3>{});
   check(gptq::scheme::Affine<4>{});
   check(gptq::scheme::Affine<8>{});
-  // Codes that come over in parts.
-  constexpr Index in = 32768, out = 1056;
-  static_assert(in * out > gptq::backend::cuda::staging_bytes / 2);
-  std::vector<std::uint8_t> codes(std::size_t(in * out));
-  std::minstd_rand random(3);
-  for (auto& code : codes) code = static_cast<std::uint8_t>(random() % 8);
-  for (const int bits : {3, 4}) {
-    std::vector<std::uint32_t> words(std::size_t(in * bits / 32 * out));
-    Cuda{}.pack_words({codes.data(), in, out}, bits, {words.data(), in * bits / 32, out});
-    Index wrong = 0;
-    for (Index o = 0; o < out; o += 7)
-      for (Index i = 0; i < in; ++i) {
-        const Index bit = i * bits;
-        const auto word = [&](Index w) {
-          return std::uint64_t(w < in * bits / 32 ? words[std::size_t(w * out + o)] : 0u);
-        };
-        const std::uint64_t both = word(bit / 32) | word(bit / 32 + 1) << 32;
-        wrong += (both >> bit % 32 & ((1u << bits) - 1)) != codes[std::size_t(i * out + o)];
-      }
-    CHECK(wrong == 0);
-  }
 }
 
 TEST_CASE("experts in one launch come out as one by one", "[cuda]") {

@@ -62,12 +62,6 @@ void clear_lower(cudaStream_t stream, double* data, Index n, Index matrices) {
   launch_grid(stream, matrices * n, n, kernels::ClearLower<double>{data, n});
 }
 
-void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
-                std::uint32_t* words) {
-  launch_grid(stream, codes.rows() * bits / 32, codes.cols(),
-              kernels::PackWords{codes, bits, words});
-}
-
 void add_losses(cudaStream_t stream, const double* partial, const Sections& sections, Index n,
                 double* of_column) {
   launch_grid(stream, sections.number, n, kernels::AddLosses{partial, sections, n, of_column});

@@ -166,10 +166,6 @@ template <class T>
 void scatter_codes(cudaStream_t stream, const std::uint8_t* from, Index n, Index stride,
                    const Sections& sections, const Index* order, Index orders, std::uint8_t* to);
 
-/// Codes [in, out], `bits` each, as a stream of bits per column: words [in · bits / 32, out].
-void pack_words(cudaStream_t stream, MatrixView<const std::uint8_t> codes, int bits,
-                std::uint32_t* words);
-
 /// of_column[i · n + p] = Σ of partial[w · n + p] over the warps w of section i.
 void add_losses(cudaStream_t stream, const double* partial, const Sections& sections, Index n,
                 double* of_column);

@@ -261,23 +261,6 @@ struct ScatterCodes {
   }
 };
 
-struct PackWords {
-  MatrixView<const std::uint8_t> codes;
-  int bits;
-  std::uint32_t* words;
-  GPTQ_HD void operator()(Index w, Index o) const {
-    const Index begin = 32 * w;
-    std::uint32_t word = 0;
-    for (Index i = static_cast<std::uint32_t>(begin) / static_cast<std::uint32_t>(bits);
-         i * bits < begin + 32; ++i) {
-      const Index shift = i * bits - begin;
-      const std::uint32_t code = codes(i, o);
-      word |= shift < 0 ? code >> -shift : code << shift;
-    }
-    words[w * codes.cols() + o] = word;
-  }
-};
-
 struct AddLosses {
   const double* partial;
   Sections sections;
