@@ -139,13 +139,13 @@ TEST_CASE("a tensor of an unsupported type may claim any shape and costs nothing
           "[gguf][fault27]") {
   const TemporaryFolder folder;
   GgufBuilder builder;
-  builder.tensor("huge", {std::int64_t(1) << 50, 32}, 20, std::string(32, '\0'));
+  builder.tensor("huge", {std::int64_t(1) << 50, 32}, 41, std::string(32, '\0'));
   gptq::io::write_file(folder / "m.gguf", builder.bytes());
   const Gguf file(folder / "m.gguf");
   std::vector<float> out(4);
   CHECK_THAT(error_of<FormatError>([&] { file.read("huge", out); }),
-             ContainsSubstring("tensor huge has the ggml type IQ4_NL, which is not supported") &&
-                 ContainsSubstring("Q5_K and Q6_K are"));
+             ContainsSubstring("tensor huge has the ggml type Q1_0, which is not supported") &&
+                 ContainsSubstring("TQ1_0 and TQ2_0 are"));
   CHECK_THAT(error_of<FormatError>([&] { file.read("nothing", out); }),
              ContainsSubstring("has no tensor nothing"));
 }
