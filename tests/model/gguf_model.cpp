@@ -265,6 +265,13 @@ TEST_CASE("unsupported types are found from the headers, in any tensor", "[gguf_
   }
 }
 
+TEST_CASE("the scale that an NVFP4 tensor may have beside it is not passed over", "[gguf_model]") {
+  const auto model = opened(
+      [](GgufBuilder& b) { b.tensor("blk.0.ffn_down.scale", {1}, std::vector<float>{0.5f}); });
+  CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
+             ContainsSubstring("model.layers.0.mlp.down_proj.scale does not belong"));
+}
+
 TEST_CASE("numbers that are not finite or do not fit fp16 are found before any work",
           "[gguf_model][fault7]") {
   const gptq::exec::Serial serial;

@@ -62,7 +62,54 @@ TEST_CASE("random blocks of every type give the numbers of gguf-py", "[gguf_bloc
     }
     ++types;
   }
-  CHECK(types == 17);
+  CHECK(types == 24);
+}
+
+TEST_CASE("the grids are those of gguf-py", "[gguf_blocks]") {
+  const gptq::io::Safetensors file(test::data_folder() / "ggml_blocks.safetensors");
+  const auto check = [&](const char* name, const auto& grid, auto&& decode) {
+    const auto expected = test::numbers<std::int8_t>(file, std::string(name) + ".grid");
+    const std::size_t entries = std::size(grid), width = expected.size() / entries;
+    REQUIRE(expected.size() == entries * width);
+    std::vector<float> numbers(width);
+    std::size_t different = 0;
+    for (std::size_t i = 0; i < entries; ++i) {
+      decode(grid[i], numbers.data());
+      for (std::size_t j = 0; j < width; ++j) different += numbers[j] != expected[width * i + j];
+    }
+    INFO(name);
+    CHECK(different == 0);
+  };
+  using namespace gptq::pack::detail;
+  const auto two_bits = [](std::uint32_t entry, float* out) {
+    signed_entry<2, 8>(entry, iq2_magnitudes, 0, 1, out);
+  };
+  check("IQ2_XXS", iq2_xxs_grid, two_bits);
+  check("IQ2_XS", iq2_xs_grid, two_bits);
+  check("IQ2_S", iq2_s_grid, two_bits);
+  check("IQ3_XXS", iq3_xxs_grid, [](std::uint32_t entry, float* out) {
+    signed_entry<4, 4>(entry, iq3_xxs_magnitudes, 0, 1, out);
+  });
+  check("IQ3_S", iq3_s_grid, [](std::uint32_t entry, float* out) {
+    signed_entry<4, 4>(entry, iq3_s_magnitudes, 0, 1, out);
+  });
+  check("IQ1_S", iq1_grid, [](std::uint32_t entry, float* out) {
+    iq1_entry(entry, false, 1, out);
+    for (int j = 0; j < 8; ++j) out[j] -= 0.125f;
+  });
+}
+
+TEST_CASE("a scale of IQ1_M in four parts is found if it is not finite", "[gguf_blocks]") {
+  const auto* type = gptq::pack::find_ggml_type(static_cast<std::uint32_t>(GgmlType::IQ1_M));
+  const auto first_bad = [&](const char* scales) {
+    const std::string bytes = std::string(56 + 48, '\x11') + test::from_hex(scales);
+    return gptq::pack::find_non_finite_block(*type,
+                                             std::as_bytes(std::span(bytes.data(), bytes.size())));
+  };
+  CHECK(first_bad("ff0f ff0f ff0f ff7f") == -1);  // d = 0x7000
+  CHECK(first_bad("ffff ffff ffbf ff7f") == -1);  // 0x7bff, the largest half
+  CHECK(first_bad("0000 0000 00c0 0070") == 1);   // 0x7c00, infinity
+  CHECK(first_bad("0010 0000 00c0 00f0") == 1);   // a NaN
 }
 
 TEST_CASE("scales of MXFP4 are powers of two, the last is NaN", "[gguf_blocks]") {

@@ -8,6 +8,7 @@
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/core/minifloat.hpp>
+#include <gptq/pack/gguf_grid_blocks.hpp>
 #include <gptq/pack/gguf_types.hpp>
 
 #include <cmath>  // std::isfinite
@@ -116,7 +117,7 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
   }
 }
 
-/// The 16 values of IQ4_NL and IQ4_XS, closer together around zero.
+/// The numbers that codes of IQ4_NL and IQ4_XS stand for, closer together around zero.
 inline constexpr std::int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
                                                1,    13,   25,  38,  53,  69,  89,  113};
 
@@ -133,12 +134,12 @@ inline void iq4_xs_block(const std::uint8_t* p, float* out) {
   const float d = half_at(p);
   const int high = p[2] | p[3] << 8;
   for (int i = 0; i < 8; ++i) {
-    const int scale = (p[4 + i / 2] >> (4 * (i % 2)) & 15) | (high >> (2 * i) & 3) << 4;
+    const int scale = static_cast<int>(nibble_at(p + 4, i)) | (high >> (2 * i) & 3) << 4;
     nibble_values(iq4_values, d * static_cast<float>(scale - 32), p + 8 + 16 * i, 32, out + 32 * i);
   }
 }
 
-/// The magnitudes of E2M1 and their negatives: MXFP4 and NVFP4.
+/// The numbers that E2M1 codes stand for: MXFP4 and NVFP4.
 inline constexpr float e2m1_values[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
                                           -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
@@ -199,6 +200,7 @@ inline bool is_finite_block(GgmlType type, const std::uint8_t* p) {
     case GgmlType::Q2_K: return finite(80) && finite(82);
     case GgmlType::Q3_K: return finite(108);
     case GgmlType::Q6_K: return finite(208);
+    case GgmlType::IQ1_M: return std::isfinite(iq1_m_scale(p));
     case GgmlType::TQ1_0: return finite(52);
     case GgmlType::TQ2_0: return finite(64);
     case GgmlType::NVFP4: return true;
@@ -259,6 +261,13 @@ inline void dequantize_ggml(const GgmlTypeInfo& type, std::span<const std::byte>
       case GgmlType::Q4_K: detail::q4_k_block(p, to); break;
       case GgmlType::Q5_K: detail::q5_k_block(p, to); break;
       case GgmlType::Q6_K: detail::q6_k_block(p, to); break;
+      case GgmlType::IQ1_S: detail::iq1_s_block(p, to); break;
+      case GgmlType::IQ1_M: detail::iq1_m_block(p, to); break;
+      case GgmlType::IQ2_XXS: detail::iq2_xxs_block(p, to); break;
+      case GgmlType::IQ2_XS: detail::iq2_xs_block(p, to); break;
+      case GgmlType::IQ2_S: detail::iq2_s_block(p, to); break;
+      case GgmlType::IQ3_XXS: detail::iq3_xxs_block(p, to); break;
+      case GgmlType::IQ3_S: detail::iq3_s_block(p, to); break;
       case GgmlType::IQ4_NL:
         detail::nibble_values(detail::iq4_values, detail::half_at(p), p + 2, 32, to);
         break;
