@@ -168,6 +168,10 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grid_blocks.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grids.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_ternary_grid.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_types.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gptq.hpp
 )
 

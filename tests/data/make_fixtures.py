@@ -146,6 +146,43 @@ def make_blocks():
             raw[:, at:at + 2] = rng.normal(size=blocks).astype(np.float16).view(np.uint8).reshape(blocks, 2)
         tensors[f"{kind.name}.raw"] = raw.reshape(-1)
         tensors[f"{kind.name}.values"] = dequantize(raw, kind).astype(np.float32).reshape(-1)
+
+    rng = np.random.default_rng(6)
+    places = {T.IQ4_NL: 0, T.IQ4_XS: 0, T.TQ1_0: 52, T.TQ2_0: 64}
+    for kind in [T.IQ4_NL, T.IQ4_XS, T.MXFP4, T.NVFP4, T.TQ1_0, T.TQ2_0]:
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        blocks = 4 if elements == 256 else 8
+        raw = rng.integers(0, 256, (blocks, size), dtype=np.uint8)
+        if kind in places:
+            raw[:, places[kind]:places[kind] + 2] = rng.normal(size=blocks).astype(np.float16).view(np.uint8).reshape(blocks, 2)
+        if kind == T.MXFP4:
+            raw[:, 0] = [2, 100, 120, 126, 127, 128, 135, 252]
+        if kind == T.NVFP4:
+            raw[0, :4] = [0, 127, 255, 128]  # zero, NaN read as zero, a sign bit that does not count
+        tensors[f"{kind.name}.raw"] = raw.reshape(-1)
+        tensors[f"{kind.name}.values"] = dequantize(raw, kind).astype(np.float32).reshape(-1)
+    # gguf 0.19 does not read Q2_0.
+    raw = rng.integers(0, 256, (8, 18), dtype=np.uint8)
+    scales = rng.normal(size=8).astype(np.float16)
+    raw[:, :2] = scales.view(np.uint8).reshape(8, 2)
+    codes = np.unpackbits(raw[:, 2:], axis=1, bitorder="little").reshape(8, 64, 2) @ [1, 2]
+    tensors["Q2_0.raw"] = raw.reshape(-1)
+    tensors["Q2_0.values"] = (scales[:, None].astype(np.float32) * (codes - 1)).astype(np.float32).reshape(-1)
+
+    rng = np.random.default_rng(7)
+    for kind in [T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.IQ2_S, T.IQ3_XXS, T.IQ3_S]:
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        raw = rng.integers(0, 256, (4, size), dtype=np.uint8)
+        scales = rng.normal(size=4).astype(np.float16).view(np.uint8).reshape(4, 2)
+        if kind == T.IQ1_M:  # a nibble of the scale in each of the last four words
+            nibbles = np.stack([scales & 15, scales >> 4], axis=-1).reshape(4, 4)
+            raw[:, 49::2] = raw[:, 49::2] & 15 | nibbles << 4
+        else:
+            raw[:, :2] = scales
+        tensors[f"{kind.name}.raw"] = raw.reshape(-1)
+        tensors[f"{kind.name}.values"] = dequantize(raw, kind).astype(np.float32).reshape(-1)
+        if kind != T.IQ1_M:  # it has the grid of IQ1_S
+            tensors[f"{kind.name}.grid"] = getattr(gguf.quants, kind.name).grid.astype(np.int8).reshape(-1)
     save_file(tensors, HERE / "ggml_blocks.safetensors")
 
 

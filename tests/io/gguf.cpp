@@ -6,6 +6,7 @@
 #include "../support/files.hpp"
 #include "../support/gguf_builder.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <random>
 
@@ -135,17 +136,37 @@ TEST_CASE("arrays of a GGUF file stay in the file", "[gguf][fault15]") {
   CHECK(text.size() < 200);
 }
 
+TEST_CASE("a tensor of every supported type is found and read", "[gguf]") {
+  const TemporaryFolder folder;
+  GgufBuilder builder;
+  for (const auto& type : gptq::pack::ggml_types)
+    builder.tensor(std::string(type.name), {3, 2 * type.elements},
+                   static_cast<std::uint32_t>(type.type),
+                   std::string(static_cast<std::size_t>(6 * type.bytes), '\x11'));
+  gptq::io::write_file(folder / "m.gguf", builder.bytes());
+  const Gguf file(folder / "m.gguf");
+  for (const auto& type : gptq::pack::ggml_types) {
+    INFO(type.name);
+    std::vector<float> out(static_cast<std::size_t>(6 * type.elements)), block(out.size() / 6);
+    file.read(std::string(type.name), out);
+    gptq::pack::dequantize_ggml(
+        type, file.at(std::string(type.name)).bytes.first(static_cast<std::size_t>(type.bytes)),
+        block);
+    CHECK(std::equal(block.begin(), block.end(), out.end() - type.elements));
+  }
+}
+
 TEST_CASE("a tensor of an unsupported type may claim any shape and costs nothing",
           "[gguf][fault27]") {
   const TemporaryFolder folder;
   GgufBuilder builder;
-  builder.tensor("huge", {std::int64_t(1) << 50, 32}, 20, std::string(32, '\0'));
+  builder.tensor("huge", {std::int64_t(1) << 50, 32}, 41, std::string(32, '\0'));
   gptq::io::write_file(folder / "m.gguf", builder.bytes());
   const Gguf file(folder / "m.gguf");
   std::vector<float> out(4);
   CHECK_THAT(error_of<FormatError>([&] { file.read("huge", out); }),
-             ContainsSubstring("tensor huge has the ggml type IQ4_NL, which is not supported") &&
-                 ContainsSubstring("Q5_K and Q6_K are"));
+             ContainsSubstring("tensor huge has the ggml type Q1_0, which is not supported") &&
+                 ContainsSubstring("TQ1_0 and TQ2_0 are"));
   CHECK_THAT(error_of<FormatError>([&] { file.read("nothing", out); }),
              ContainsSubstring("has no tensor nothing"));
 }

@@ -247,7 +247,7 @@ TEST_CASE("a tensor of an unknown type is refused before memory is taken for its
           "[gguf_model][fault27]") {
   const std::string name = "model.layers.0.mlp.down_proj.weight";
   const auto model = opened([](GgufBuilder& b) {
-    b.tensor("blk.0.ffn_down.weight", {std::int64_t(1) << 50, 32}, 20, std::string(32, '\0'));
+    b.tensor("blk.0.ffn_down.weight", {std::int64_t(1) << 50, 32}, 41, std::string(32, '\0'));
   });
   CHECK_THROWS_AS(model.tensors->output_bytes(name), FormatError);
   std::vector<float> out(4);
@@ -258,11 +258,18 @@ TEST_CASE("unsupported types are found from the headers, in any tensor", "[gguf_
   for (const auto& [name, rows] : std::vector<std::pair<std::string, int>>{
            {"blk.0.ffn_down.weight", 32}, {"output.weight", 40}, {"token_embd.weight", 40}}) {
     const auto model = opened([&, name = name, rows = rows](GgufBuilder& b) {
-      b.tensor(name, {rows, 32}, 20, std::string(static_cast<std::size_t>(rows) * 18, '\0'));
+      b.tensor(name, {rows, 32}, 41, std::string(static_cast<std::size_t>(rows) * 18, '\0'));
     });
     CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
-               ContainsSubstring("m.gguf: tensor " + name + " has the ggml type IQ4_NL"));
+               ContainsSubstring("m.gguf: tensor " + name + " has the ggml type Q1_0"));
   }
+}
+
+TEST_CASE("the scale that an NVFP4 tensor may have beside it is not passed over", "[gguf_model]") {
+  const auto model = opened(
+      [](GgufBuilder& b) { b.tensor("blk.0.ffn_down.scale", {1}, std::vector<float>{0.5f}); });
+  CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
+             ContainsSubstring("model.layers.0.mlp.down_proj.scale does not belong"));
 }
 
 TEST_CASE("numbers that are not finite or do not fit fp16 are found before any work",

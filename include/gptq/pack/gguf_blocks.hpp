@@ -1,96 +1,26 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The quantized blocks of GGUF files and how to dequantize them. A block holds 32 or 256
+// The quantized blocks of GGUF files and how to dequantize them. A block holds 32, 64 or 256
 // neighbouring inputs of one row; d, m and dmin are its half-precision scale and offsets, c_j the
 // code of element j.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
-#include <gptq/core/matrix_view.hpp>
+#include <gptq/core/minifloat.hpp>
+#include <gptq/pack/gguf_grid_blocks.hpp>
+#include <gptq/pack/gguf_types.hpp>
 
+#include <cmath>  // std::isfinite
 #include <cstddef>
 #include <cstdint>
-#include <cstring>   // std::memcpy
-#include <iterator>  // std::size
+#include <cstring>  // std::memcpy
+#include <limits>
 #include <span>
-#include <string>
-#include <string_view>
 
 namespace gptq::pack {
 
-/// ggml_type numbers of the supported types.
-enum class GgmlType : std::uint32_t {
-  F32 = 0,
-  F16 = 1,
-  Q4_0 = 2,
-  Q4_1 = 3,
-  Q5_0 = 6,
-  Q5_1 = 7,
-  Q8_0 = 8,
-  Q2_K = 10,
-  Q3_K = 11,
-  Q4_K = 12,
-  Q5_K = 13,
-  Q6_K = 14,
-  BF16 = 30,
-};
-
-/// The size of a block of a GGUF type.
-struct GgmlTypeInfo {
-  GgmlType type;
-  std::string_view name;
-  Index elements;  ///< per block
-  Index bytes;     ///< per block
-};
-
-inline constexpr GgmlTypeInfo ggml_types[] = {
-    {GgmlType::F32, "F32", 1, 4},       {GgmlType::F16, "F16", 1, 2},
-    {GgmlType::BF16, "BF16", 1, 2},     {GgmlType::Q4_0, "Q4_0", 32, 18},
-    {GgmlType::Q4_1, "Q4_1", 32, 20},   {GgmlType::Q5_0, "Q5_0", 32, 22},
-    {GgmlType::Q5_1, "Q5_1", 32, 24},   {GgmlType::Q8_0, "Q8_0", 32, 34},
-    {GgmlType::Q2_K, "Q2_K", 256, 84},  {GgmlType::Q3_K, "Q3_K", 256, 110},
-    {GgmlType::Q4_K, "Q4_K", 256, 144}, {GgmlType::Q5_K, "Q5_K", 256, 176},
-    {GgmlType::Q6_K, "Q6_K", 256, 210},
-};
-
-/// The entry of a type, or nullptr if it is not supported.
-constexpr const GgmlTypeInfo* find_ggml_type(std::uint32_t type) {
-  for (const GgmlTypeInfo& info : ggml_types)
-    if (static_cast<std::uint32_t>(info.type) == type) return &info;
-  return nullptr;
-}
-
-/// The name of a type, supported or not; "" for an unknown number.
-constexpr std::string_view ggml_type_name(std::uint32_t type) {
-  constexpr std::string_view names[] = {
-      "F32",   "F16",        "Q4_0",       "Q4_1",       "Q4_2",     "Q4_3",     "Q5_0",
-      "Q5_1",  "Q8_0",       "Q8_1",       "Q2_K",       "Q3_K",     "Q4_K",     "Q5_K",
-      "Q6_K",  "Q8_K",       "IQ2_XXS",    "IQ2_XS",     "IQ3_XXS",  "IQ1_S",    "IQ4_NL",
-      "IQ3_S", "IQ2_S",      "IQ4_XS",     "I8",         "I16",      "I32",      "I64",
-      "F64",   "IQ1_M",      "BF16",       "Q4_0_4_4",   "Q4_0_4_8", "Q4_0_8_8", "TQ1_0",
-      "TQ2_0", "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",    "NVFP4",    "Q1_0",
-      "Q2_0"};
-  return type < std::size(names) ? names[type] : std::string_view();
-}
-
-/// "F32, F16, ... Q5_K and Q6_K"
-inline std::string readable_ggml_types() {
-  std::string text;
-  constexpr std::size_t count = std::size(ggml_types);
-  for (std::size_t i = 0; i < count; ++i)
-    text += std::string(i == 0          ? ""
-                        : i + 1 < count ? ", "
-                                        : " and ") +
-            std::string(ggml_types[i].name);
-  return text;
-}
-
 namespace detail {
-
-inline float half_at(const std::uint8_t* p) {
-  return to_float(float16{static_cast<std::uint16_t>(p[0] | p[1] << 8)});
-}
 
 /// Q4_0, Q4_1, Q5_0, Q5_1: nibbles of elements j and j + 16 share a byte; the 5-bit types store the
 /// fifth bits separately.
@@ -187,29 +117,116 @@ inline void q6_k_block(const std::uint8_t* p, float* out) {
   }
 }
 
-}  // namespace detail
+/// The numbers that codes of IQ4_NL and IQ4_XS stand for, closer together around zero.
+inline constexpr std::int8_t iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                               1,    13,   25,  38,  53,  69,  89,  113};
 
-/// The first block whose numbers are not all finite, or -1. Codes are integers, so only the
-/// half-precision numbers of a block matter.
-/// \param type   a block type: not F32, F16 or BF16
-/// \param bytes  whole blocks
-inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std::byte> bytes) {
-  int first = 0, second = 0;  // offsets of the half-precision numbers; equal if there is only one
-  switch (type.type) {
+/// `values[code]` times `scale`; nibbles of elements j and j + count / 2 share a byte.
+template <class T>
+void nibble_values(const T* values, float scale, const std::uint8_t* codes, int count, float* out) {
+  for (int j = 0; j < count / 2; ++j) {
+    out[j] = scale * static_cast<float>(values[codes[j] & 15]);
+    out[j + count / 2] = scale * static_cast<float>(values[codes[j] >> 4]);
+  }
+}
+
+inline void iq4_xs_block(const std::uint8_t* p, float* out) {
+  const float d = half_at(p);
+  const int high = p[2] | p[3] << 8;
+  for (int i = 0; i < 8; ++i) {
+    const int scale = static_cast<int>(nibble_at(p + 4, i)) | (high >> (2 * i) & 3) << 4;
+    nibble_values(iq4_values, d * static_cast<float>(scale - 32), p + 8 + 16 * i, 32, out + 32 * i);
+  }
+}
+
+/// The numbers that E2M1 codes stand for: MXFP4 and NVFP4.
+inline constexpr float e2m1_values[16] = {0,     0.5f,  1,  1.5f,  2,  3,  4,  6,
+                                          -0.0f, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+
+/// The number that an E8M0 scale stands for: a power of two, or NaN.
+inline float e8m0(std::uint8_t bits) {
+  if (bits == 255) return std::numeric_limits<float>::quiet_NaN();
+  return bits == 0 ? 0x1p-127f : Float4E2M1::power_of_two(bits - 127);
+}
+
+/// The number that an unsigned E4M3 scale stands for. ggml reads NaN as zero.
+inline float ue4m3(std::uint8_t bits) {
+  return bits == 0x7f ? 0.0f : Float8E4M3::value(bits & 0x7f);
+}
+
+/// Four groups of 16, each with a scale.
+inline void nvfp4_block(const std::uint8_t* p, float* out) {
+  for (int i = 0; i < 4; ++i)
+    nibble_values(e2m1_values, ue4m3(p[i]), p + 4 + 8 * i, 16, out + 16 * i);
+}
+
+inline void q2_0_block(const std::uint8_t* p, float* out) {
+  const float d = half_at(p);
+  for (int j = 0; j < 64; ++j)
+    out[j] = d * static_cast<float>((p[2 + j / 4] >> (2 * (j % 4)) & 3) - 1);
+}
+
+inline void tq2_0_block(const std::uint8_t* p, float* out) {
+  const float d = half_at(p + 64);
+  for (int j = 0; j < 256; ++j) {
+    const int n = j / 128, r = j % 128;
+    out[j] = d * static_cast<float>((p[32 * n + r % 32] >> (2 * (r / 32)) & 3) - 1);
+  }
+}
+
+/// A byte holds five ternary digits as a fraction of 256: times 3ⁿ modulo 256 drops the first n,
+/// times 3 divided by 256 is the next. The last four bytes hold four digits.
+inline void tq1_0_block(const std::uint8_t* p, float* out) {
+  const float d = half_at(p + 52);
+  const auto digits = [&](const std::uint8_t* bytes, int width, int count) {
+    for (int n = 0, power = 1; n < count; ++n, power *= 3)
+      for (int j = 0; j < width; ++j)
+        *out++ = d * static_cast<float>(((bytes[j] * power & 255) * 3 >> 8) - 1);
+  };
+  digits(p, 32, 5);
+  digits(p + 32, 16, 5);
+  digits(p + 48, 4, 4);
+}
+
+/// Whether all numbers of a block are finite. Codes are small, so only its scales matter, except
+/// next to the largest scales of MXFP4.
+inline bool is_finite_block(GgmlType type, const std::uint8_t* p) {
+  const auto finite = [p](int at) { return (p[at + 1] & 0x7c) != 0x7c; };  // a half's exponent
+  switch (type) {
     case GgmlType::Q4_1:
     case GgmlType::Q5_1:
     case GgmlType::Q4_K:
-    case GgmlType::Q5_K: second = 2; break;
-    case GgmlType::Q2_K: first = 80, second = 82; break;
-    case GgmlType::Q3_K: first = second = 108; break;
-    case GgmlType::Q6_K: first = second = 208; break;
-    default: break;
+    case GgmlType::Q5_K: return finite(0) && finite(2);
+    case GgmlType::Q2_K: return finite(80) && finite(82);
+    case GgmlType::Q3_K: return finite(108);
+    case GgmlType::Q6_K: return finite(208);
+    case GgmlType::IQ1_M: return std::isfinite(iq1_m_scale(p));
+    case GgmlType::TQ1_0: return finite(52);
+    case GgmlType::TQ2_0: return finite(64);
+    case GgmlType::NVFP4: return true;
+    case GgmlType::MXFP4: {
+      const float scale = e8m0(p[0]);
+      if (scale <= 0x1p125f) return true;  // times 6 is finite
+      float numbers[32];
+      nibble_values(e2m1_values, scale, p + 1, 32, numbers);
+      for (const float x : numbers)
+        if (!std::isfinite(x)) return false;
+      return true;
+    }
+    default: return finite(0);
   }
+}
+
+}  // namespace detail
+
+/// The first block whose numbers are not all finite, or -1.
+/// \param type   a block type: not F32, F16 or BF16
+/// \param bytes  whole blocks
+inline Index find_non_finite_block(const GgmlTypeInfo& type, std::span<const std::byte> bytes) {
   const auto* p = reinterpret_cast<const std::uint8_t*>(bytes.data());
   const Index blocks = static_cast<Index>(bytes.size()) / type.bytes;
   for (Index i = 0; i < blocks; ++i, p += type.bytes)
-    for (const int at : {first, second})
-      if ((p[at + 1] & 0x7c) == 0x7c) return i;  // sign and exponent are in the second byte
+    if (!detail::is_finite_block(type.type, p)) return i;
   return -1;
 }
 
@@ -244,6 +261,24 @@ inline void dequantize_ggml(const GgmlTypeInfo& type, std::span<const std::byte>
       case GgmlType::Q4_K: detail::q4_k_block(p, to); break;
       case GgmlType::Q5_K: detail::q5_k_block(p, to); break;
       case GgmlType::Q6_K: detail::q6_k_block(p, to); break;
+      case GgmlType::IQ1_S: detail::iq1_s_block(p, to); break;
+      case GgmlType::IQ1_M: detail::iq1_m_block(p, to); break;
+      case GgmlType::IQ2_XXS: detail::iq2_xxs_block(p, to); break;
+      case GgmlType::IQ2_XS: detail::iq2_xs_block(p, to); break;
+      case GgmlType::IQ2_S: detail::iq2_s_block(p, to); break;
+      case GgmlType::IQ3_XXS: detail::iq3_xxs_block(p, to); break;
+      case GgmlType::IQ3_S: detail::iq3_s_block(p, to); break;
+      case GgmlType::IQ4_NL:
+        detail::nibble_values(detail::iq4_values, detail::half_at(p), p + 2, 32, to);
+        break;
+      case GgmlType::IQ4_XS: detail::iq4_xs_block(p, to); break;
+      case GgmlType::MXFP4:
+        detail::nibble_values(detail::e2m1_values, detail::e8m0(p[0]), p + 1, 32, to);
+        break;
+      case GgmlType::NVFP4: detail::nvfp4_block(p, to); break;
+      case GgmlType::Q2_0: detail::q2_0_block(p, to); break;
+      case GgmlType::TQ1_0: detail::tq1_0_block(p, to); break;
+      case GgmlType::TQ2_0: detail::tq2_0_block(p, to); break;
     }
 }
 
