@@ -186,7 +186,7 @@ TEST_CASE("GGUF files that lie are refused with file, key or tensor, and value",
   CHECK_THAT(refused_gguf(replaced(good, 16, bytes_of(huge))),
              ContainsSubstring("claims 1152921504606846976 metadata keys"));
   CHECK_THAT(refused_gguf(replaced(good, 24, bytes_of(huge))),
-             ContainsSubstring("truncated at a metadata key: 1152921504606846976 bytes wanted"));
+             ContainsSubstring("truncated at a metadata key: 1152921504606846976 bytes needed"));
   CHECK_THAT(refused_gguf(replaced(good, 0x34, bytes_of(99u))),
              ContainsSubstring("general.architecture has the unknown type 99"));
   CHECK_THAT(refused_gguf(replaced(good, 0x38, bytes_of(huge))),

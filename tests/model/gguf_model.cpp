@@ -185,7 +185,7 @@ TEST_CASE("GGUF values per layer are accepted if all layers agree, else refused 
 
 TEST_CASE("contradictory sizes in a GGUF file are named by their GGUF keys", "[gguf_model]") {
   CHECK_THAT(refused(with<std::uint32_t>("vocab_size", 39)),
-             ContainsSubstring("llama.vocab_size = 39, and token_embd.weight has 40 rows"));
+             ContainsSubstring("llama.vocab_size = 39, but token_embd.weight has 40 rows"));
   CHECK_THAT(
       refused([](GgufBuilder& b) {
         b.number<std::uint32_t>("llama.vocab_size", 40).texts("tokenizer.ggml.tokens", {"a", "b"});
