@@ -58,11 +58,13 @@ class Cuda {
   cudaStream_t stream() const { return runtime_->stream(); }
   const std::shared_ptr<cuda::Runtime>& runtime() const { return runtime_; }
 
+  /// Zeros, [rows, cols].
   Matrix zeros(Index rows, Index cols) const {
     const cuda::DeviceScope scope(device());
     return Matrix::zeros(runtime_, rows, cols);
   }
 
+  /// A copy of a host matrix, any strides.
   template <class T>
   Matrix upload(MatrixView<const T> from) const {
     const cuda::DeviceScope scope(device());
@@ -83,6 +85,7 @@ class Cuda {
     return cuda::arriving_copy(runtime_, from);
   }
 
+  /// Copies to the host, any strides.
   template <class T>
   void download(const Matrix& from, MatrixView<T> to) const {
     const cuda::DeviceScope scope(device());
@@ -90,6 +93,7 @@ class Cuda {
     cuda::download(*runtime_, from, to);
   }
 
+  /// The largest magnitude; infinite if an element is not finite.
   template <class T>
   double largest(MatrixView<const T> matrix) const {
     double most = 0;
@@ -138,28 +142,34 @@ class Cuda {
     }
   }
 
+  /// sum += other.
   void add(Matrix& sum, const Matrix& other) const {
     const cuda::DeviceScope scope(device());
     const cuda::Reading reading(runtime_, other);
     cuda::sum(stream(), sum.data(), other.data(), sum.size(), sum.data());
   }
 
+  /// The diagonal of a square matrix.
   std::vector<double> diagonal(const Matrix& matrix) const {
     const cuda::DeviceScope scope(device());
     return diagonal_of(matrix);
   }
 
+  /// factor · from[order, order] + diag(added), upper triangle, zeros below.
   Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
                  std::span<const double> added) const {
     const cuda::DeviceScope scope(device());
     return arrange_as<float>(from, order, factor, added);
   }
 
+  /// h = R·Rᵀ in place, R upper triangular, zeros below: the position of the pivot that failed, or
+  /// -1.
   Index factorize(Matrix& h) const {
     const cuda::DeviceScope scope(device());
     return factor(h);
   }
 
+  /// arrange and factorize in double precision; R goes to `r`.
   Index factorize_in_double(const Matrix& from, std::span<const Index> order, double scale,
                             std::span<const double> added, Matrix& r) const {
     const cuda::DeviceScope scope(device());
@@ -170,6 +180,7 @@ class Cuda {
     return failed;
   }
 
+  /// R⁻¹ of an upper triangular R.
   Matrix invert_triangular(const Matrix& r) const {
     const cuda::DeviceScope scope(device());
     const Index n = r.rows();
@@ -224,6 +235,7 @@ class Cuda {
     }
   }
 
+  /// panel(worker, first row, rows) for the panels that make up all rows.
   template <class F>
   void for_panels(Index rows, F&& panel) const {
     const cuda::DeviceScope scope(device());
@@ -234,11 +246,13 @@ class Cuda {
     }
   }
 
+  /// job(i) for independent jobs.
   template <class F>
   void for_each(Index jobs, F&& job) const {
     for (Index i = 0; i < jobs; ++i) job(i);
   }
 
+  /// What a weight [rows, cols] takes.
   Footprint footprint(Index rows, Index cols, const Params& params) const {
     const Index height = panel_rows(rows);
     return {.panel_rows = height,

@@ -42,16 +42,19 @@ class DeviceMatrix {
     return matrix;
   }
 
+  /// All zeros, once the stream gets there.
   static DeviceMatrix zeros(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
     DeviceMatrix matrix(runtime, rows, cols);
     check(cudaMemsetAsync(matrix.data(), 0, matrix.bytes(), runtime->stream()), "cudaMemsetAsync");
     return matrix;
   }
 
+  /// Leaves the other one empty.
   DeviceMatrix(DeviceMatrix&& other) noexcept
       : data_(std::move(other.data_)),
         rows_(std::exchange(other.rows_, 0)),
         cols_(std::exchange(other.cols_, 0)) {}
+  /// Leaves the other one empty.
   DeviceMatrix& operator=(DeviceMatrix&& other) noexcept {
     data_ = std::move(other.data_);
     rows_ = std::exchange(other.rows_, 0);
@@ -59,16 +62,27 @@ class DeviceMatrix {
     return *this;
   }
 
+  /// Number of rows.
   Index rows() const { return rows_; }
+  /// Number of columns.
   Index cols() const { return cols_; }
+  /// Number of elements.
   Index size() const { return rows_ * cols_; }
+  /// Size in bytes.
   std::size_t bytes() const { return sizeof(T) * std::size_t(size()); }
+  /// Element (0, 0).
   T* data() { return data_.get(); }
+  /// Element (0, 0).
   const T* data() const { return data_.get(); }
+  /// Element (r, 0).
   T* row(Index r) { return data() + r * cols_; }
+  /// Element (r, 0).
   const T* row(Index r) const { return data() + r * cols_; }
+  /// The whole matrix.
   MatrixView<T> view() { return {data(), rows_, cols_}; }
+  /// The whole matrix.
   MatrixView<const T> view() const { return {data(), rows_, cols_}; }
+  /// Whether it is in pinned host memory.
   bool is_pinned() const { return data_.get_deleter().pinned; }
   /// Whose memory it is; null for none.
   const std::shared_ptr<Runtime>& runtime() const { return data_.get_deleter().runtime; }
