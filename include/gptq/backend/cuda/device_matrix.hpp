@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// cuda::DeviceMatrix: numbers on a device, or where it reads them over the bus.
+// cuda::DeviceMatrix: a matrix in device memory, or in host memory that the device reads over the
+// bus.
 
 #include <gptq/backend/cuda/runtime.hpp>
 
@@ -12,16 +13,16 @@
 
 namespace gptq::backend::cuda {
 
-/// A dense row-major matrix in device memory, or in pinned host memory. Moves; freed in the order
-/// of its stream.
+/// A dense row-major matrix in device memory, or in pinned host memory. Can be moved, not copied;
+/// freed in the order of its stream.
 template <class T>
 class DeviceMatrix {
  public:
   DeviceMatrix() = default;
 
-  /// Not initialised.
-  /// \param arriving  to be written by Runtime::copies(), which the runtime's own stream is to wait
-  ///                  for before it is freed
+  /// Uninitialized.
+  /// \param arriving  to be written in the stream Runtime::copies(), for which the runtime's own
+  ///                  stream must wait before it is freed
   DeviceMatrix(std::shared_ptr<Runtime> runtime, Index rows, Index cols, bool arriving = false)
       : data_(static_cast<T*>(runtime->allocate(
                   sizeof(T) *
@@ -31,7 +32,7 @@ class DeviceMatrix {
         rows_(rows),
         cols_(cols) {}
 
-  /// In pinned host memory; not initialised.
+  /// In pinned host memory; uninitialized.
   static DeviceMatrix pinned(std::shared_ptr<Runtime> runtime, Index rows, Index cols) {
     DeviceMatrix matrix;
     const auto bytes = sizeof(T) * std::size_t(detail::checked_size(rows, cols));
@@ -84,7 +85,7 @@ class DeviceMatrix {
   MatrixView<const T> view() const { return {data(), rows_, cols_}; }
   /// Whether it is in pinned host memory.
   bool is_pinned() const { return data_.get_deleter().pinned; }
-  /// Whose memory it is; null for none.
+  /// The owner of its memory; null if it has none.
   const std::shared_ptr<Runtime>& runtime() const { return data_.get_deleter().runtime; }
 
  private:

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// cuda::Worker: what happens to a panel of rows, on a device.
+// cuda::Worker: solves a panel of rows on a device.
 
 #include <gptq/backend/cuda/launch.hpp>
 #include <gptq/backend/cuda/operations.hpp>
@@ -20,13 +20,14 @@
 
 namespace gptq::backend::cuda {
 
-/// A handle, like the backend that hands it out. Factors of sections that do not share one lie
-/// below each other: [sections · n, n].
+/// A handle, like the backend that creates it. If sections have a factor each, these are stacked:
+/// [sections · n, n].
 class Worker {
  public:
-  using Matrix = DeviceMatrix<float>;
-  using Panel = DevicePanel;
+  using Matrix = DeviceMatrix<float>;  ///< on the device
+  using Panel = DevicePanel;           ///< rows of one weight or several
 
+  /// On the runtime's stream.
   explicit Worker(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
 
   /// Sections as a panel: columns in solving order, dead columns as zeros, carry zero.
@@ -55,7 +56,7 @@ class Worker {
     for (std::size_t i = 0; i < plan.count(); ++i) {
       const Index layout = static_cast<Index>(i) * step, rows = plan.rows(i);
       for_parts_on_device(runtime_, sections[i].weight, [&](MatrixView<const W> some, Index at) {
-        // Padding is written with the last rows.
+        // Padding is written along with the last rows.
         const Index wide = at + some.rows() == rows ? plan.width(i) - at : some.rows();
         cuda::load_panel(stream(), some, inverse_unit, panel.layout.position.data() + layout,
                          panel.layout.dead.data() + layout, wide, plan.width(),
@@ -286,9 +287,9 @@ class Worker {
     solve_triangular(*runtime_, Factor::plain, r, m.view());
   }
 
-  /// Rows of padding, the layout, losses and counts; and, one after the other, weights of up to 4
-  /// bytes on their way from the host, what a group's grid is fitted to, a copy of the codes, and a
-  /// strip of energy().
+  /// Footprint::scratch_bytes: padding rows, the layout, losses and counts; and, one after the
+  /// other, weights of up to 4 bytes in transfer from the host, the columns that a group's grid is
+  /// fitted to, a copy of the codes, and a strip of energy().
   static Index scratch_bytes(Index rows, Index cols, const Params& params) {
     constexpr Index number = sizeof(float), sum = sizeof(double);
     const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
@@ -308,7 +309,7 @@ class Worker {
  private:
   static constexpr Index energy_strip = 256;  // columns of R at a time
 
-  /// The products of a panel with its factors: one for all rows that share a factor.
+  /// The products of a panel with its factors: one per factor.
   struct Products {
     Index count, width;
   };
