@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the library gptq::compiled holds, so that sources that use it need not compile it: Quantizer
-// with the stock schemes on backend::Cpu, for weights of float. gptq.hpp includes this where
-// GPTQ_COMPILED is defined, which linking the library does.
+// What the library gptq::compiled contains, so that sources that link it need not compile it:
+// Quantizer with the stock schemes on backend::Cpu, for weights of float. gptq.hpp includes this if
+// GPTQ_COMPILED is defined, as linking the library does.
 
 #include <gptq/backend/cpu.hpp>
 #include <gptq/baseline/rtn.hpp>
@@ -12,7 +12,7 @@
 #include <gptq/scheme/codebook.hpp>
 #include <gptq/scheme/minifloat.hpp>
 
-/// GPTQ_COMPILED_BACKEND(extern) declares, GPTQ_COMPILED_BACKEND() defines.
+/// What all schemes share: GPTQ_COMPILED_BACKEND(extern) declares, GPTQ_COMPILED_BACKEND() defines.
 #define GPTQ_COMPILED_BACKEND(kind)                                                                \
   kind template gptq::DampedFactor<gptq::backend::Cpu> gptq::factorize(                            \
       const gptq::Hessian<gptq::backend::Cpu>&, const gptq::Params&,                               \
@@ -26,6 +26,7 @@
   kind template double gptq::require_finite(                                                       \
       const gptq::backend::Cpu&, gptq::MatrixView<const float>, std::string_view, gptq::Index)
 
+/// The same for one scheme.
 #define GPTQ_COMPILED_SCHEME(kind, ...)                                                           \
   kind template std::vector<gptq::QuantizedMatrix<__VA_ARGS__>>                                   \
   gptq::solver::round<gptq::solver::ByParams>(                                                    \

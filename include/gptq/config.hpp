@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What depends on the compiler and its target, read here and nowhere else.
+// Everything that depends on the compiler and its target, tested here and nowhere else.
 
-// Rounding adds a large number and takes it away again, reports are differences of nearly equal
-// sums, and NaN is looked for: compilers that may simplify all this make codes wrong and reports
+// Rounding adds a large number and subtracts it again, reports are differences of nearly equal
+// sums, and NaNs are checked for: a compiler that may simplify these makes codes wrong and reports
 // perfect.
 #if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(_M_FP_FAST) || \
     (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
@@ -13,8 +13,8 @@
 -ffinite-math-only (docs/backends.md, Your compiler's flags)"
 #endif
 
-// The value of an expression, computed as it stands before anything is added to it, also where a
-// compiler does not tell by a macro that it may reorder sums.
+// The value of an expression, computed as written before anything is added to it, even by compilers
+// that may reorder sums without defining a macro that says so.
 #if defined(__has_builtin) && !defined(__CUDACC__)
 #if __has_builtin(__builtin_assoc_barrier)
 #define GPTQ_AS_IT_STANDS(...) __builtin_assoc_barrier(__VA_ARGS__)
@@ -26,14 +26,14 @@
 #define GPTQ_AS_IT_STANDS(...) (__VA_ARGS__)
 #endif
 
-// Marks what runs on the host and on a GPU: schemes, lanes and the column kernel.
+// Marks code that runs on the host and on a GPU: schemes, lanes and the column kernel.
 #if defined(__CUDACC__)
 #define GPTQ_HD __host__ __device__
 #else
 #define GPTQ_HD
 #endif
 
-// Whether the compiler is nvcc, and whether it compiles for the device just now.
+// Whether the compiler is nvcc, and whether this is its pass for the device.
 #if defined(__CUDACC__)
 #define GPTQ_CUDA_COMPILER 1
 #else
@@ -45,7 +45,7 @@
 #define GPTQ_ON_DEVICE 0
 #endif
 
-// Fully unrolls the loop of `count` steps behind it on a GPU, so that arrays indexed by it stay in
+// On a GPU, fully unrolls the following loop of `count` steps, so that arrays indexed by it stay in
 // registers. Host compilers decide for themselves.
 #if defined(__CUDACC__)
 #define GPTQ_PRAGMA(text) _Pragma(#text)
@@ -63,9 +63,9 @@
 #define GPTQ_AMX 0
 #endif
 
-// Names what the code for a processor depends on, for an inline namespace around it: where sources
-// that are compiled for different processors hand each other a backend, they do not link. (They
-// must not meet in one program anyway: Eigen keeps one version of its code for all of them.)
+// The instruction set that code is compiled for, as the name of an inline namespace around it:
+// sources that are compiled for different processors and pass each other a backend do not link.
+// (They must not be in one program anyway: Eigen's code would be kept in one version for all.)
 #if GPTQ_AMX
 #define GPTQ_SIMD simd_amx
 #elif defined(__AVX512F__)

@@ -9,20 +9,21 @@
 
 namespace gptq {
 
-/// Any Eigen matrix, map or block that has its numbers in memory, in either storage order.
+/// A view of any Eigen matrix, map or block that has its numbers in memory, in either storage
+/// order.
 template <class Derived>
 auto view(const Eigen::DenseBase<Derived>& matrix) {
   static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0,
-                "gptq: view() needs a matrix, a map or a block: an expression has no numbers in "
-                "memory, evaluate it first");
+                "gptq: view() needs a matrix, a map or a block: evaluate an expression first, it "
+                "has no numbers in memory");
   return detail::view_of(matrix.derived());
 }
 
-/// A temporary would be gone before the view is used.
+/// Deleted: a temporary would be gone before the view is used.
 template <class Derived>
 void view(const Eigen::PlainObjectBase<Derived>&& matrix) = delete;
 
-/// All weights of a quantized matrix.
+/// The dequantized weights of a quantized matrix, [rows, cols].
 template <class S>
 Eigen::MatrixXf to_eigen(const QuantizedMatrix<S>& quantized) {
   Eigen::MatrixXf out(quantized.rows(), quantized.cols());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The choices of other implementations as presets, for results that can be compared code by code.
+// Presets that make the same choices as other implementations, so that results can be compared code
+// by code.
 
 #include <gptq/core/params.hpp>
 
@@ -28,7 +29,7 @@ inline Params descendant() {
 }  // namespace detail
 
 /// The choices and quirks of the paper's own code, starting from its defaults.
-/// \param groups  if more than one per row: chosen when reached, or before (its static_groups)
+/// \param groups  if there are several per row: dynamic, or static (its static_groups)
 inline Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
   Params p = detail::descendant();
   p.group_size = group_size;
@@ -42,7 +43,7 @@ inline Params paper(Index group_size = -1, Groups groups = Groups::dynamic) {
   return p;
 }
 
-/// Those of msModelSlim, if no input is dead, with its scope `per_channel`; for `per_group` set
+/// The same for msModelSlim with its scope `per_channel`, if no input is dead; for `per_group` set
 /// group_size. Its own scheme is Affine<8>, symmetric or asymmetric.
 inline Params msmodelslim() {
   Params p = detail::descendant();
@@ -52,8 +53,8 @@ inline Params msmodelslim() {
   return p;
 }
 
-/// Those of llm-compressor's GPTQModifier with its observer `memoryless_minmax` and the
-/// activation order `static`, for a model in bfloat16, in which it also stores scales; for a
+/// The same for llm-compressor's GPTQModifier with its observer `memoryless_minmax` and activation
+/// order `static`, for a model in bfloat16, the type in which it then stores scales too; for a
 /// float16 model set scale_type. Its schemes are Affine<4> and Affine<8>, symmetric or asymmetric.
 inline Params llm_compressor() {
   Params p = detail::descendant();

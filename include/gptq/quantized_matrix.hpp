@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// QuantizedMatrix: integer codes, the grids they belong to, and the report of how they came about.
-// What is stored here is what was rounded, bit for bit: no step between here and the file rounds
-// again.
+// QuantizedMatrix: integer codes, their grids, and a report on the quantization. It holds exactly
+// what was rounded, bit for bit: nothing between here and the file rounds again.
 
 #include <gptq/backend/concept.hpp>
 #include <gptq/core/report.hpp>
@@ -19,11 +18,11 @@
 
 namespace gptq {
 
-/// A weight [rows = out_features, cols = in_features] in the weight's own column order.
+/// A quantized weight [rows = out_features, cols = in_features] in the weight's own column order.
 template <class S>
 class QuantizedMatrix {
  public:
-  /// Codes, scales and zeros are for the caller to write.
+  /// Leaves codes, scales and zeros uninitialized, for the caller to write.
   QuantizedMatrix(Index rows, Index cols, Index group_size, S scheme = S{})
       : scheme_(scheme),
         rows_(rows),
@@ -39,40 +38,52 @@ class QuantizedMatrix {
     column_loss_.assign(std::size_t(cols_), 0.0);
   }
 
+  /// out_features.
   Index rows() const { return rows_; }
+  /// in_features.
   Index cols() const { return cols_; }
+  /// Groups per row.
   Index groups() const { return groups_; }
+  /// Columns per group; the last group may be short.
   Index group_size() const { return group_size_; }
+  /// Turns codes into weights.
   const S& scheme() const { return scheme_; }
 
-  // Held input-major, as solvers and packers walk through them; the views have the usual shapes.
-  MatrixView<const std::uint8_t> codes() const {
-    return {codes_.data(), rows_, cols_, 1, rows_};
-  }  ///< [rows, cols]
-  MatrixView<const float> scales() const {
-    return {scales_.data(), rows_, groups_, 1, rows_};
-  }  ///< [rows, groups]
-  MatrixView<const float> zeros() const {
-    return {zeros_.data(), rows_, groups_, 1, rows_};
-  }  ///< [rows, groups]
+  // Stored input-major, the way solvers and packers go through them; the views have the usual
+  // shapes.
+
+  /// [rows, cols], each 0 .. S::max_code.
+  MatrixView<const std::uint8_t> codes() const { return {codes_.data(), rows_, cols_, 1, rows_}; }
+  /// [rows, groups].
+  MatrixView<const float> scales() const { return {scales_.data(), rows_, groups_, 1, rows_}; }
+  /// Zero points, [rows, groups].
+  MatrixView<const float> zeros() const { return {zeros_.data(), rows_, groups_, 1, rows_}; }
+  /// To write.
   MatrixView<std::uint8_t> codes() { return {codes_.data(), rows_, cols_, 1, rows_}; }
+  /// To write.
   MatrixView<float> scales() { return {scales_.data(), rows_, groups_, 1, rows_}; }
+  /// To write.
   MatrixView<float> zeros() { return {zeros_.data(), rows_, groups_, 1, rows_}; }
 
-  /// ScaleType::fp8_e4m3: what is stored of a scale is scale / scale_unit; else 1.
+  /// For ScaleType::fp8_e4m3, files store scale / scale_unit; else 1.
   float scale_unit() const { return scale_unit_; }
+  /// To be called before scales are stored.
   void set_scale_unit(float unit) { scale_unit_ = unit; }
 
-  /// The group of each column.
+  /// The group of each column (g_idx).
   std::span<const std::int32_t> group_index() const { return group_index_; }
+  /// To write.
   std::span<std::int32_t> group_index() { return group_index_; }
 
-  /// Σ_rows d_j·e_j² per column: what rounding it cost, in the damped metric. They add up to
+  /// Σ_rows d_j·e_j² per column: the cost of rounding it, in the damped metric. They add up to
   /// report().damped_loss.
   std::span<const double> column_loss() const { return column_loss_; }
+  /// To write.
   std::span<double> column_loss() { return column_loss_; }
 
+  /// Errors, damping, timings.
   const Report& report() const { return report_; }
+  /// To write.
   Report& report() { return report_; }
 
   /// The weight at (row, col), as a reader of the stored matrix computes it.
@@ -83,7 +94,7 @@ class QuantizedMatrix {
   }
 
   /// Writes all weights to `out` [rows, cols].
-  /// \throws InvalidArgument  it has another shape
+  /// \throws InvalidArgument  `out` has another shape
   void dequantize(MatrixView<float> out) const {
     require_shape(out);
     for (Index r = 0; r < rows_; r += tile) dequantize_rows(r, out);
@@ -105,7 +116,7 @@ class QuantizedMatrix {
                     out.rows(), " x ", out.cols(), ", the weight ", rows_, " x ", cols_);
   }
 
-  /// Codes lie column by column and most outputs row by row: tiles turn the one into the other.
+  /// Codes are stored by column and most outputs by row: goes from one to the other in tiles.
   void dequantize_rows(Index first, MatrixView<float> out) const {
     const Index rows = (std::min)(tile, rows_ - first);
     float weights[tile][tile];  // by column
@@ -121,7 +132,7 @@ class QuantizedMatrix {
           std::copy_n(zeros_.data() + group * rows_ + first, rows, zeros);
         }
         std::copy_n(codes_.data() + (begin + c) * rows_ + first, rows, codes);
-        for (Index r = 0; r < tile; ++r)  // all of a tile: a loop of known length is vector code
+        for (Index r = 0; r < tile; ++r)  // a whole tile: loops of known length are vectorized
           weights[c][r] = scheme_.decode(static_cast<float>(codes[r]),
                                          scheme::Grid<float>{scales[r], zeros[r]});
         if (out.row_stride() == 1) std::copy_n(weights[c], rows, &out(first, begin + c));
@@ -147,9 +158,9 @@ class QuantizedMatrix {
   Report report_;
 };
 
-/// Looks through the scales, and through the weights where they are suspect; counts in the report
-/// which are too small.
-/// \param weight  that was quantized, on the host or the backend's device
+/// Checks all scales, and the weights of groups whose scale is suspect; counts scales that are too
+/// small in the report.
+/// \param weight  the one that was quantized, on the host or the backend's device
 /// \param unit    of the weight, see weight_unit
 /// \throws ScaleError  a scale does not fit the type, see Report::vanished_groups
 template <class S, class B, class W>

@@ -24,8 +24,8 @@
 namespace gptq {
 
 /// GPTQ for one weight matrix (Frantar et al., "GPTQ: Accurate Post-Training Quantization for
-/// Generative Pre-trained Transformers", 2022): each column is rounded in turn, and the columns
-/// behind it make up for the error as far as the Hessian of the inputs says that they can.
+/// Generative Pre-trained Transformers", 2022): columns are rounded in turn, and later ones
+/// compensate for the errors of earlier ones as far as the Hessian of the inputs allows.
 ///
 /// \code{.cpp}
 /// #include <gptq/gptq.hpp>
@@ -42,7 +42,7 @@ namespace gptq {
 /// }
 /// \endcode
 ///
-/// The grid can be yours: here the integers from -3 to 3, one code each.
+/// The grid can be your own, here the integers from -3 to 3 with one code each:
 ///
 /// \code{.cpp}
 /// #include <gptq/gptq.hpp>
@@ -76,8 +76,8 @@ namespace gptq {
 template <scheme::Scheme S, backend::Backend B, class Form = solver::ByParams>
 class Quantizer {
  public:
-  using Result = QuantizedMatrix<S>;
-  using Results = std::vector<Result>;
+  using Result = QuantizedMatrix<S>;    ///< of one weight
+  using Results = std::vector<Result>;  ///< of several, in their order
 
   /// \throws InvalidArgument  a parameter is out of range
   explicit Quantizer(Params params = {}, S scheme = {})
@@ -85,18 +85,18 @@ class Quantizer {
     solver::require_params<B>(params_, scheme_);
   }
 
-  const Params& params() const { return params_; }
+  const Params& params() const { return params_; }  ///< the settings
 
   /// Orders, damps and factors a Hessian; the result serves all weights that read the same input.
-  /// \param order  to solve the columns in, see gptq::factorize; empty: by Params::order
+  /// \param order  to solve the columns in, see gptq::factorize; empty: as Params::order says
   /// \throws NumericalError   the Hessian cannot be factored
-  /// \throws InvalidArgument  the order is no permutation of the inputs
-  /// \throws OutOfMemory      the backend ran out of memory; the message says what the plan
-  /// proposes
+  /// \throws InvalidArgument  the order is not a permutation of the inputs
+  /// \throws OutOfMemory      the backend ran out of memory; the message says what takes less
   DampedFactor<B> factorize(const Hessian<B>& hessian, std::span<const Index> order = {}) const {
     return solver::advised_factor(hessian, params_, order);
   }
 
+  /// Quantizes one weight.
   /// \param weight   [out_features, in_features], any strides; float, double, bfloat16 or float16
   /// \param hessian  of the layer's input; not changed
   /// \param name     of the layer, for messages
@@ -104,8 +104,7 @@ class Quantizer {
   /// \throws InvalidArgument  shapes do not fit, or the group size does not divide in_features
   /// \throws NumericalError   a weight is not finite, the Hessian cannot be factored
   /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups
-  /// \throws OutOfMemory      the backend ran out of memory; the message says what the plan
-  /// proposes
+  /// \throws OutOfMemory      the backend ran out of memory; the message says what takes less
   template <class W>
   Result quantize(MatrixView<W> weight, const Hessian<B>& hessian, std::string_view name = {},
                   const Progress& progress = {}) const {
@@ -119,9 +118,8 @@ class Quantizer {
     });
   }
 
-  /// The same with a factor that `factorize` of a quantizer with the same order, group size and
-  /// damping made.
-  /// \param doors  what is the caller's own: grids, an observer
+  /// The same with a factor from `factorize` of a quantizer with the same order, groups and
+  /// damping. \param doors  the caller's own grids or observer
   template <class W>
   Result quantize(MatrixView<W> weight, const DampedFactor<B>& factor, std::string_view name = {},
                   const Progress& progress = {}, const solver::Doors<B>& doors = {}) const {
@@ -130,7 +128,7 @@ class Quantizer {
         solver::round_all<Form>(scheme_, params_, std::span(&task, 1), factor, progress, doors)[0]);
   }
 
-  /// On grids that are given: those of a checkpoint, of an observer, of a super-block.
+  /// Rounds on given grids, such as those of a checkpoint, a range observer or a super-block.
   /// \throws InvalidArgument  a grid is not one of the scheme's, or its scale not of the scale type
   template <class W>
   Result quantize(MatrixView<W> weight, const DampedFactor<B>& factor, const Grids& grids,
@@ -138,7 +136,7 @@ class Quantizer {
     return quantize(weight, factor, name, {}, {.grids = &grids});
   }
 
-  /// Several weights that read the same input (q, k and v), with its factor.
+  /// Several weights that read the same input (q, k and v), with the factor of that input.
   /// \param names  of the weights, or none
   template <class W>
   Results quantize(std::span<const MatrixView<W>> weights, const DampedFactor<B>& factor,
@@ -149,10 +147,10 @@ class Quantizer {
     return solver::round_all<Form>(scheme_, params_, std::span(tasks), factor, progress);
   }
 
-  /// Many weights, each with its own Hessian (experts): several at the same time. Results do not
-  /// depend on how many.
-  /// \throws InvalidArgument  the numbers of weights and Hessians differ; else as `quantize`, for
-  /// the first one that fails
+  /// Many weights, each with its own Hessian (experts): several at the same time, with results that
+  /// do not depend on how many.
+  /// \throws InvalidArgument  the numbers of weights and Hessians differ; otherwise what the first
+  ///                          weight to fail throws
   template <class W>
   Results quantize(std::span<const MatrixView<W>> weights,
                    std::span<const Hessian<B>* const> hessians,
@@ -180,11 +178,12 @@ class Quantizer {
     return solver::joined(std::move(done), schedule.apart);
   }
 
-  /// Any of these for a matrix of another library's, such as Eigen's, or for a vector of views.
+  /// Any of these for another library's matrix, such as Eigen's.
   template <StridedMatrix M, class... Rest>
   auto quantize(const M& weight, const Rest&... rest) const {
     return quantize(detail::view_of(weight), rest...);
   }
+  /// Any of these for a vector of views.
   template <class W, class... Rest>
   Results quantize(const std::vector<MatrixView<W>>& weights, const Rest&... rest) const {
     return quantize(std::span<const MatrixView<W>>(weights), rest...);

@@ -9,11 +9,13 @@
 
 namespace gptq {
 
-/// Major, minor and patch, as numbers.
+/// A version as numbers.
 struct Version {
+  /// As in semantic versioning.
   int major, minor, patch;
 };
 
+/// The version of these headers.
 inline constexpr Version version{GPTQ_VERSION_MAJOR, GPTQ_VERSION_MINOR, GPTQ_VERSION_PATCH};
 
 }  // namespace gptq

@@ -239,5 +239,5 @@ TEST_CASE("what cannot be aimed at leaves the weight as it was", "[target]") {
              ContainsSubstring("the cross moment of the inputs has 10 tokens, the Hessian has"));
   for (float& w : weight) w = 3e38f;
   CHECK_THAT(refused({.inputs = &cross, .input_strength = 1}),
-             ContainsSubstring("the weight that makes up for the layers before("));
+             ContainsSubstring("the weight adjusted for the layers before it("));
 }

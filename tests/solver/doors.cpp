@@ -70,7 +70,7 @@ TEST_CASE("an order that is no permutation is refused by the place and the value
   CHECK_THAT(refused({0, 1, 2, 3, 4, 5, 6, 8}),
              Contains("order[7] = 8 is not one of the 8 inputs"));
   CHECK_THAT(refused({0, 1, 2, 3, 4, 5, 6, -1}), Contains("order[7] = -1"));
-  CHECK_THAT(refused({0, 1, 2, 3, 4, 5, 6, 3}), Contains("order[7] = 3 is there already"));
+  CHECK_THAT(refused({0, 1, 2, 3, 4, 5, 6, 3}), Contains("order[7] = 3 is a repeat"));
 }
 
 TEST_CASE("grids that are given are the grids that are stored", "[doors]") {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// backend::Cpu: Eigen for the matrix products, lanes for the row solver, an executor for the
-// processors.
+// backend::Cpu: matrix products with Eigen and a kernel of its own, the row solver on lanes,
+// threads from an executor.
 //
-// Every task works on a tile whose shape depends on the matrix alone and calls Eigen on one thread,
-// so any number of threads gives the same bits.
+// Every task computes a tile whose shape depends on the matrix alone, on one thread, so any number
+// of threads gives the same bits.
 
 #include <gptq/backend/concept.hpp>
 #include <gptq/backend/cpu/cholesky.hpp>
@@ -31,6 +31,7 @@
 namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 
+/// The CPU backend.
 /// \tparam Executor_  exec::Threads, exec::Serial or your own
 /// \tparam Scalar_    float; double computes everything in double precision at twice the memory and
 /// time
@@ -39,9 +40,9 @@ class BasicCpu {
   static constexpr int lane = 64 / sizeof(Scalar_);
 
  public:
-  using Executor = Executor_;
-  using Scalar = Scalar_;
-  using Matrix = HostMatrix<Scalar>;
+  using Executor = Executor_;         ///< runs the tasks
+  using Scalar = Scalar_;             ///< of all computations
+  using Matrix = HostMatrix<Scalar>;  ///< in host memory
 
   /// \param precision  of XᵀX from single-precision activations, `single` or `split`; everything
   ///                   else, and XᵀX from bfloat16 activations, is as exact as `single` either way
@@ -50,14 +51,15 @@ class BasicCpu {
     require_exact_operands(precision);
   }
 
+  /// Runs the tasks.
   const Executor& executor() const { return executor_; }
 
-  /// What happens to a panel of rows: the products by our own kernel, the rest by HostWorker.
+  /// Solves a panel of rows: products by our own kernel, the rest by HostWorker.
   class Worker : public HostWorker<Scalar, lane::Lane<Scalar, lane>, lane> {
     using Base = HostWorker<Scalar, lane::Lane<Scalar, lane>, lane>;
 
    public:
-    using Panel = typename Base::Panel;
+    using Panel = typename Base::Panel;  ///< rows of one weight
     using Base::targets;
 
     /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
@@ -69,8 +71,8 @@ class BasicCpu {
                        in.view().middle_rows(from, from_count));
     }
 
-    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all
-    /// columns rounded so far.
+    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would compensate for
+    /// all columns rounded so far.
     Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
                    Index first, Index last) const {
       const Index count = last - first;
@@ -102,8 +104,10 @@ class BasicCpu {
                        in.view().middle_rows(first, depth));
     }
 
-    /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major; so many columns of R at a time.
+    /// Columns of R that `energy` takes at a time.
     static constexpr Index energy_width = 256;
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) of each section, A input-major.
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) of each section, A input-major.
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       const Index n = a.rows();
       double total = 0;
@@ -119,8 +123,10 @@ class BasicCpu {
     }
   };
 
+  /// Zeros, [rows, cols].
   Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, cols); }
 
+  /// A copy of a host matrix, any strides.
   template <class T>
   Matrix upload(MatrixView<const T> from) const {
     Matrix matrix(from.rows(), from.cols());
@@ -131,6 +137,7 @@ class BasicCpu {
     return matrix;
   }
 
+  /// Copies to the host, any strides.
   template <class T>
   void download(const Matrix& from, MatrixView<T> to) const {
     for_strips(from.rows(), 64, [&](Index r) {
@@ -138,6 +145,7 @@ class BasicCpu {
     });
   }
 
+  /// The largest magnitude; infinite if an element is not finite.
   template <class T>
   double largest(MatrixView<const T> matrix) const {
     std::vector<double> of_row(static_cast<std::size_t>(matrix.rows()));
@@ -146,13 +154,13 @@ class BasicCpu {
     return of_row.empty() ? 0 : *std::max_element(of_row.begin(), of_row.end());
   }
 
-  /// Adds XᵀX in slices of tokens: each tile of the triangle is one product per slice, summed in
-  /// the order of tokens.
+  /// sum += Xᵀ·diag(token_weights)·X, upper triangle, in slices of tokens: each tile of the
+  /// triangle is one product per slice, summed in the order of tokens.
   template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     const bool exact_in_halves = std::is_same_v<T, bfloat16> && !token_weights;
     const bool tiles = cpu::use_tiles<Scalar>(precision_ == Precision::split || exact_in_halves);
-    // Our own product reads rows and columns alike, matrix tiles are made from rows.
+    // Our own product reads either layout, matrix tiles are packed from rows.
     const bool usable = std::is_same_v<T, Scalar> && !token_weights &&
                         (x.col_stride() == 1 || (x.row_stride() == 1 && !tiles));
     Matrix slice = usable ? Matrix{} : Matrix((std::min)(slice_tokens, x.rows()), x.cols());
@@ -172,18 +180,20 @@ class BasicCpu {
     }
   }
 
-  /// sum += aᵀ·b, whole.
+  /// sum += aᵀ·b, the whole matrix.
   void accumulate_cross(Matrix& sum, MatrixView<const Scalar> a, MatrixView<const Scalar> b) const {
     cpu::add_cross(executor_, sum.view(), a, b,
                    cpu::use_tiles<Scalar>(precision_ == Precision::split));
   }
 
+  /// sum += other.
   void add(Matrix& sum, const Matrix& other) const {
     for_strips(sum.rows(), 64, [&](Index r) {
       for (Index c = 0; c < sum.cols(); ++c) sum(r, c) += other(r, c);
     });
   }
 
+  /// The diagonal of a square matrix.
   std::vector<double> diagonal(const Matrix& matrix) const {
     std::vector<double> values(static_cast<std::size_t>(matrix.rows()));
     for (Index i = 0; i < matrix.rows(); ++i)
@@ -191,15 +201,19 @@ class BasicCpu {
     return values;
   }
 
+  /// factor · from[order, order] + diag(added), upper triangle, zeros below.
   Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
                  std::span<const double> added) const {
     return arrange_as<Scalar>(from, order, factor, added);
   }
 
+  /// h = R·Rᵀ in place, R upper triangular, zeros below: the position of the pivot that failed, or
+  /// -1.
   Index factorize(Matrix& h) const {
     return cpu::ReversedCholesky<Scalar, Executor>(executor_, h).run();
   }
 
+  /// arrange and factorize in double precision; R goes to `r`.
   Index factorize_in_double(const Matrix& from, std::span<const Index> order, double factor,
                             std::span<const double> added, Matrix& r) const {
     auto exact = arrange_as<double>(from, order, factor, added);
@@ -209,14 +223,17 @@ class BasicCpu {
     return failed;
   }
 
+  /// R⁻¹ of an upper triangular R.
   Matrix invert_triangular(const Matrix& r) const { return cpu::inverse(executor_, r); }
 
+  /// The order of Order::min_pivot.
   std::vector<Index> pivot_order(const Matrix& h) const {
     HostMatrix<double> exact(h.rows(), h.cols());
     convert(h, exact);
     return cpu::min_pivot_order(executor_, exact);
   }
 
+  /// panel(worker, first row, rows) for the panels that make up all rows.
   template <class F>
   void for_panels(Index rows, F&& panel) const {
     const Index width = panel_rows(rows);
@@ -226,13 +243,15 @@ class BasicCpu {
     });
   }
 
+  /// job(i) for independent jobs.
   template <class F>
   void for_each(Index jobs, F&& job) const {
     executor_.parallel_for(jobs, job);
   }
 
-  /// Panels: enough for many threads, of enough rows for a fast product. Scratch: losses; and, one
-  /// after the other, what a group's grid is fitted to and what measuring takes.
+  /// Panels: enough of them for many threads, each with enough rows for a fast product. Scratch:
+  /// losses and, one after the other, the columns that a group's grid is fitted to and what
+  /// measuring takes.
   Footprint footprint(Index rows, Index cols, const Params& params) const {
     constexpr Index scalar = sizeof(Scalar);
     const Index height = panel_rows(rows), group = effective_group_size(params, cols);
@@ -251,15 +270,15 @@ class BasicCpu {
   }
 
  private:
-  static constexpr Index slice_tokens = 2048;  // converted at a time
+  static constexpr Index slice_tokens = 2048;  // tokens converted at a time
   static constexpr Index max_panel_rows = 256;
 
   static Index panel_rows(Index rows) {
     return std::clamp<Index>((rows / 16 + lane - 1) / lane * lane, 2 * lane, max_panel_rows);
   }
 
-  /// Each task takes a few neighbouring inputs, whose elements above the diagonal share cache
-  /// lines, and writes whole lines of their rows.
+  /// Each task takes a few adjacent inputs, whose elements above the diagonal share cache lines,
+  /// and writes whole cache lines of their rows.
   template <class T>
   HostMatrix<T> arrange_as(const Matrix& from, std::span<const Index> order, double factor,
                            std::span<const double> added) const {
@@ -270,7 +289,7 @@ class BasicCpu {
     for (Index p = 0; p < n; ++p) position[std::size_t(order[std::size_t(p)])] = p;
     executor_.parallel_for((n + together - 1) / together, [&](Index task) {
       const Index first = task * together, count = (std::min)(together, n - first);
-      Index input[together];  // by their place in the result: what is below its diagonal is zero
+      Index input[together];  // sorted by place in the result, which is zero below its diagonal
       std::iota(input, input + count, first);
       const auto place = [&](Index i) { return position[std::size_t(input[i])]; };
       std::sort(input, input + count, [&](Index a, Index b) {
@@ -319,6 +338,7 @@ class BasicCpu {
   Precision precision_;
 };
 
+/// The CPU in single precision, on all its processors.
 using Cpu = BasicCpu<exec::Threads>;
 
 }  // namespace GPTQ_SIMD

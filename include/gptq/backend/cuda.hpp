@@ -2,7 +2,7 @@
 #pragma once
 
 // backend::Cuda: matrices in the memory of an NVIDIA GPU, multiplied by cuBLAS, factored by
-// cuSOLVER and solved by the kernels that the CPU runs too. Any C++ compiler can use it; link
+// cuSOLVER and solved by the same kernels that the CPU runs. Any C++ compiler can use it; link
 // gptq::cuda.
 
 #include <gptq/backend/concept.hpp>
@@ -26,24 +26,24 @@
 
 namespace gptq::backend {
 
-/// A handle: copies share the stream, its memory and its libraries' handles. One thread at a time
-/// may use them; another backend on the same device is independent.
+/// A handle: copies share the stream, the memory pool and the library handles. Only one thread at a
+/// time may use them; another backend on the same device is independent.
 ///
-/// Weights and activations may lie on the host or on the device. What lies on the device must be
-/// complete when it is handed over, and stay untouched until runtime()->synchronize() or the next
-/// call that returns numbers; or its producer and this backend share a stream, which orders them.
+/// Weights and activations may be on the host or on the device. Data on the device must be complete
+/// when it is passed, and stay unchanged until runtime()->synchronize() or the next call that
+/// returns numbers; unless its producer shares this backend's stream, which orders the accesses.
 class Cuda {
  public:
-  using Scalar = float;
-  using Matrix = cuda::DeviceMatrix<float>;
-  using Worker = cuda::Worker;
-  static constexpr bool must_be_named = true;
+  using Scalar = float;                        ///< of all computations
+  using Matrix = cuda::DeviceMatrix<float>;    ///< in device memory
+  using Worker = cuda::Worker;                 ///< solves panels
+  static constexpr bool must_be_named = true;  ///< no default: see default_backend
 
-  /// \param stream     null: a stream of its own; else the caller's, which must outlive all copies
+  /// \param stream     null: creates its own; else the caller's, which must outlive all copies
   /// \param precision  of XᵀX from single-precision activations: `split` takes three products of
   ///                   bfloat16 parts, with a relative error of about 4e-6. 16-bit activations are
   ///                   multiplied exactly on tensor cores either way.
-  /// \throws CudaError  no device can be used, and why
+  /// \throws CudaError  no device can be used; the message says why
   /// \throws InvalidArgument  there is no such device; the precision is neither single nor split
   explicit Cuda(int device = 0, cudaStream_t stream = nullptr,
                 Precision precision = Precision::single)
@@ -53,17 +53,22 @@ class Cuda {
     require_exact_operands(precision);
   }
 
+  /// Its number.
   int device() const { return runtime_->device(); }
-  /// Of the device, as its maker calls it.
+  /// The model name of the device.
   std::string name() const { return runtime_->name(); }
+  /// In which all work is queued.
   cudaStream_t stream() const { return runtime_->stream(); }
+  /// What all copies share.
   const std::shared_ptr<cuda::Runtime>& runtime() const { return runtime_; }
 
+  /// Zeros, [rows, cols].
   Matrix zeros(Index rows, Index cols) const {
     const cuda::DeviceScope scope(device());
     return Matrix::zeros(runtime_, rows, cols);
   }
 
+  /// A copy of a host matrix, any strides.
   template <class T>
   Matrix upload(MatrixView<const T> from) const {
     const cuda::DeviceScope scope(device());
@@ -74,7 +79,7 @@ class Cuda {
     return matrix;
   }
 
-  /// A copy of a host matrix for several readers, where it fits what is set aside for copies.
+  /// A copy of a host matrix for several readers, if it fits the memory reserved for staging.
   template <class T>
   std::optional<cuda::DeviceMatrix<T>> stage(MatrixView<const T> from) const {
     if (from.empty() || from.size() * Index(sizeof(T)) > cuda::staging_bytes ||
@@ -84,6 +89,7 @@ class Cuda {
     return cuda::arriving_copy(runtime_, from);
   }
 
+  /// Copies to the host, any strides.
   template <class T>
   void download(const Matrix& from, MatrixView<T> to) const {
     const cuda::DeviceScope scope(device());
@@ -91,6 +97,7 @@ class Cuda {
     cuda::download(*runtime_, from, to);
   }
 
+  /// The largest magnitude; infinite if an element is not finite.
   template <class T>
   double largest(MatrixView<const T> matrix) const {
     double most = 0;
@@ -108,8 +115,8 @@ class Cuda {
     return static_cast<float>(to_float(value));
   }
 
-  /// The blocks of one triangle of XᵀX; 16-bit activations as they are, others in single precision
-  /// or split.
+  /// sum += Xᵀ·diag(token_weights)·X, block by block of the upper triangle; 16-bit activations as
+  /// they are, others in single precision or split.
   template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     const cuda::DeviceScope scope(device());
@@ -139,28 +146,34 @@ class Cuda {
     }
   }
 
+  /// sum += other.
   void add(Matrix& sum, const Matrix& other) const {
     const cuda::DeviceScope scope(device());
     const cuda::Reading reading(runtime_, other);
     cuda::sum(stream(), sum.data(), other.data(), sum.size(), sum.data());
   }
 
+  /// The diagonal of a square matrix.
   std::vector<double> diagonal(const Matrix& matrix) const {
     const cuda::DeviceScope scope(device());
     return diagonal_of(matrix);
   }
 
+  /// factor · from[order, order] + diag(added), upper triangle, zeros below.
   Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
                  std::span<const double> added) const {
     const cuda::DeviceScope scope(device());
     return arrange_as<float>(from, order, factor, added);
   }
 
+  /// h = R·Rᵀ in place, R upper triangular, zeros below: the position of the pivot that failed, or
+  /// -1.
   Index factorize(Matrix& h) const {
     const cuda::DeviceScope scope(device());
     return factor(h);
   }
 
+  /// arrange and factorize in double precision; R goes to `r`.
   Index factorize_in_double(const Matrix& from, std::span<const Index> order, double scale,
                             std::span<const double> added, Matrix& r) const {
     const cuda::DeviceScope scope(device());
@@ -171,6 +184,7 @@ class Cuda {
     return failed;
   }
 
+  /// R⁻¹ of an upper triangular R.
   Matrix invert_triangular(const Matrix& r) const {
     const cuda::DeviceScope scope(device());
     const Index n = r.rows();
@@ -181,7 +195,7 @@ class Cuda {
     return inverse;
   }
 
-  /// A step per column; the host picks the smallest pivot.
+  /// The order of Order::min_pivot. One step per column; the host picks the smallest pivot.
   std::vector<Index> pivot_order(const Matrix& h) const {
     const cuda::DeviceScope scope(device());
     const Index n = h.rows();
@@ -200,15 +214,17 @@ class Cuda {
     return order;
   }
 
-  /// What is done to several weights at once.
+  /// Operations on several weights at once.
   using Batches = cuda::Batches;
+  /// Operations on several weights at once, on the same stream.
   Batches batches() const { return Batches(runtime_); }
-  /// Whether the other one is a copy of this: what they do comes in one order.
+  /// Whether the other one is a copy of this, so that one stream orders their work.
   bool shares(const Cuda& other) const { return runtime_ == other.runtime_; }
 
-  /// For work on the host: the threads of the process.
+  /// Threads of the process, for work on the host.
   const exec::Threads& host() const { return host_; }
 
+  /// panel(worker, first row, rows) for the panels that make up all rows.
   template <class F>
   void for_panels(Index rows, F&& panel) const {
     const cuda::DeviceScope scope(device());
@@ -219,11 +235,13 @@ class Cuda {
     }
   }
 
+  /// job(i) for independent jobs.
   template <class F>
   void for_each(Index jobs, F&& job) const {
     for (Index i = 0; i < jobs; ++i) job(i);
   }
 
+  /// What a weight [rows, cols] takes.
   Footprint footprint(Index rows, Index cols, const Params& params) const {
     const Index height = panel_rows(rows);
     return {.panel_rows = height,
@@ -256,7 +274,7 @@ class Cuda {
     if constexpr (sixteen_bits || std::is_same_v<T, float>)
       if (x.col_stride() == 1 && x.row_stride() >= x.cols() && !roots && multiplies &&
           (sixteen_bits || precision_ == Precision::single))
-        return add_gram(sum, x, x);  // as cuBLAS reads it
+        return add_gram(sum, x, x);  // already as cuBLAS reads it
     Matrix dense(runtime_, x.rows(), x.cols());
     cuda::convert(stream(), x, roots, dense.data());
     if (precision_ == Precision::single)
@@ -270,8 +288,8 @@ class Cuda {
     add_gram(sum, l, h);
   }
 
-  /// The upper triangle of sum += aᵀ·b: the matrix is halved until its diagonal blocks are small,
-  /// and the blocks of one size are one launch.
+  /// The upper triangle of sum += aᵀ·b: halves the matrix until its diagonal blocks are small, and
+  /// computes all blocks of a size in one launch.
   template <class T>
   void add_gram(Matrix& sum, MatrixView<const T> a, MatrixView<const T> b) const {
     const Index n = sum.rows();
@@ -279,7 +297,7 @@ class Cuda {
     while (n / leaves > 1024) leaves *= 2;
     const Index leaf = leaves == 1 ? n : n / leaves / 128 * 128, main = leaf * leaves;
     const auto add = [&](Index count, Index size, Index from_diagonal) {
-      const Index on = size + from_diagonal;  // the next one lies so much further down and across
+      const Index on = size + from_diagonal;  // so far down and across lies the next one
       cuda::add_products<T>(*runtime_, cuda::part(sum, 0, from_diagonal, size, size),
                             a.middle_cols(0, size), b.middle_cols(from_diagonal, size), count,
                             {on * (n + 1), on, on});
@@ -295,7 +313,7 @@ class Cuda {
   template <class T>
   std::vector<double> diagonal_of(const cuda::DeviceMatrix<T>& m) const {
     const auto n = static_cast<std::size_t>(m.rows());
-    cuda::DeviceMatrix<T> diagonal(runtime_, 1, m.rows());  // together first: one copy to the host
+    cuda::DeviceMatrix<T> diagonal(runtime_, 1, m.rows());  // gathered first: one copy to the host
     cuda::check(cudaMemcpy2DAsync(diagonal.data(), sizeof(T), m.data(),
                                   sizeof(T) * std::size_t(m.cols() + 1), sizeof(T), n,
                                   cudaMemcpyDeviceToDevice, stream()),
@@ -315,8 +333,8 @@ class Cuda {
     return to;
   }
 
-  /// H = R·Rᵀ by way of the matrix read backwards, whose lower factor L is R read backwards.
-  /// \return  the position of the first pivot that is lost in rounding, or -1
+  /// H = R·Rᵀ from the reversed matrix, whose lower factor L is R reversed.
+  /// \return  the position of the first pivot that is lost to rounding, or -1
   template <class T>
   Index factor(cuda::DeviceMatrix<T>& h) const {
     const Index n = h.rows();
@@ -324,7 +342,7 @@ class Cuda {
     cuda::reverse(stream(), h.data(), h.size());
     const Index failed = cuda::cholesky(runtime_, h);
     cuda::reverse(stream(), h.data(), h.size());
-    cuda::clear_lower(stream(), h.data(), n, 1);  // which the library may have used
+    cuda::clear_lower(stream(), h.data(), n, 1);  // the library may have used it
     if (failed >= 0) return n - 1 - failed;
     return cuda::lost_pivot<T>(before, diagonal_of(h));
   }

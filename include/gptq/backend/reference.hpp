@@ -19,10 +19,10 @@ namespace gptq::backend {
 /// The plainest backend: loops, one thread, double precision.
 class Reference {
  public:
-  using Scalar = double;
-  using Matrix = HostMatrix<double>;
+  using Scalar = double;              ///< of all computations
+  using Matrix = HostMatrix<double>;  ///< in host memory
 
-  /// What happens to a panel of rows.
+  /// Solves a panel of rows.
   class Worker : public HostWorker<double, double, 1> {
    public:
     using HostWorker::targets;
@@ -36,8 +36,8 @@ class Reference {
           for (Index r = 0; r < in.cols(); ++r) out(j, r) += factor(k, j) * in(k, r);
     }
 
-    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would make up for all
-    /// columns rounded so far.
+    /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last): the weights that would compensate for
+    /// all columns rounded so far.
     Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
                    Index first, Index last) const {
       Matrix v(last - first, panel.weight.cols());
@@ -74,7 +74,7 @@ class Reference {
           for (Index c = 0; c < in.cols(); ++c) out(i, c) += factor(i, k) * in(k, c);
     }
 
-    /// Of each section ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major.
+    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ), A input-major, for the single section.
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       double total = 0;
       for (Index r = 0; r < panel.rows; ++r)
@@ -87,8 +87,10 @@ class Reference {
     }
   };
 
+  /// Zeros, [rows, cols].
   Matrix zeros(Index rows, Index cols) const { return Matrix::zeros(rows, cols); }
 
+  /// A copy of a host matrix, any strides.
   template <class T>
   Matrix upload(MatrixView<const T> from) const {
     Matrix matrix(from.rows(), from.cols());
@@ -98,12 +100,14 @@ class Reference {
     return matrix;
   }
 
+  /// Copies to the host, any strides.
   template <class T>
   void download(const Matrix& from, MatrixView<T> to) const {
     for (Index r = 0; r < from.rows(); ++r)
       for (Index c = 0; c < from.cols(); ++c) to(r, c) = static_cast<T>(from(r, c));
   }
 
+  /// The largest magnitude; infinite if an element is not finite.
   template <class T>
   double largest(MatrixView<const T> matrix) const {
     double value = 0;
@@ -112,6 +116,7 @@ class Reference {
     return value;
   }
 
+  /// sum += Xᵀ·diag(token_weights)·X, upper triangle; token_weights may be null.
   template <class T>
   void accumulate(Matrix& sum, MatrixView<const T> x, const float* token_weights) const {
     for (Index t = 0; t < x.rows(); ++t)
@@ -123,6 +128,7 @@ class Reference {
       }
   }
 
+  /// sum += aᵀ·b.
   template <class T>
   void accumulate_cross(Matrix& sum, MatrixView<const T> a, MatrixView<const T> b) const {
     for (Index t = 0; t < a.rows(); ++t)
@@ -132,16 +138,19 @@ class Reference {
               static_cast<double>(to_float(a(t, i))) * static_cast<double>(to_float(b(t, j)));
   }
 
+  /// sum += other.
   void add(Matrix& sum, const Matrix& other) const {
     for (Index i = 0; i < sum.rows() * sum.cols(); ++i) sum.data()[i] += other.data()[i];
   }
 
+  /// The diagonal of a square matrix.
   std::vector<double> diagonal(const Matrix& matrix) const {
     std::vector<double> values(static_cast<std::size_t>(matrix.rows()));
     for (Index i = 0; i < matrix.rows(); ++i) values[std::size_t(i)] = matrix(i, i);
     return values;
   }
 
+  /// factor · from[order, order] + diag(added), upper triangle, zeros below.
   Matrix arrange(const Matrix& from, std::span<const Index> order, double factor,
                  std::span<const double> added) const {
     const Index n = from.rows();
@@ -155,6 +164,8 @@ class Reference {
     return to;
   }
 
+  /// h = R·Rᵀ in place, R upper triangular, zeros below: the position of the pivot that failed, or
+  /// -1.
   Index factorize(Matrix& h) const {
     for (Index k = h.rows() - 1; k >= 0; --k) {
       const double original = h(k, k);
@@ -171,12 +182,14 @@ class Reference {
     return -1;
   }
 
+  /// arrange and factorize in double precision; R goes to `r`.
   Index factorize_in_double(const Matrix& from, std::span<const Index> order, double factor,
                             std::span<const double> added, Matrix& r) const {
     r = arrange(from, order, factor, added);
     return factorize(r);
   }
 
+  /// R⁻¹ of an upper triangular R.
   Matrix invert_triangular(const Matrix& r) const {
     const Index n = r.rows();
     Matrix x = zeros(n, n);
@@ -211,15 +224,18 @@ class Reference {
     return order;
   }
 
+  /// job(i) for independent jobs.
   template <class F>
   void for_each(Index jobs, F&& job) const {
     for (Index i = 0; i < jobs; ++i) job(i);
   }
 
+  /// What a weight [rows, cols] takes.
   Footprint footprint(Index rows, Index cols, const Params& /*params*/) const {
     return {.panel_rows = rows, .scratch_bytes = cols * Index(sizeof(double))};
   }
 
+  /// panel(worker, first row, rows) for the panels that make up all rows.
   template <class F>
   void for_panels(Index rows, F&& panel) const {
     Worker worker;

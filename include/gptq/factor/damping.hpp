@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What makes a Hessian fit to be factored: its scale, λ on its diagonal, and something for inputs
+// What makes a Hessian factorable: its scale, λ on its diagonal, and a stand-in diagonal for inputs
 // that were always zero.
 
 #include <gptq/core/error.hpp>
@@ -15,9 +15,10 @@
 
 namespace gptq {
 
-/// The unit that H is factored in: 1, but for activations so large or small that squares of outputs
-/// would leave the range of float. A power of four, whose root is exact, so that codes do not
-/// depend on it. \param mean  of the diagonal of H
+/// The unit that H is factored in: 1, unless activations are so large or small that squares of
+/// outputs would leave the range of float. A power of four: its root is exact, so codes do not
+/// depend on it.
+/// \param mean  of the diagonal of H
 inline double hessian_unit(double mean) {
   constexpr double usual = 30;  // powers of two
   const double size = std::log2(mean);
@@ -27,15 +28,15 @@ inline double hessian_unit(double mean) {
 
 namespace detail {
 
-/// The diagonal of H, what makes it usable, and how it is scaled.
+/// The diagonal of H, how it is scaled, and what it lacks to be factorable.
 struct DiagonalPlan {
   double scale = 1;              ///< H = scale · Σ xxᵀ
-  std::vector<double> diagonal;  ///< of H; dead inputs as the order is to see them
+  std::vector<double> diagonal;  ///< of H; dead inputs as the column order sees them
   std::vector<bool> dead;        ///< inputs that were always zero
   Index dead_count = 0;
-  double mean = 1;           ///< of the diagonal, which damping is a fraction of
+  double mean = 1;           ///< of the diagonal: damping is a fraction of it
   double unit = 1;           ///< see hessian_unit
-  double dead_diagonal = 1;  ///< what a dead input gets in place of zero
+  double dead_diagonal = 1;  ///< what a dead input gets instead of zero
 
   DiagonalPlan(std::vector<double> sums, double tokens, double sequences, const Parity& parity)
       : scale(parity.samples == SampleCount::twice_sequences ? 2 / sequences
@@ -71,7 +72,8 @@ struct DiagonalPlan {
     return added;
   }
 
-  /// What the diagonal of Σ xxᵀ·scale lacks, in the unit: the damping, and a dead input's own.
+  /// What to add to the diagonal of scale·Σ xxᵀ, counted in `unit`: the damping and, for a dead
+  /// input, its stand-in.
   std::vector<double> missing(std::vector<double> added) const {
     for (std::size_t i = 0; i < added.size(); ++i) {
       if (dead[i]) added[i] += dead_diagonal;
@@ -79,6 +81,7 @@ struct DiagonalPlan {
     }
     return added;
   }
+  /// The factor that turns Σ xxᵀ into H counted in `unit`.
   double scale_in_unit() const { return scale / unit; }
 };
 

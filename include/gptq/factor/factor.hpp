@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The factor of a damped Hessian: ordered, made safely factorable, factored, and what was done.
+// The factor of a damped Hessian: its columns ordered, its diagonal damped, factored, and a record
+// of what was done.
 
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/report.hpp>
@@ -23,18 +24,18 @@ namespace gptq {
 template <backend::Backend B>
 struct DampedFactor {
   B backend;                     ///< where the matrices live
-  double hessian_unit = 1;       ///< in which R·Rᵀ, pivots and λ count H: a power of four
+  double hessian_unit = 1;       ///< of R·Rᵀ, the pivots and `added`: a power of four
   typename B::Matrix r{};        ///< R, upper triangular
   typename B::Matrix inverse{};  ///< R⁻¹, for Solver::lazy_batch only
-  typename B::Matrix sketch{};   ///< of R, for Measure::sampled; none where R is small
+  typename B::Matrix sketch{};   ///< of R, for Measure::sampled; empty if R is small
   ColumnLayout layout{};         ///< the order, the groups, dead columns and the pivots R_jj²
-  Params params{};               ///< it was made with
-  bool given_order = false;      ///< the caller's own, not Params::order
-  std::vector<double> added{};   ///< to the diagonal of H, by position: λ, and a dead input's own
+  Params params{};               ///< that it was made with
+  bool given_order = false;      ///< whether the order is the caller's own, not Params::order
+  std::vector<double> added{};   ///< to the diagonal, by position: λ, and a dead input's stand-in
   Damping damping{};             ///< for the report
-  double tokens = 0;             ///< behind the Hessian
+  double tokens = 0;             ///< calibration tokens behind the Hessian
   double paper_error_per_loss = 0;  ///< the paper's "error" in units of the damped loss
-  double seconds = 0;               ///< it took
+  double seconds = 0;               ///< that making it took
 };
 
 namespace detail {
@@ -47,7 +48,7 @@ std::vector<T> by_position(const std::vector<T>& values, std::span<const Index> 
   return result;
 }
 
-/// \throws InvalidArgument  order is no permutation of the inputs
+/// \throws InvalidArgument  order is not a permutation of the inputs
 inline void require_permutation(std::span<const Index> order, Index inputs) {
   require(static_cast<Index>(order.size()) == inputs, "the order has ", order.size(),
           " columns, the Hessian ", inputs, " inputs");
@@ -56,12 +57,13 @@ inline void require_permutation(std::span<const Index> order, Index inputs) {
     const Index column = order[p];
     require(column >= 0 && column < inputs, "order[", p, "] = ", column, " is not one of the ",
             inputs, " inputs");
-    require(!seen[std::size_t(column)], "order[", p, "] = ", column, " is there already");
+    require(!seen[std::size_t(column)], "order[", p, "] = ", column, " is a repeat");
     seen[std::size_t(column)] = true;
   }
 }
 
-/// \param given  the caller's own order; empty: by Params::order
+/// The column solved at each position.
+/// \param given  the caller's own order; empty: as Params::order says
 template <backend::Backend B>
 std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& plan,
                                  const Params& params, std::span<const Index> given) {
@@ -78,15 +80,16 @@ std::vector<Index> solving_order(const Hessian<B>& hessian, const DiagonalPlan& 
         hessian.backend().arrange(hessian.sum(), natural, plan.scale_in_unit(),
                                   plan.missing(plan.damping(params, params.damping))));
   } else {
-    throw InvalidArgument("Order::min_pivot needs the backend's pivot_order(matrix)");
+    throw InvalidArgument("Order::min_pivot needs a backend with pivot_order(matrix)");
   }
 }
 
-/// R⁻¹, where the backend has it.
+/// R⁻¹.
+/// \throws InvalidArgument  the backend cannot invert
 template <backend::Backend B>
 typename B::Matrix inverse_of(const B& backend, const typename B::Matrix& r) {
   if constexpr (requires { backend.invert_triangular(r); }) return backend.invert_triangular(r);
-  else throw InvalidArgument("Solver::lazy_batch needs the backend's invert_triangular(r)");
+  else throw InvalidArgument("Solver::lazy_batch needs a backend with invert_triangular(r)");
 }
 
 /// λmax/λmin of R·Rᵀ from a few steps of the power method with R and with R⁻¹: seldom more than a
@@ -103,7 +106,7 @@ double condition_estimate(const B& backend, const typename B::Matrix& factor) {
   const auto grow = [&](const auto& apply) {
     Vector x(static_cast<std::size_t>(n));
     std::uint32_t state = 1;
-    for (double& value : x) {  // noise that is the same each time
+    for (double& value : x) {  // the same noise each time
       state = state * 1664525u + 1013904223u;
       value = static_cast<double>(state) / 0x1p31 - 1;
     }
@@ -144,14 +147,14 @@ double condition_estimate(const B& backend, const typename B::Matrix& factor) {
   return largest / smallest;
 }
 
-/// A factor that still lacks its matrices and pivots: the order, and what is to be damped how.
+/// A factor that still lacks its matrices and pivots: the order, and how to damp.
 template <backend::Backend B>
 struct FactorPlan {
   DiagonalPlan plan;
   DampedFactor<B> factor;
 
   /// \param sums   the diagonal of Σ xxᵀ
-  /// \param order  the caller's own; empty: by Params::order
+  /// \param order  the caller's own; empty: as Params::order says
   FactorPlan(const Hessian<B>& hessian, std::vector<double> sums, const Params& params,
              std::span<const Index> order = {})
       : plan(std::move(sums), hessian.tokens(), hessian.sequences(), params.parity),
@@ -169,11 +172,11 @@ struct FactorPlan {
       throw NumericalError(
           message("activations of up to ", hessian.largest(),
                   ": their squares vanish in the backend's "
-                  "numbers; scale the activations, or use a backend in double precision"));
+                  "precision; scale the activations, or use a backend in double precision"));
   }
 
-  /// Damps by a fraction.
-  /// \return  what the arranged diagonal lacks, by position
+  /// Sets the damping to a fraction of the diagonal.
+  /// \return  what to add to the arranged diagonal, by position
   const std::vector<double>& damp(const Params& params, double fraction) {
     factor.damping.fraction = fraction;
     factor.damping.lambda = fraction * plan.mean;
@@ -181,6 +184,7 @@ struct FactorPlan {
     return factor.added;
   }
 
+  /// Sets the pivots and the dead columns.
   /// \param roots  the diagonal of R
   void finish(std::vector<double> roots) {
     for (double& p : roots) p *= p;
@@ -200,13 +204,14 @@ void require_tokens(const Hessian<B>& hessian) {
 /// Orders the columns, damps and factors once (GPTQ paper, §3.3, with H = R·Rᵀ in place of the
 /// Cholesky factor of H⁻¹).
 ///
-/// λ = damping · mean(diag H) over the inputs that were ever used; a dead input gets that mean as
-/// its diagonal. Where the factorization fails, λ grows fourfold up to ten times the mean, as
+/// λ = damping · mean(diag H) over the inputs that were ever non-zero; a dead input gets that mean
+/// as its diagonal. If the factorization fails, λ is quadrupled, up to ten times the mean, as
 /// Params::on_failure allows.
 /// \param columns  the order to solve the columns in, a permutation of the inputs: columns[p] is
-///                 solved at position p; empty: by Params::order
+///                 solved at position p; empty: as Params::order says
 /// \throws NumericalError   H cannot be factored; the message names the pivot and the last λ
-/// \throws InvalidArgument  columns is no permutation; the backend lacks an operation, by name
+/// \throws InvalidArgument  columns is not a permutation; or the backend lacks an operation, which
+///                          the message names
 template <backend::Backend B>
 DampedFactor<B> factorize(const Hessian<B>& hessian, const Params& params,
                           std::span<const Index> columns = {}) {
@@ -226,9 +231,9 @@ DampedFactor<B> factorize(const Hessian<B>& hessian, const Params& params,
                     })
         failed = backend.factorize_in_double(hessian.sum(), order, made.plan.scale_in_unit(),
                                              missing, result.r);
-      else throw InvalidArgument("factor_in_double needs the backend's factorize_in_double");
+      else throw InvalidArgument("factor_in_double needs a backend with factorize_in_double");
     } else {
-      result.r = {};  // before the next one is there
+      result.r = {};  // freed before the next one is made
       result.r = backend.arrange(hessian.sum(), order, made.plan.scale_in_unit(), missing);
       failed = backend.factorize(result.r);
     }
@@ -241,7 +246,7 @@ DampedFactor<B> factorize(const Hessian<B>& hessian, const Params& params,
           "the Hessian cannot be factored: the pivot of input ", result.layout.column(failed),
           " is not positive with damping ", result.damping.fraction,
           " (lambda = ", result.damping.lambda, ", ", result.damping.retries, " retries)"));
-    // R = √mean·I: no column can make up for another, which is rounding to nearest.
+    // R = √mean·I: no column can compensate for another, so this is rounding to nearest.
     result.damping.round_to_nearest = true;
     result.damping.fraction = result.damping.lambda = 0;
     result.added.assign(order.size(), made.plan.mean / made.plan.unit);

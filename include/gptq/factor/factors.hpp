@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Factors: what the weights of a batch are solved with, one factor for all or one for each.
+// Factors: what the weights of a batch are solved with, one factor for all or one each.
 
 #include <gptq/factor/factor.hpp>
 
@@ -11,16 +11,16 @@
 
 namespace gptq {
 
-/// Factors of one weight, of weights that share it, or of weights with one each, whose matrices
-/// then lie below each other.
+/// One factor, shared by all weights of a batch, or one for each weight, whose matrices are then
+/// stacked.
 template <backend::Backend B>
 class Factors {
  public:
   /// \param factor  for all weights; must outlive this
   explicit Factors(const DampedFactor<B>& factor) : shared_(&factor) {}
 
-  /// One for each Hessian, all of one size: one factorization for all. Those that fail are taken
-  /// one by one.
+  /// One for each Hessian, all of the same size, factored in one go; those that fail are factored
+  /// again one by one.
   Factors(std::span<const Hessian<B>* const> hessians, const Params& params) : shared_(nullptr) {
     if constexpr (backend::BatchBackend<B>)
       if (hessians.size() > 1) {
@@ -30,20 +30,23 @@ class Factors {
     each_.push_back(factorize(*hessians.front(), params));
   }
 
+  /// The factor of a weight; without its matrices if there are several.
   const DampedFactor<B>& of(std::size_t weight) const {
     return shared_ ? *shared_ : each_[each_.size() > 1 ? weight : 0];
   }
+  /// Where the matrices live.
   const B& backend() const { return of(0).backend; }
-  /// Making the factor of a weight took; 0 where the caller has made it.
+  /// Time that making the factor of a weight took; 0 if the caller made it.
   double seconds(std::size_t weight) const { return shared_ ? 0 : of(weight).seconds; }
-  /// R and R⁻¹ of all.
+  /// R; if there are several, stacked.
   const typename B::Matrix& r() const { return each_.size() > 1 ? r_ : of(0).r; }
+  /// R⁻¹ likewise, for Solver::lazy_batch only.
   const typename B::Matrix& inverse() const { return each_.size() > 1 ? inverse_ : of(0).inverse; }
-  /// Null where errors are measured on R itself: small ones, and several at a time.
+  /// Null if errors are measured on R itself: because it is small, or there are several.
   const typename B::Matrix* sketch() const {
     return of(0).sketch.rows() > 0 ? &of(0).sketch : nullptr;
   }
-  /// The first one's, for where groups begin: the same in all.
+  /// The layout of the first; groups begin at the same positions in all.
   const ColumnLayout& layout() const { return of(0).layout; }
 
  private:
@@ -88,7 +91,7 @@ class Factors {
   }
 
   const DampedFactor<B>* shared_;
-  std::vector<DampedFactor<B>> each_;  // without matrices where there are several
+  std::vector<DampedFactor<B>> each_;  // if there are several, without matrices
   typename B::Matrix r_{}, inverse_{};
 };
 

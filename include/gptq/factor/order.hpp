@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Column orders: which input is rounded first. Later columns make up for the errors of earlier
+// Column orders: which input is rounded first. Later columns compensate for the errors of earlier
 // ones, so what matters most goes first.
 
 #include <gptq/core/params.hpp>
@@ -16,7 +16,7 @@ namespace gptq {
 
 namespace detail {
 
-/// Sorts by falling value; ties keep their order, so the result does not depend on the sort.
+/// Sorts by decreasing value; ties keep their order, so the result does not depend on the sort.
 inline void sort_by_falling(std::span<Index> columns, std::span<const double> value) {
   std::stable_sort(columns.begin(), columns.end(),
                    [&](Index a, Index b) { return value[std::size_t(a)] > value[std::size_t(b)]; });
@@ -27,7 +27,7 @@ inline void sort_by_falling(std::span<Index> columns, std::span<const double> va
 /// order[p] is the column rounded at position p. Ties keep the natural order.
 ///
 /// \param diagonal  of H: mean square of each input
-/// \param order     not min_pivot, for which the diagonal is not enough (Backend::pivot_order)
+/// \param order     not min_pivot, which needs more than the diagonal (the backend's pivot_order)
 inline std::vector<Index> column_order(Order order, std::span<const double> diagonal,
                                        Index group_size) {
   const auto n = static_cast<Index>(diagonal.size());

@@ -4,9 +4,9 @@
 // A sketch of the factor: a few directions P that stand for all of R, so that ‖A·P‖² estimates
 // ‖A·R‖² = tr(A·H·Aᵀ) at a fraction of the work.
 //
-// The directions in which R is large are in it exactly, the rest is mixed with random signs, whose
-// square has the right mean (Meyer, Musco, Musco, Woodruff, "Hutch++", 2021, with a basis that
-// depends on R alone and serves all A).
+// It holds the directions in which R is large exactly and mixes the rest with random signs, so that
+// its square has the right mean (Meyer, Musco, Musco, Woodruff, "Hutch++", 2021, but with a basis
+// that depends on R alone and serves all A).
 
 #include <gptq/backend/concept.hpp>
 
@@ -20,7 +20,7 @@ namespace gptq {
 
 namespace detail {
 
-/// Columns on the host.
+/// A matrix on the host, stored by column.
 class Directions {
  public:
   Directions(Index rows, Index cols) : rows_(rows), cols_(cols), data_(std::size_t(rows * cols)) {}
@@ -32,7 +32,7 @@ class Directions {
   MatrixView<double> view() { return {data_.data(), rows_, cols_, 1, rows_}; }
   MatrixView<const double> view() const { return {data_.data(), rows_, cols_, 1, rows_}; }
 
-  /// The same signs each time.
+  /// Random signs, the same each time.
   void fill_with_signs(std::uint32_t seed) {
     for (double& x : data_) {
       seed = seed * 1664525u + 1013904223u;
@@ -49,7 +49,7 @@ class Directions {
     }
   }
 
-  /// Gram-Schmidt, twice; columns that depend on others become zero.
+  /// Gram-Schmidt, twice; linearly dependent columns become zero.
   void orthonormalize() {
     for (Index c = 0; c < cols_; ++c) {
       double* const x = column(c);
@@ -64,7 +64,7 @@ class Directions {
 
  private:
   static double dot(const double* x, const double* y, Index count) {
-    constexpr Index side_by_side = 16;  // sums that do not wait for each other
+    constexpr Index side_by_side = 16;  // independent sums need not wait for each other
     double partial[side_by_side] = {};
     Index i = 0;
     for (; i + side_by_side <= count; i += side_by_side)
@@ -80,6 +80,7 @@ class Directions {
 
 }  // namespace detail
 
+/// The sketch P of a factor.
 /// \param r  upper triangular, zeros below, [n, n]
 /// \return   P [n, sketch_directions]
 template <backend::Backend B>
@@ -104,7 +105,7 @@ typename B::Matrix sketch(const B& backend, const typename B::Matrix& r) {
                             const Matrix& from) {
     worker.propagate(to, first, rows, r, from, 0, first + rows);
   };
-  // What R makes of a few random directions is where it is large.
+  // Rᵀ turns random directions towards those in which R is large.
   Directions q(n, exact);
   q.fill_with_signs(1);
   q = multiply(q, backward);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Asymmetric calibration: a layer whose inputs come from quantized layers aims at the outputs that
-// it has in the full-precision model, and so repairs what the layers before it lost.
+// Asymmetric calibration: a layer whose inputs come from quantized layers aims at its outputs in
+// the full-precision model, and so makes up for the errors of the layers before it.
 
 #include <gptq/calibration/cross_moment.hpp>
 #include <gptq/factor/factor.hpp>
@@ -13,27 +13,28 @@
 
 namespace gptq {
 
-/// What a layer is to make up for, with the strength of each part.
+/// The errors that a layer is to make up for, each with a strength.
 template <backend::Backend B>
 struct Mismatch {
-  const CrossMoment<B>* inputs = nullptr;  ///< (X − X̃)ᵀX̃, [in, in]
-  double input_strength = 0.5;             ///< α, 0 .. 1
-  const CrossMoment<B>* residual = nullptr;  ///< (r − r̃)ᵀX̃, [out, in]: the stream the output joins
+  const CrossMoment<B>* inputs = nullptr;    ///< (X − X̃)ᵀX̃, [in, in]
+  double input_strength = 0.5;               ///< α, 0 .. 1
+  const CrossMoment<B>* residual = nullptr;  ///< (r − r̃)ᵀX̃, [out, in], r the residual stream
   double residual_strength = 0.5;            ///< β, 0 .. 1
 
-  /// Whether it does anything to a weight.
+  /// Whether it changes a weight at all.
   bool counts() const {
     return (inputs && input_strength > 0) || (residual && residual_strength > 0);
   }
 
+  /// Checks shapes, tokens and strengths.
   /// \param out, in  of the weight
-  /// \param tokens   behind its Hessian
+  /// \param tokens   of its Hessian
   /// \throws InvalidArgument  names what does not fit
   void validate(Index out, Index in, double tokens) const {
     const auto check = [&](const char* name, const CrossMoment<B>* moment, Index rows,
                            double strength) {
       detail::require(strength >= 0 && strength <= 1, "the strength of the ", name, " is ",
-                      strength, ", not 0 to 1");
+                      strength, " but must be 0 to 1");
       if (!moment) return;
       detail::require(moment->rows() == rows && moment->cols() == in, "the cross moment of the ",
                       name, " is ", moment->rows(), " x ", moment->cols(), ", a weight of ", out,
@@ -74,9 +75,9 @@ void add_transposed(const B& backend, const typename B::Matrix& m, double scale,
 ///   W* = W + (α·W·(X − X̃)ᵀX̃ + β·(r − r̃)ᵀX̃)·(H + λI)⁻¹,   H = X̃ᵀX̃
 /// With α = 1 and no damping, ‖X·Wᵀ − X̃·Qᵀ‖² = tr((W* − Q)·H·(W* − Q)ᵀ) + const, so any solver that
 /// is good for the plain problem is good for this one (QEP, Arai & Ichikawa 2025). Strengths below
-/// 1 keep the layer from learning the calibration text's noise.
+/// 1 keep the layer from fitting the noise of the calibration text.
 ///
-/// \param weight  [out, in]; as it was where this throws
+/// \param weight  [out, in]; unchanged if this throws
 /// \param factor  of the Hessian of X̃
 /// \throws InvalidArgument  shapes, tokens or strengths do not fit
 /// \throws NumericalError   an element of W* is not finite
@@ -102,7 +103,7 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
     fill(MatrixView<float>(numbers.data(), rows, n));
     return numbers;
   };
-  std::vector<float> residual;  // (r − r̃)ᵀX̃ where the host can reach it
+  std::vector<float> residual;  // (r − r̃)ᵀX̃ in host memory
   if (mismatch.residual)
     residual = on_host([&](auto to) { backend.download(mismatch.residual->sum(), to); });
   std::vector<float> target =
@@ -133,7 +134,7 @@ void aim_at_full_precision(MatrixView<float> weight, const DampedFactor<B>& fact
            mismatch.residual_strength / mismatch.residual->tokens());
   });
   require_finite(backend, MatrixView<const float>(aimed),
-                 "the weight that makes up for the layers before");
+                 "the weight adjusted for the layers before it");
   detail::copy(aimed, weight);
 }
 

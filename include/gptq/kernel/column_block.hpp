@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The row solver: one pack of rows through one block of columns. Rows are independent and share the
-// factor, so this is all of GPTQ that is not a matrix product. Written once for a lane on the CPU
-// and a thread on a GPU.
+// The row solver: takes one lane of rows through one block of columns. Rows are independent and
+// share the factor, so this is all of GPTQ that is not a matrix product. Written once for both a
+// lane on the CPU and a thread on a GPU.
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -27,24 +27,25 @@ struct ColumnBlock {
   Index width = 0;                 ///< columns in the block
   Index stride = 0;                ///< from one column to the next, in weight, carry and codes
   const Scalar* weight = nullptr;  ///< W_b
-  Scalar* carry = nullptr;         ///< in: what earlier blocks carry here; out: what is carried on
+  Scalar* carry = nullptr;         ///< in: what earlier blocks carry to it; out: what it carries on
   std::uint8_t* codes = nullptr;   ///< out
-  Scalar* targets = nullptr;       ///< out: V_b, where somebody wants it
+  Scalar* targets = nullptr;       ///< out: V_b, unless null
   const Scalar* factor = nullptr;  ///< diagonal block of R or of R⁻¹, row-major
-  Index factor_stride = 0;
+  Index factor_stride = 0;         ///< from one row of the factor to the next
   const Scalar* scales = nullptr;  ///< of group g: scales[g · grid_stride]
-  const Scalar* zeros = nullptr;
-  Index grid_stride = 0;
-  const Index* group = nullptr;  ///< of column j
-  Sparsity sparsity{};           ///< `of` divides the width
+  const Scalar* zeros = nullptr;   ///< zero points likewise
+  Index grid_stride = 0;           ///< from one group to the next
+  const Index* group = nullptr;    ///< group[j]: of column j
+  Sparsity sparsity{};             ///< `of` divides the width
 };
 
-/// What the solver learns about a block on its way, added up over lanes that follow each other.
+/// What the solver measures while it rounds a block, added up over consecutive lanes.
 struct ColumnSums {
   double* loss = nullptr;  ///< per column: Σ_rows d_j·(V_j − Q_j)², d_j = R_jj²
   Index clipped = 0;       ///< weights beyond the ends of their grid
-  Index rows = 0;          ///< of the lane that are no padding
+  Index rows = 0;          ///< of the lane, padding excluded
 
+  /// Adds a column of one lane.
   /// \param cost    d_j
   /// \param square  (V_j − Q_j)²
   /// \param beyond  whether V_j is beyond the ends of its grid
@@ -55,16 +56,17 @@ struct ColumnSums {
   }
 };
 
-/// Block LDLᵀ. With D = W − Q the weight that column j would need, all earlier columns being
-/// rounded, is V_j = W_j + (Σ_{k<j} D_k R_kj) / R_jj (LDLQ; the same number that the paper's
-/// updates leave in column j). The factor is R.
+/// Block LDLᵀ. With D = W − Q, the value that column j should have once all earlier columns are
+/// rounded is V_j = W_j + (Σ_{k<j} D_k R_kj) / R_jj (LDLQ; the same number that the paper's updates
+/// leave in column j). The factor is R.
 struct LeftLooking {
+  /// V_j.
   template <class T, class Scalar>
   static GPTQ_HD T target(const T& weight, const T& correction, Scalar pivot) {
     return weight + correction * T(Scalar(1) / pivot);
   }
-  /// What all columns before a window change in its `count` weights, none of which is rounded yet:
-  /// x·R_ww = T_w for corrections T_w. factor(i, k) is R_ww.
+  /// By how much all columns before a window change its `count` weights while none of these is
+  /// rounded: x in x·R_ww = T_w for corrections T_w. factor(i, k) is R_ww.
   template <class T, class Factor>
   static GPTQ_HD void changes(const T* correction, int count, const Factor& factor, T* change) {
     for (int k = 0; k < count; ++k) {
@@ -73,12 +75,12 @@ struct LeftLooking {
       change[k] = change[k] * T(1 / factor(k, k));
     }
   }
-  /// What later columns need to know of this one.
+  /// What this column carries to later ones.
   template <class T, class Scalar>
   static GPTQ_HD T carry(const T& weight, const T& /*target*/, const T& rounded, Scalar /*pivot*/) {
     return weight - rounded;
   }
-  /// √d_j: a miss of e costs d_j·e².
+  /// √d_j: an error of e costs d_j·e².
   template <class Scalar>
   static GPTQ_HD double root_cost(Scalar pivot) {
     return static_cast<double>(pivot);
@@ -88,26 +90,30 @@ struct LeftLooking {
 /// The paper's updates. Column j passes (Q_j − V_j)/U_jj on, and V_k = W_k + Σ_{j<k} of that times
 /// U_jk. The factor is U = R⁻¹, the Cholesky factor of H⁻¹ = UᵀU.
 struct LazyBatch {
+  /// V_j.
   template <class T, class Scalar>
   static GPTQ_HD T target(const T& weight, const T& correction, Scalar /*pivot*/) {
     return weight + correction;
   }
+  /// By how much all columns before a window change its `count` weights: the corrections.
   template <class T, class Factor>
   static GPTQ_HD void changes(const T* correction, int count, const Factor& /*factor*/, T* change) {
     for (int k = 0; k < count; ++k) change[k] = correction[k];
   }
+  /// What this column carries to later ones.
   template <class T, class Scalar>
   static GPTQ_HD T carry(const T& /*weight*/, const T& target, const T& rounded, Scalar pivot) {
     return (rounded - target) * T(Scalar(1) / pivot);
   }
+  /// √d_j: an error of e costs d_j·e².
   template <class Scalar>
   static GPTQ_HD double root_cost(Scalar pivot) {
     return 1 / static_cast<double>(pivot);
   }
 };
 
-/// Ranks the columns of a sparsity pattern that starts at `first` by what they would cost as zeros,
-/// (√d_j·|v_j|)², v_j the weights as all columns before the pattern have left them.
+/// Ranks the columns of the sparsity pattern that starts at `first` by the cost of zeroing them,
+/// (√d_j·|v_j|)², v_j the weights as corrected by all columns before the pattern.
 template <class Form, class T, class Scalar>
 GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* correction,
                         T* rank) {
@@ -124,8 +130,8 @@ GPTQ_HD void rank_costs(const ColumnBlock<Scalar>& block, Index first, const T* 
   rank_ascending(cost, count, rank);
 }
 
-/// Rounds the columns of one sparsity pattern - without one, a single column - to the nearest codes
-/// of their grids, the smallest weights of the pattern to zero: codes, and W − Q in carry.
+/// Rounds the columns of one sparsity pattern (if dense, a single column) to the nearest codes of
+/// their grids, the smallest weights of the pattern to zero. Leaves W − Q in carry.
 template <class T, class S, class Scalar>
 GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, Index first) {
   const auto round = [&](Index column, const T& weight, const T& wanted) {
@@ -154,17 +160,17 @@ GPTQ_HD void round_pattern(const S& scheme, const ColumnBlock<Scalar>& block, In
   }
 }
 
-/// How many columns solve_columns takes in one go, at most.
+/// The most columns that solve_columns takes in one go.
 constexpr int columns_at_once = Sparsity::largest;
 
-/// Which blocks a piece of code is compiled for: any, or, where that takes too many registers, one
-/// kind.
+/// Which blocks code is compiled for: any, or only one kind where code for any would take too many
+/// registers.
 enum class Blocks { any, dense, sparse };
 
-/// Rounds `width` columns from `first` on, for one lane T. The corrections of these columns stay in
-/// registers: each rounded column adds to those behind it at once.
-/// \tparam Whole  width is columns_at_once and the block is dense; else they are anything (where
-/// the block is sparse, `of` divides the width): slower, and compiled once for all of them
+/// Rounds `some` columns from `first` on, for one lane T. The corrections of these columns stay in
+/// registers: each rounded column adds to those of later columns at once.
+/// \tparam Whole  `some` is columns_at_once and the block is dense; otherwise both are arbitrary
+///                (sparsity.of divides `some` if sparse): slower, but compiled once for all
 template <bool Whole, Blocks Kind, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first, int some,
                            Sums& sums) {
@@ -183,8 +189,8 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     return Inputs{load(block.weight + column * block.stride, T{}),
                   {load(block.scales + group, T{}), load(block.zeros + group, T{})}};
   };
-  // A thread with a row asks for all that it needs before it waits for any of it; a lane of rows
-  // has no registers for that, and a cache beside it.
+  // A thread with a single row issues all its loads before it waits for any; a lane of rows lacks
+  // the registers for that, but has a cache.
   constexpr bool ahead = Whole && std::is_same_v<T, Scalar>;
   [[maybe_unused]] Inputs inputs[ahead ? most : 1];
   if constexpr (ahead) {
@@ -203,8 +209,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
   }
   constexpr bool perhaps = !Whole && Kind != Blocks::dense;
   const bool sparse = perhaps && (Kind == Blocks::sparse || !block.sparsity.dense());
-  [[maybe_unused]] T
-      rank[perhaps ? most : 1];  // of what the columns of a pattern would cost as zeros
+  [[maybe_unused]] T rank[perhaps ? most : 1];  // of the costs of zeroing the columns of a pattern
   GPTQ_UNROLL(steps)
   for (int j = 0; j < width; ++j) {
     const Index column = first + j;
@@ -230,7 +235,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     store_codes(block.codes + column * block.stride, code);
     const T miss = target - rounded;
     const double root_cost = Form::root_cost(pivot);
-    // Which end is the lower one is the sign of the scale.
+    // The sign of the scale says which end is the lower one.
     const T beyond = (wanted - rounded) * grid.scale;
     sums.add(column, root_cost * root_cost, miss * miss,
              ((code == T(0)) & (beyond < T(0))) | ((code == T(S::max_code)) & (beyond > T(0))));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// ColumnLayout: in which order the columns of a weight are solved, and which group each one belongs
-// to.
+// ColumnLayout: the order in which the columns of a weight are solved, and the group that each one
+// belongs to.
 
 #include <gptq/core/matrix_view.hpp>
 
@@ -15,18 +15,19 @@ namespace gptq {
 
 /// What the columns of a group have in common.
 enum class Grouping {
-  columns,    ///< they neighbour each other in the weight
-  positions,  ///< they follow each other in the order: loaders need a g_idx
+  columns,    ///< they are adjacent in the weight
+  positions,  ///< they are adjacent in the solving order: loaders need a g_idx
 };
 
-/// Positions are places in the solving order, 0 first; columns are places in the weight.
+/// The order, groups, dead columns and pivots of a weight. Positions are places in the solving
+/// order, 0 first; columns are places in the weight.
 class ColumnLayout {
  public:
   ColumnLayout() = default;
 
   /// \param order     order[p] is the column solved at position p
-  /// \param grouping  groups of `group_size` that neighbour each other in the weight or in the
-  ///                  order; the last one may be short
+  /// \param grouping  whether the `group_size` columns of a group are adjacent in the weight or in
+  ///                  the order; the last group may be short
   ColumnLayout(std::vector<Index> order, Index group_size, Grouping grouping = Grouping::columns)
       : order_(std::move(order)), group_size_(group_size) {
     const Index n = columns();
@@ -44,15 +45,19 @@ class ColumnLayout {
     });
   }
 
+  /// Columns of the weight, its in_features.
   Index columns() const { return static_cast<Index>(order_.size()); }
+  /// Columns of a group, except perhaps the last one.
   Index group_size() const { return group_size_; }
+  /// Number of groups.
   Index groups() const { return (columns() + group_size_ - 1) / group_size_; }
 
-  /// The column of the weight at a position.
+  /// The column of the weight at each position.
   std::span<const Index> order() const { return order_; }
+  /// The column of the weight at a position.
   Index column(Index position) const { return order_[std::size_t(position)]; }
 
-  /// The group at a position.
+  /// The group at each position.
   std::span<const Index> group() const { return group_; }
 
   /// The positions of a group's columns, in the weight's order.
@@ -62,14 +67,18 @@ class ColumnLayout {
                                        std::size_t((std::min)(group_size_, columns() - begin)));
   }
 
-  /// Columns that were always zero in calibration: the solver takes their weights for zeros.
+  /// Whether the input at a position was always zero in calibration: the solver treats its weights
+  /// as zeros.
   bool dead(Index position) const { return !dead_.empty() && dead_[std::size_t(position)]; }
+  /// Whether any input is dead.
   bool any_dead() const { return std::find(dead_.begin(), dead_.end(), true) != dead_.end(); }
+  /// One entry per position; empty: none is dead.
   void set_dead(std::vector<bool> by_position) { dead_ = std::move(by_position); }
 
   /// What a squared error at a position costs: the pivots d_j = R_jj² of the factored Hessian; 1
   /// until they are set.
   std::span<const double> pivots() const { return pivots_; }
+  /// One entry per position.
   void set_pivots(std::vector<double> by_position) { pivots_ = std::move(by_position); }
 
  private:

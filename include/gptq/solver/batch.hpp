@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Batch: weights that go through the solver side by side, from where they lie to their results.
+// Batch: weights that go through the solver together, from loading their rows to their results.
 
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/quantized_matrix.hpp>
@@ -18,20 +18,25 @@
 
 namespace gptq::solver {
 
-/// What a caller puts in place of the library's own, for one weight.
+/// What the caller supplies in place of the library's own choices, for one weight.
 template <backend::Backend B>
 struct Doors {
-  const Grids* grids = nullptr;  ///< to round on; must outlive the call
-  Observer<typename B::Scalar> observer{};
+  const Grids* grids = nullptr;             ///< to round on, or null: fitted; must outlive the call
+  Observer<typename B::Scalar> observer{};  ///< called after each block, unless empty
 };
 
-/// \tparam T  numbers of the weights
+/// Weights that share panels, and their results as the panels fill them in.
+/// \tparam T  element type of the weights
 template <class S, backend::Backend B, class T>
 class Batch {
  public:
-  using Worker = typename B::Worker;
-  using Panel = typename Worker::Panel;
+  using Worker = typename B::Worker;     ///< of the backend
+  using Panel = typename Worker::Panel;  ///< of the worker
 
+  /// All arguments must outlive this.
+  /// \param tasks    at least one, all in the same weight_unit
+  /// \param factors  one for all tasks, or one for each
+  /// \throws InvalidArgument  given grids that do not fit the weight or the scheme
   Batch(const S& scheme, const Params& params, std::span<const Task<T>> tasks,
         const Factors<B>& factors, const Doors<B>& doors)
       : scheme_(scheme),
@@ -55,19 +60,22 @@ class Batch {
     panels_.resize(static_cast<std::size_t>((all + height_ - 1) / height_));
   }
 
+  /// Rows of all weights together.
   Index rows() const { return rows_.rows(); }
+  /// What panels are rounded with.
   Rounding<S, B> rounding() const { return {scheme_, params_, factors_, search_}; }
-  /// Whether panels are loaded with their grids.
+  /// Whether `load` sets the grids, so that solve_panel need not fit them.
   bool has_grids() const { return doors_.grids || alive_.columns() > 0; }
 
+  /// The panel of rows [first, first + rows) of all weights.
   Panel load(const Worker& worker, Index first, Index rows) const {
     const auto pieces = rows_.pieces(first, rows);
     const auto load_as = [&](const ColumnLayout* layout) {
       const auto sections = rows_.sections(pieces, layout);
       return worker.load_panel(std::span<const Section<T>>(sections), weight_unit_);
     };
-    // One grid per row, from a weight that still has its dead columns: Parity::
-    // dead_weights_in_range. (A panel of its own, gone before the one that is solved is there.)
+    // Parity::dead_weights_in_range: one grid per row, fitted to the weight with its dead columns.
+    // (In a panel of its own, freed before the one to solve is loaded.)
     typename Worker::Matrix scales{}, zeros{};
     if (alive_.columns() > 0) {
       Panel whole = load_as(&alive_);
@@ -84,7 +92,7 @@ class Batch {
     return panel;
   }
 
-  /// What solve_panel calls after each block.
+  /// The callback for solve_panel, which passes each block on to the observer, if there is one.
   auto observe(const Worker& worker, Panel& panel, Index first_row) const {
     if (doors_.observer)
       panel.targets = factors_.backend().zeros(panel.weight.rows(), panel.weight.cols());
@@ -106,12 +114,12 @@ class Batch {
           doors_.observer(block);
         });
       } else {
-        throw InvalidArgument("an observer needs observe(panel, first, last, f) of the worker");
+        throw InvalidArgument("an observer needs a worker with observe(panel, first, last, f)");
       }
     };
   }
 
-  /// Takes what has come of a panel, and measures it.
+  /// Stores the results of a solved panel and measures it.
   void store(const Worker& worker, Panel panel, Index first, Index rows, Timings seconds) {
     PanelReport report{.pieces = rows_.pieces(first, rows)};
     const std::span<const Piece> pieces(report.pieces);
@@ -134,7 +142,7 @@ class Batch {
     panels_[static_cast<std::size_t>(first / height_)] = std::move(report);
   }
 
-  /// All results, once all panels are stored.
+  /// All results; to be called once, when all panels are stored.
   std::vector<QuantizedMatrix<S>> finish() {
     const double together = watch_.lap();
     Timings seconds;
@@ -184,7 +192,8 @@ class Batch {
     return {std::move(weights), std::move(layouts), std::move(scale_units)};
   }
 
-  /// \throws InvalidArgument  names the first grid that the scheme does not have
+  /// \throws InvalidArgument  the shape is wrong, or a grid is not one of the scheme's: names the
+  ///                          first
   void require_grids(const Grids& grids) const {
     const auto& result = results_.front();
     const std::string& name = tasks_.front().name;
@@ -207,7 +216,7 @@ class Batch {
         if constexpr (requires { scheme_.has_zero_point(grid.zero); })
           gptq::detail::require(scheme_.has_zero_point(grid.zero), name, ": the zero point ",
                                 grid.zero, " of row ", r, ", group ", g,
-                                " is not one of the scheme");
+                                " is not one of the scheme's");
       }
   }
 
@@ -217,11 +226,11 @@ class Batch {
                       doors_.grids->zeros.middle_rows(piece.first, piece.rows)};
       worker.set_grids(std::span(&own, 1), panel);
     } else {
-      throw InvalidArgument("given grids need set_grids(grids, panel) of the worker");
+      throw InvalidArgument("given grids need a worker with set_grids(grids, panel)");
     }
   }
 
-  /// Rounds the weights of dead inputs, looks through the scales and fills the report in.
+  /// Rounds the weights of dead inputs, checks the scales and fills in the report.
   void finish_one(std::size_t i) {
     QuantizedMatrix<S>& result = results_[i];
     const DampedFactor<B>& factor = factors_.of(i);
@@ -256,8 +265,8 @@ class Batch {
   std::vector<QuantizedMatrix<S>> results_;
   PanelRows<T> rows_{{}, {}, {}};
   scheme::RangeSearch search_;
-  ColumnLayout alive_{};  // without dead columns, where they count for the range
-  Index height_ = 1;      // of a panel
+  ColumnLayout alive_{};  // no column dead, for Parity::dead_weights_in_range; else empty
+  Index height_ = 1;      // rows of a panel
   std::vector<PanelReport> panels_;
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Cuts: the positions at which a solver stops to carry errors on, first and last included.
+// Cuts: the positions between blocks, where a solver propagates errors.
 
 #include <gptq/kernel/column_layout.hpp>
 
@@ -11,9 +11,10 @@
 
 namespace gptq::solver {
 
+/// Ascending positions, both ends included; a block lies between each two.
 using Cuts = std::vector<Index>;
 
-/// Every `width` positions from `first` on.
+/// A cut every `width` positions from `first` to `last`.
 inline Cuts block_cuts(Index first, Index last, Index width) {
   Cuts cuts;
   for (Index p = first; p < last; p += (std::min)(width, last - p)) cuts.push_back(p);
@@ -21,7 +22,7 @@ inline Cuts block_cuts(Index first, Index last, Index width) {
   return cuts;
 }
 
-/// Where another group begins, in a layout whose groups follow each other.
+/// A cut wherever a group begins, for groups that are contiguous in the solving order.
 inline Cuts group_cuts(const ColumnLayout& layout) {
   Cuts cuts;
   for (Index p = 0; p < layout.columns(); ++p)
@@ -31,6 +32,7 @@ inline Cuts group_cuts(const ColumnLayout& layout) {
   return cuts;
 }
 
+/// The union of two lists of cuts.
 inline Cuts merge(const Cuts& a, const Cuts& b) {
   Cuts all;
   std::set_union(a.begin(), a.end(), b.begin(), b.end(), std::back_inserter(all));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The weights of inputs that were always zero in calibration: nothing is known of what they do, so
-// they are rounded to nearest, on grids that are chosen for the others.
+// The weights of inputs that were always zero in calibration: nothing is known about their effect,
+// so they are rounded to nearest, on the grids chosen for the other weights.
 
 #include <gptq/kernel/column_layout.hpp>
 #include <gptq/quantized_matrix.hpp>
@@ -14,22 +14,20 @@
 
 namespace gptq::solver {
 
-/// Whether the weights of dead inputs become zero: with a sparsity pattern they are its first
-/// zeros.
+/// Whether the weights of dead inputs become zero; a sparsity pattern zeroes them before others.
 inline bool zeroes_dead_weights(const Params& params) {
   return params.parity.zero_dead_weights || !params.sparsity.dense();
 }
 
-/// Rounds the weights in the columns that `layout` calls dead, which the solver has taken for
-/// zeros.
+/// Rounds the weights in the dead columns of `layout`, which the solver has treated as zeros.
 ///
-/// All other codes and all figures stay as they are, because the grid of a group is that of its
-/// other weights; dead weights beyond its ends are clipped. Only where all others of a row are zero
-/// the dead ones choose the grid.
-/// \param search  with which grids were chosen
+/// Grids stay those of the live weights, so all other codes and all figures stay as they are; dead
+/// weights beyond the ends of the grid are clipped. Only where all live weights of a row's group
+/// are zero is the grid fitted to the dead ones.
+/// \param search  how the grids were chosen
 /// \param unit    of the weight, see weight_unit
-/// \param given   whether grids are the caller's, and stay
-/// \return  how many were clipped
+/// \param given   whether the grids are the caller's and must stay
+/// \return  the number of clipped weights
 template <class S, class B, class W>
 Index round_dead_weights(QuantizedMatrix<S>& quantized, MatrixView<const W> weight,
                          const B& backend, const ColumnLayout& layout,

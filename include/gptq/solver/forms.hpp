@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The forms of the solver: what one step inside a block does, and how a panel is walked. A form of
-// your own has the same members.
+// The forms of the solver: what one step inside a block does, and in which sequence the blocks of a
+// panel are solved. A form of your own needs the same members.
 
 #include <gptq/factor/factors.hpp>
 #include <gptq/kernel/column_block.hpp>
@@ -14,19 +14,21 @@
 
 namespace gptq::solver {
 
-/// Block LDLᵀ ("LDLQ" of the QuIP paper): the integers of GPTQ from the factor R alone, with no
-/// inverse, the weight read once and never rewritten.
+/// Block LDLᵀ ("LDLQ" in the QuIP paper): GPTQ's codes from the factor R alone, with no inverse;
+/// the weight is read once and never rewritten.
 struct LeftLooking {
-  using Step = kernel::LeftLooking;
+  using Step = kernel::LeftLooking;  ///< one column inside a block
 
+  /// The factor that its steps read: R.
   template <class B>
   static const typename B::Matrix& factor(const Factors<B>& factors) {
     return factors.r();
   }
 
-  /// \param groups     where groups begin whose grids are chosen on the way; else all columns
-  /// \param prepare    prepare(first, last): such a group is reached
-  /// \param solve      solve(first, last): rounds a block for which carry is in place
+  /// Solves a panel block by block and propagates errors between the blocks.
+  /// \param groups   cuts at dynamic groups, whose grids are chosen on the way; else only both ends
+  /// \param prepare  prepare(first, last): called when such a group is reached
+  /// \param solve    solve(first, last): rounds a block whose corrections are in panel.carry
   template <class Worker, class B, class Panel, class Prepare, class Solve>
   static void walk(const Worker& worker, const Factors<B>& factors, const Params& params,
                    const Cuts& groups, Panel& panel, const Prepare& prepare, const Solve& solve) {
@@ -36,14 +38,15 @@ struct LeftLooking {
     });
   }
 
+  /// Leaves D = W − Q in panel.carry, where it already is.
   template <class Worker, class S, class Panel>
   static void finish(const Worker& /*worker*/, const S& /*scheme*/, const ColumnLayout& /*layout*/,
-                     Panel& /*panel*/) {}  // carry holds W − Q
+                     Panel& /*panel*/) {}
 
  private:
-  /// Halves the range until the columns between two cuts are left: the errors of the leading half
-  /// are carried to the trailing half by one product, D_{<} R_{<,>}. All products together cost
-  /// m·n² FLOP, and most of them are in the large ones.
+  /// Halves the range recursively down to single blocks; one product, D_{<} R_{<,>}, takes the
+  /// errors of the leading half to the trailing half. All products together cost m·n² FLOP, most of
+  /// them in the large products.
   template <class Worker, class Panel, class Matrix, class Block>
   static void halve(const Worker& worker, const Matrix& factor, Panel& panel,
                     std::span<const Index> cuts, const Block& solve_block) {
@@ -61,17 +64,19 @@ struct LeftLooking {
   }
 };
 
-/// The paper's own (GPTQ, Algorithm 1): each block of columns spreads its errors to all columns
-/// behind it in one product, with U = R⁻¹, the Cholesky factor of H⁻¹ = UᵀU. panel.carry holds what
-/// the paper adds to W, so that W itself stays.
+/// The paper's own form (GPTQ, Algorithm 1): each block spreads its errors to all later columns in
+/// one product with U = R⁻¹, the Cholesky factor of H⁻¹ = UᵀU. What the paper adds to W goes into
+/// panel.carry, so that W itself is not rewritten.
 struct LazyBatch {
-  using Step = kernel::LazyBatch;
+  using Step = kernel::LazyBatch;  ///< one column inside a block
 
+  /// The factor that its steps read: R⁻¹.
   template <class B>
   static const typename B::Matrix& factor(const Factors<B>& factors) {
     return factors.inverse();
   }
 
+  /// Solves a panel block by block, see LeftLooking::walk.
   template <class Worker, class B, class Panel, class Prepare, class Solve>
   static void walk(const Worker& worker, const Factors<B>& factors, const Params& params,
                    const Cuts& groups, Panel& panel, const Prepare& prepare, const Solve& solve) {
@@ -89,6 +94,7 @@ struct LazyBatch {
     }
   }
 
+  /// Replaces panel.carry by D = W − Q.
   template <class Worker, class S, class Panel>
   static void finish(const Worker& worker, const S& scheme, const ColumnLayout& layout,
                      Panel& panel) {
@@ -99,7 +105,7 @@ struct LazyBatch {
 /// Either of the two, as Params::solver says.
 struct ByParams {};
 
-/// f(form)
+/// Calls f(form) with `Form` or, for ByParams, the form that Params::solver names.
 template <class Form, class Worker, class F>
 void with_form(const Params& params, const F& f) {
   if constexpr (!std::is_same_v<Form, ByParams>) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Measure: how much a weight puts out, and what round to nearest would lose of it.
+// Measure: a weight's output energy, and how much of it round to nearest would lose.
 
 #include <gptq/solver/panel_rows.hpp>
 #include <gptq/solver/solve.hpp>
@@ -12,13 +12,13 @@
 
 namespace gptq::solver {
 
-/// Of the sections of a panel, in units of H.
+/// What results are compared with, per section of a panel, in units of H.
 struct Baseline {
   std::vector<double> output_energy{};  ///< tr(W·H·Wᵀ)
   std::vector<double> rtn_loss{};       ///< tr(ΔW·H·ΔWᵀ) of min-max round to nearest
 };
 
-/// Of a panel's matrix A, per section: Σ_p added_p·‖A_p‖², the damping's share of its energy.
+/// Σ_p added_p·‖A_p‖² of a panel's matrix A, per section: the damping's share of its energy.
 template <class Worker, class B, class Panel>
 std::vector<double> penalties(const Worker& worker, const Factors<B>& factors,
                               std::span<const Piece> pieces, const typename Worker::Matrix& a,
@@ -32,14 +32,14 @@ std::vector<double> penalties(const Worker& worker, const Factors<B>& factors,
   return sums;
 }
 
-/// Takes the panel, whose weight is still there, apart: its grids, codes and carry become those of
-/// round to nearest.
+/// Measures the baseline on a solved panel, whose weight is still intact. Consumes the panel: round
+/// to nearest overwrites its grids, codes and carry.
 template <class S, class B, class Panel>
 Baseline measure(const typename B::Worker& worker, const Rounding<S, B>& with,
                  std::span<const Piece> pieces, Panel panel) {
   const Factors<B>& factors = with.factors;
   const ColumnLayout& layout = factors.layout();
-  const auto energy = [&](const auto& a) {  // ‖A·R‖², or ‖A·P‖² in its place
+  const auto energy = [&](const auto& a) {  // ‖A·R‖², or its estimate ‖A·P‖²
     const auto* const sketch = factors.sketch();
     if (!sketch) return worker.energy(factors.r(), a, panel);
     auto seen = factors.backend().zeros(sketch->cols(), a.cols());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// MemoryPlan: how much memory quantizing a weight takes, before it is taken.
+// MemoryPlan: how much memory quantizing a weight will take.
 
 #include <gptq/backend/concept.hpp>
 #include <gptq/core/params.hpp>
@@ -13,28 +13,29 @@
 
 namespace gptq {
 
-/// Bytes beyond what the caller holds: activations, the weight, and the Hessian, which the caller
-/// keeps too.
+/// Bytes needed beyond what the caller holds: activations, the weight, and the Hessian, which is
+/// listed here but is part of no peak.
 struct MemoryPlan {
   Index hessian = 0;      ///< Σ xxᵀ, in_features x in_features
-  Index calibrate = 0;    ///< beside it while activations are added, at most: converted slices
+  Index calibrate = 0;    ///< at most, on top of it, while activations are added: converted slices
   Index factor = 0;       ///< R; and R⁻¹ for Solver::lazy_batch
-  Index factorizing = 0;  ///< beside R, for Params::factor_in_double and Order::min_pivot
+  Index factorizing = 0;  ///< temporaries while R is made, sketched and estimated
   Index panel = 0;        ///< one panel of rows on its way through the solver
-  Index panels = 0;       ///< that are on their way at once
-  Index sums = 0;         ///< what each panel has cost, until all of them are done
-  Index workspace = 0;    ///< of matrix products, on all threads together
+  Index panels = 0;       ///< number of panels in progress at once
+  Index sums = 0;         ///< the losses of each panel, kept until all are done
+  Index workspace = 0;    ///< for matrix products, on all threads together
   Index result = 0;       ///< the QuantizedMatrix
 
-  /// At most, in Quantizer::factorize.
+  /// The most that Quantizer::factorize needs.
   Index factorize_peak() const { return factor + factorizing + workspace; }
-  /// At most, while all rows are rounded, the factor and the result included.
+  /// The most that rounding all rows needs, including the factor and the result.
   Index solve_peak() const { return factor + panel * panels + sums + workspace + result; }
+  /// The larger of the two.
   Index peak() const { return (std::max)(factorize_peak(), solve_peak()); }
 };
 
-/// The plan for a weight [rows, cols] of numbers of at most 4 bytes, or for several weights that
-/// read one input and have so many rows together.
+/// The plan for a weight [rows, cols] with elements of at most 4 bytes, or for several weights that
+/// read the same input and have `rows` rows together.
 template <backend::Backend B>
 MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& backend) {
   constexpr Index scalar = sizeof(typename B::Scalar);
@@ -48,11 +49,11 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   plan.calibrate = footprint.accumulate_bytes;
   const Index sketch = uses_sketch(params, cols) ? cols * sketch_directions : 0;
   plan.factor = square * (lazy ? 2 : 1) + sketch * scalar;
-  if (params.factor_in_double || params.order == Order::min_pivot)  // gone before R⁻¹ is there
+  if (params.factor_in_double || params.order == Order::min_pivot)  // freed before R⁻¹ is made
     plan.factorizing =
         (std::max)(Index{0}, cols * cols * Index(sizeof(double)) - (lazy ? square : 0));
-  // Directions on the host, as they are, multiplied and uploaded; their products are narrow and
-  // leave half of the workspace.
+  // The sketch's directions on the host, before and after multiplication, and uploaded; their
+  // products are narrow and leave half of the workspace unused.
   const Index directions = sketch * (3 * Index(sizeof(double)) + scalar);
   plan.factorizing = (std::max)(plan.factorizing,
                                 directions - footprint.product_bytes * footprint.concurrency / 2);
@@ -68,8 +69,8 @@ MemoryPlan memory_plan(Index rows, Index cols, const Params& params, const B& ba
   return plan;
 }
 
-/// The plan for `count` weights [rows, cols] with Hessians of their own (experts) in one call of
-/// Quantizer::quantize: as many factors and panels as are worked on at once, and all results.
+/// The plan for `count` weights [rows, cols] with a Hessian each (experts) in one call of
+/// Quantizer::quantize: the factors and panels in progress at once, and all results.
 template <backend::Backend B>
 MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params,
                        const B& backend) {
@@ -91,8 +92,8 @@ MemoryPlan memory_plan(Index count, Index rows, Index cols, const Params& params
 
 namespace detail {
 
-/// Settings that take less, and how much.
-/// \param peak  peak(params): bytes
+/// Other settings that take less memory, with the amounts, for messages.
+/// \param peak  peak(params): bytes that these settings need
 template <class Peak>
 std::string cheaper_settings(const Params& params, const Peak& peak) {
   std::string text;
@@ -114,21 +115,21 @@ std::string cheaper_settings(const Params& params, const Peak& peak) {
 
 }  // namespace detail
 
-/// What a weight takes and what would take less, for messages.
+/// How much memory a weight takes and which settings would take less, for messages.
 template <backend::Backend B>
 std::string memory_advice(Index rows, Index cols, const Params& params, const B& backend) {
   using detail::mib;
   const MemoryPlan plan = memory_plan(rows, cols, params, backend);
   std::string text =
       detail::message("a weight of ", rows, " x ", cols, " takes ", mib(plan.peak()),
-                      " MiB beside its Hessian: ", mib(plan.factor), " for the factor, ",
+                      " MiB in addition to its Hessian: ", mib(plan.factor), " for the factor, ",
                       mib(plan.factorizing), " to make it, ", plan.panels, " x ", mib(plan.panel),
                       " for panels of ", backend.footprint(rows, cols, params).panel_rows,
                       " rows, ", mib(plan.workspace), " for products");
   text += detail::cheaper_settings(
       params, [&](const Params& other) { return memory_plan(rows, cols, other, backend).peak(); });
   if (const Index half = (rows + 1) / 2; half < rows)
-    text += detail::message("; in two halves of its rows, which share a factor: ",
+    text += detail::message("; in two halves of its rows that share a factor: ",
                             mib(memory_plan(half, cols, params, backend).peak()), " MiB");
   return text;
 }
@@ -139,7 +140,7 @@ std::string factor_advice(Index cols, const Params& params, const B& backend) {
   using detail::mib;
   const MemoryPlan plan = memory_plan(1, cols, params, backend);
   return detail::message("factoring a Hessian of ", cols, " inputs takes ",
-                         mib(plan.factorize_peak()), " MiB beside it: ", mib(plan.factor),
+                         mib(plan.factorize_peak()), " MiB in addition to it: ", mib(plan.factor),
                          " for the factor, ", mib(plan.factorizing), " to make it, ",
                          mib(plan.workspace), " for products") +
          detail::cheaper_settings(params, [&](const Params& other) {

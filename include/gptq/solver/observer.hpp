@@ -12,20 +12,21 @@
 namespace gptq {
 
 /// A block that has just been rounded. Matrices are input-major: one row per position of the block,
-/// one column per row of the weight. They are gone when the observer returns.
+/// one column per row of the weight. They are valid only until the observer returns.
 template <class Scalar>
 struct SolvedBlock {
-  Index first_row = 0;                     ///< of the weight
+  Index first_row = 0;                     ///< of the weight in this block
   Index first_position = 0;                ///< in the solving order
   std::span<const Index> columns;          ///< of the weight, by position
-  std::span<const Index> groups;           ///< by position
-  double weight_unit = 1;                  ///< in which targets and scales count: a power of two
-  MatrixView<const Scalar> targets{};      ///< V, which was rounded
-  MatrixView<const std::uint8_t> codes{};  ///< what it was rounded to
-  MatrixView<const Scalar> scales{}, zeros{};  ///< [groups, rows]
+  std::span<const Index> groups;           ///< group numbers, by position
+  double weight_unit = 1;                  ///< of targets and scales: a power of two
+  MatrixView<const Scalar> targets{};      ///< V, the compensated weights that were rounded
+  MatrixView<const std::uint8_t> codes{};  ///< what V was rounded to
+  /// Grids, [groups, rows] each.
+  MatrixView<const Scalar> scales{}, zeros{};
 };
 
-/// Called from any thread, for several panels at a time.
+/// Called from any thread, possibly for several panels at the same time.
 template <class Scalar>
 using Observer = std::function<void(const SolvedBlock<Scalar>&)>;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// PanelRows: the rows of several weights below each other, cut into panels.
+// PanelRows: the rows of several weights, stacked and cut into panels.
 
 #include <gptq/kernel/panel.hpp>
 
@@ -14,15 +14,16 @@ namespace gptq::solver {
 
 /// Rows of one weight in a panel.
 struct Piece {
-  std::size_t weight = 0;
+  std::size_t weight = 0;  ///< its index in the batch
+  /// Rows [first, first + rows) of that weight.
   Index first = 0, rows = 0;
 };
 
-/// The weights of a batch as if they were one.
+/// The weights of a batch, stacked as if they were one.
 template <class T>
 class PanelRows {
  public:
-  /// \param layouts  of each weight
+  /// \param layouts  one for each weight, as are scale_units
   PanelRows(std::vector<MatrixView<const T>> weights, std::vector<const ColumnLayout*> layouts,
             std::vector<float> scale_units)
       : weights_(std::move(weights)),
@@ -31,9 +32,10 @@ class PanelRows {
     for (const auto& weight : weights_) rows_ += weight.rows();
   }
 
+  /// Rows of all weights together.
   Index rows() const { return rows_; }
 
-  /// What rows [first, first + rows) of all are made of.
+  /// The pieces that make up rows [first, first + rows) of the stack.
   std::vector<Piece> pieces(Index first, Index rows) const {
     std::vector<Piece> pieces;
     Index begin = 0;
@@ -46,7 +48,8 @@ class PanelRows {
     return pieces;
   }
 
-  /// \param layout  for all in place of their own, or null
+  /// The pieces as sections of a panel.
+  /// \param layout  for all of them in place of their own, or null
   std::vector<Section<T>> sections(std::span<const Piece> pieces,
                                    const ColumnLayout* layout = nullptr) const {
     std::vector<Section<T>> sections;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What a weight, its Hessian or its factor, and the parameters must have in common.
+// Checks that a weight, its Hessian or factor, and the parameters fit together.
 
 #include <gptq/factor/factor.hpp>
 #include <gptq/quantized_matrix.hpp>
@@ -16,7 +16,8 @@
 
 namespace gptq::solver {
 
-/// \return  the largest weight
+/// Checks a weight against the Hessian of its input.
+/// \return  its largest magnitude
 /// \throws InvalidArgument  shapes do not fit
 /// \throws NumericalError   a weight is not finite
 template <class W, backend::Backend B>
@@ -30,7 +31,10 @@ double require_weight(MatrixView<W> weight, Index in_features, const Params& par
                         name.empty() ? "weight" : name);
 }
 
-/// The same for a weight that a factor was made for.
+/// Checks a weight against a factor and the settings that it was made with.
+/// \return  its largest magnitude
+/// \throws InvalidArgument  shapes or settings do not fit
+/// \throws NumericalError   a weight is not finite
 template <class W, backend::Backend B>
 double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const Params& params,
                       std::string_view name) {
@@ -42,7 +46,7 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   const Params& made = factor.params;
   const auto same = [&](bool is, std::string_view what) {
     detail::require(is, "the factor was made with another ", what,
-                    ": call factorize of a quantizer with the same");
+                    ": call factorize of a quantizer with the same settings");
   };
   same(made.order == params.order || factor.given_order, "order");
   same(made.groups == params.groups || factor.layout.groups() == 1, "kind of groups");
@@ -60,24 +64,26 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   return largest;
 }
 
-/// \throws InvalidArgument  a parameter is out of range, or asks for what the scheme or the backend
-///                          does not have
+/// Checks the parameters against the scheme and the backend.
+/// \throws InvalidArgument  a parameter is out of range, or asks for something that the scheme or
+///                          the backend lacks
 template <backend::Backend B, class S>
 void require_params(const Params& params, const S& scheme) {
   params.validate();
   if (params.solver == Solver::lazy_batch)
     detail::require(backend::LazyBatchWorker<typename B::Worker>,
-                    "Solver::lazy_batch needs solve, targets and find_errors of the backend's "
-                    "worker for kernel::LazyBatch");
+                    "Solver::lazy_batch needs a backend whose worker has solve, targets and "
+                    "find_errors for kernel::LazyBatch");
   if (params.sparsity.dense()) return;
   const auto grid = scheme.fit(-1.0f, 1.0f, {});
   const float zero = scheme.decode(scheme.encode(0.0f, grid), grid);
   detail::require(zero == 0,
                   "sparsity needs a scheme whose grids have a zero; the number nearest "
-                  "to it on this one's grid for [-1, 1] is ",
+                  "to zero on this scheme's grid for [-1, 1] is ",
                   zero);
 }
 
+/// A weight to round, checked against its Hessian or its factor (see require_weight).
 template <class T, backend::Backend B>
 Task<std::remove_const_t<T>> task(MatrixView<T> weight, const Hessian<B>& hessian,
                                   const Params& params, std::string_view name) {
@@ -90,8 +96,9 @@ Task<std::remove_const_t<T>> task(MatrixView<T> weight, const DampedFactor<B>& f
   return {weight, std::string(name), require_weight(weight, factor, params, name)};
 }
 
-/// \param names  of the weights, or none: they are numbered then
-/// \param make   make(i, name)
+/// Several weights to round.
+/// \param names  of the weights; if empty, they are numbered
+/// \param make   make(i, name): the task of weight i
 template <class T, class Make>
 std::vector<Task<std::remove_const_t<T>>> tasks(std::span<const MatrixView<T>> weights,
                                                 std::span<const std::string> names,
@@ -104,13 +111,14 @@ std::vector<Task<std::remove_const_t<T>>> tasks(std::span<const MatrixView<T>> w
   return tasks;
 }
 
-/// f(); where the backend has too little memory for it, says what the plan proposes.
+/// Calls f(); if the backend runs out of memory, the message says what the memory plan proposes.
 template <backend::Backend B, class F>
 auto advised(Index rows, Index cols, const Params& params, const B& backend, const F& f) {
   return detail::advised(f, [&] { return memory_advice(rows, cols, params, backend); });
 }
 
-/// gptq::factorize; where the backend has too little memory for it, says what the plan proposes.
+/// Calls gptq::factorize; if the backend runs out of memory, the message says what the memory plan
+/// proposes.
 template <backend::Backend B>
 DampedFactor<B> advised_factor(const Hessian<B>& hessian, const Params& params,
                                std::span<const Index> order = {}) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The algorithm: panel by panel, choose grids, round with compensation, store what was rounded.
+// The algorithm: panel by panel, choose grids, round with compensation, store the results.
 
 #include <gptq/core/progress.hpp>
 #include <gptq/solver/batch.hpp>
@@ -14,7 +14,7 @@
 
 namespace gptq::solver {
 
-/// The weights of one batch.
+/// Rounds the weights of one batch.
 /// \tparam Form  of the solver (solver/forms.hpp)
 template <class Form, class S, backend::Backend B, class T>
 std::vector<QuantizedMatrix<S>> round(const S& scheme, const Params& params,
@@ -34,7 +34,7 @@ std::vector<QuantizedMatrix<S>> round(const S& scheme, const Params& params,
   return batch.finish();
 }
 
-/// Weights that share a factor, in as few batches as the backend takes them.
+/// Rounds weights that share a factor, in as few batches as the backend allows.
 template <class Form, class S, backend::Backend B, class T>
 std::vector<QuantizedMatrix<S>> round_all(const S& scheme, const Params& params,
                                           std::span<const Task<T>> tasks,

@@ -16,21 +16,22 @@
 
 namespace gptq::solver {
 
-/// A weight that is to be rounded.
+/// A weight to round.
 template <class T>
 struct Task {
   MatrixView<const T> weight;  ///< [out_features, in_features]
-  std::string name;
-  double largest = 0;  ///< weight
+  std::string name;            ///< for messages
+  double largest = 0;          ///< largest magnitude of a weight
 };
 
 /// Batches of weights that share panels.
 template <class T>
 struct Schedule {
-  std::vector<std::span<const Task<T>>> batches{};
-  std::string_view apart{};  ///< why weights are not taken together; empty: they are, or it is one
+  std::vector<std::span<const Task<T>>> batches{};  ///< each at least one weight
+  std::string_view apart{};  ///< why weights are not batched; empty: they are, or there is only one
 };
 
+/// Cuts tasks into batches of at most `at_once`, or of one if there is a reason to keep them apart.
 template <class T>
 Schedule<T> cut(std::span<const Task<T>> tasks, std::string_view apart, std::size_t at_once) {
   Schedule<T> schedule;
@@ -41,7 +42,7 @@ Schedule<T> cut(std::span<const Task<T>> tasks, std::string_view apart, std::siz
   return schedule;
 }
 
-/// Whether a panel can hold weights of these sizes: it counts all in one unit.
+/// Whether one panel can hold all these weights: it has only one weight_unit.
 template <class T>
 bool one_unit(std::span<const Task<T>> tasks) {
   for (const Task<T>& task : tasks)
@@ -49,17 +50,19 @@ bool one_unit(std::span<const Task<T>> tasks) {
   return true;
 }
 
+/// A reason for Schedule::apart.
 constexpr std::string_view one_at_a_time = "the backend takes one weight at a time";
-constexpr std::string_view other_units = "the sizes of the weights are too far apart";
+/// A reason for Schedule::apart.
+constexpr std::string_view other_units = "the weights differ too much in magnitude";
 
-/// Whether Hessians are factored in one go with these settings.
+/// Whether several Hessians can be factored in one go with these settings.
 inline bool factored_together(const Params& params) {
   return !params.factor_in_double && !params.estimate_condition &&
          !params.parity.dead_weights_in_range &&
          (params.groups == Groups::static_ || params.order != Order::group_aware);
 }
 
-/// Weights that read one input and share its factor.
+/// Batches of weights that read the same input and share its factor.
 template <backend::Backend B, class T>
 Schedule<T> schedule(std::span<const Task<T>> tasks) {
   std::string_view apart;
@@ -68,7 +71,7 @@ Schedule<T> schedule(std::span<const Task<T>> tasks) {
   return cut(tasks, apart, tasks.size());
 }
 
-/// Weights with a Hessian each.
+/// Batches of weights with a Hessian each.
 template <backend::Backend B, class T>
 Schedule<T> schedule(std::span<const Task<T>> tasks, std::span<const Hessian<B>* const> hessians,
                      const Params& params) {
@@ -80,14 +83,14 @@ Schedule<T> schedule(std::span<const Task<T>> tasks, std::span<const Hessian<B>*
     const B& backend = hessians.front()->backend();
     std::string_view apart;
     if (!one_unit(tasks)) apart = other_units;
-    if (!factored_together(params)) apart = "the settings are for one factorization at a time";
+    if (!factored_together(params)) apart = "these settings factor one Hessian at a time";
     for (std::size_t i = 0; i < tasks.size(); ++i) {
       if (tasks[i].weight.rows() != rows || tasks[i].weight.cols() != cols)
         apart = "the weights have different shapes";
       else if (!hessians[i]->backend().shares(backend))
         apart = "the Hessians have different backends";
     }
-    // Panels hold whole weights where each has a factor of its own.
+    // If each weight has a factor of its own, panels hold whole weights.
     const Index at_once = (std::min)(
         backend.batches().batch_size(rows, cols, params.solver),
         backend.footprint(rows * static_cast<Index>(tasks.size()), cols, params).panel_rows / rows);
@@ -95,7 +98,7 @@ Schedule<T> schedule(std::span<const Task<T>> tasks, std::span<const Hessian<B>*
   }
 }
 
-/// The results of all batches, which say how they were taken.
+/// The results of all batches in one list; their reports say why weights were not batched.
 template <class Results>
 Results joined(std::vector<Results> batches, std::string_view apart) {
   Results all;

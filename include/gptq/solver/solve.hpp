@@ -11,18 +11,19 @@
 
 namespace gptq::solver {
 
-/// What a panel is rounded with.
+/// What a panel is rounded with; what it refers to must outlive it.
 template <class S, class B>
 struct Rounding {
-  const S& scheme;
-  const Params& params;
-  const Factors<B>& factors;
-  scheme::RangeSearch search;
+  const S& scheme;             ///< of the grids
+  const Params& params;        ///< of the quantizer
+  const Factors<B>& factors;   ///< of the panel's weights
+  scheme::RangeSearch search;  ///< how grids are chosen
 };
 
-/// Rounds a panel: codes, scales and zeros come out, and in carry D = W − Q.
-/// \param given  whether the grids are there already
-/// \param seen   seen(first, last), after each block
+/// Rounds a panel: fills in codes, scales and zeros, and leaves D = W − Q in carry.
+/// \param given    whether the panel has its grids already
+/// \param seconds  the time taken is added to fit and solve
+/// \param seen     seen(first, last): called after each block
 template <class Form, class Worker, class S, class B, class Panel, class Seen>
 void solve_panel(const Worker& worker, const Rounding<S, B>& with, bool given, Panel& panel,
                  Timings& seconds, const Seen& seen) {

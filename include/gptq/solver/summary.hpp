@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What the panels of a weight have measured, as the report of the whole.
+// Adds up the measurements of a weight's panels for its report.
 
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/measure.hpp>
@@ -11,24 +11,25 @@
 
 namespace gptq::solver {
 
-/// What rounding a panel has shown, by section.
+/// The measurements of a solved panel, one entry per section.
 struct PanelReport {
-  std::vector<Piece> pieces{};
-  std::vector<SectionSums> sums{};
+  std::vector<Piece> pieces{};      ///< which rows of which weight
+  std::vector<SectionSums> sums{};  ///< losses and clipped weights
   std::vector<double> penalties{};  ///< Σ_p added_p·‖D_p‖²: the damping's share of the loss
-  Baseline baseline{};              ///< unless Measure::none
-  Timings seconds{};
+  Baseline baseline{};              ///< empty for Measure::none
+  Timings seconds{};                ///< fit, solve and measure
 };
 
-/// Fills in losses and relative errors, and how many weights were clipped.
-/// \param panels  in the order of their rows, so that sums do not depend on who finished first
+/// Fills in losses, relative errors and the fraction of clipped weights.
+/// \param panels  in row order, so that sums do not depend on which one finished first
+/// \param weight  its index in the batch
 /// \param unit    of losses
 template <class S>
 void summarize(const std::vector<PanelReport>& panels, std::size_t weight,
                const ColumnLayout& layout, double unit, QuantizedMatrix<S>& result) {
   Report& report = result.report();
   double penalty = 0, output_energy = 0, rtn_loss = 0;
-  double dead_loss = 0;  // of inputs that count in no loss, which the penalty has too
+  double dead_loss = 0;  // of dead inputs: in no loss, but in the penalty
   Index clipped = 0;
   for (const PanelReport& panel : panels)
     for (std::size_t i = 0; i < panel.pieces.size(); ++i) {
@@ -46,7 +47,7 @@ void summarize(const std::vector<PanelReport>& panels, std::size_t weight,
     }
   for (const double loss : result.column_loss()) report.damped_loss += loss;
   report.loss = (std::max)(0.0, report.damped_loss + dead_loss - penalty * unit);
-  if (report.damping.round_to_nearest) {  // what was measured is not H
+  if (report.damping.round_to_nearest) {  // measured with a stand-in for H
     report.loss = report.damped_loss = Report::unknown;
     for (double& loss : result.column_loss()) loss = Report::unknown;
   } else if (output_energy > 0) {

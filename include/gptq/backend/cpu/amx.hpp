@@ -33,7 +33,7 @@ inline bool available() {
   return granted;
 }
 
-/// Eight tiles of 16 rows x 64 bytes, for the calling thread, as long as it lives.
+/// Eight tile registers of 16 rows x 64 bytes, for the calling thread, during its lifetime.
 class Tiles {
  public:
   Tiles() {
@@ -53,8 +53,9 @@ class Tiles {
 /// each in steps of 32 along the summed dimension, each step a tile of high and one of low parts.
 class Operand {
  public:
+  /// Rows or columns of a block; summed elements of a step.
   static constexpr Index block = 16, step = 32;
-  static constexpr Index tile_bytes = 1024;
+  static constexpr Index tile_bytes = 1024;  ///< 16 rows of 64 bytes
 
   Operand() = default;
 
@@ -64,16 +65,20 @@ class Operand {
         ::operator new(static_cast<std::size_t>(bytes(count, depth)), std::align_val_t(64))));
   }
 
-  /// What such an operand takes.
+  /// Bytes that such an operand takes.
   static constexpr Index bytes(Index count, Index depth) {
     return blocks_for(count) * steps_for(depth) * 2 * tile_bytes;
   }
 
+  /// Number of blocks, even.
   Index blocks() const { return blocks_; }
+  /// Number of steps of each block.
   Index steps() const { return steps_; }
+  /// The high parts of block b in step s; the low parts follow.
   const std::byte* tile(Index b, Index s) const {
     return data_.get() + (b * steps_ + s) * 2 * tile_bytes;
   }
+  /// To write.
   std::byte* tile(Index b, Index s) { return data_.get() + (b * steps_ + s) * 2 * tile_bytes; }
 
  private:
@@ -90,8 +95,7 @@ class Operand {
 
 namespace detail {
 
-/// high = x rounded to bfloat16, low = (x − high) rounded: the two floats of each pair side by
-/// side.
+/// high = x rounded to bfloat16, low = (x − high) rounded; the two floats of each pair adjacent.
 inline void split(__m512 even, __m512 odd, __m512i& high, __m512i& low) {
   // One vector of odd over even elements, then each pair in one 32-bit word.
   const __m512i pairs = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
@@ -133,8 +137,7 @@ inline void transpose(__m512i (&r)[16]) {
 }
 
 /// The words of one step of one block: word (i, p) holds elements 2p and 2p + 1 of row i, i in
-/// rows. `element(i, k)`: where element k of row i is; rows beyond `rows` and elements beyond
-/// `depth` are zero.
+/// rows. Rows and elements beyond the matrix are zero.
 struct Words {
   __m512i high[16], low[16];
 };
@@ -151,8 +154,8 @@ inline __m512 load_some(const float* from, Index stride, Index count) {
 /// Which side of a product an operand is.
 enum class Side { left, right };
 
-/// Splits blocks [first, last) of `matrix`, [count, depth], into `out`. Rows must be contiguous in
-/// one of the two directions for speed.
+/// Splits blocks [first, last) of `matrix`, [count, depth], into `out`. Fast if the matrix is
+/// contiguous along either dimension.
 inline void pack(Side side, MatrixView<const float> matrix, Index first, Index last, Operand& out) {
   using namespace detail;
   const bool along = matrix.col_stride() == 1;  // the summed dimension is contiguous
@@ -179,7 +182,7 @@ inline void pack(Side side, MatrixView<const float> matrix, Index first, Index l
         }
         split(even, odd, words.high[i], words.low[i]);
       }
-      // The left side wants rows of words, the right side words of rows.
+      // The left side needs rows of words, the right side words of rows.
       if (along != (side == Side::left)) {
         transpose(words.high);
         transpose(words.low);
@@ -191,9 +194,9 @@ inline void pack(Side side, MatrixView<const float> matrix, Index first, Index l
 
 namespace detail {
 
-/// C[32 x 32] += (or = where it is fresh) blocks a, a + 1 of the left by b, b + 1 of the right,
-/// over steps [first, last) of the left; `shift` more of the right.
-/// \tparam Split  the low parts count too
+/// C[32 x 32] += (or = if it is fresh) blocks a, a + 1 of the left by b, b + 1 of the right, over
+/// steps [first, last) of the left and as many of the right, `shift` further on.
+/// \tparam Split  whether the low parts count too
 template <bool Split>
 inline void multiply_block(float* c, Index stride, const Operand& left, Index a,
                            const Operand& right, Index b, Index first, Index last, Index shift,
@@ -247,19 +250,20 @@ inline void multiply_block(float* c, Index stride, const Operand& left, Index a,
 
 }  // namespace detail
 
-/// What multiply does beside adding a product.
+/// How `multiply` deviates from adding the whole product.
 struct MultiplyOptions {
-  Index left_block = 0, right_block = 0;  ///< where c begins, in blocks; both even
-  Index right_step = 0;                   ///< where the summed dimension begins on the right
-  bool fresh = false;                     ///< c = left · right instead of c += left · right
-  bool upper = false;  ///< leave out blocks wholly below the diagonal of the whole product
-  bool split = true;   ///< the low parts count too; else operands are as if rounded to bfloat16
+  /// Where c begins, in blocks; both even.
+  Index left_block = 0, right_block = 0;
+  Index right_step = 0;  ///< where the summed dimension begins on the right
+  bool fresh = false;    ///< c = left · right instead of c += left · right
+  bool upper = false;    ///< skip blocks entirely below the diagonal of the whole product
+  bool split = true;     ///< the low parts count too; else operands are rounded to bfloat16
 };
 
 /// c += left · right, summed over the depth of the left side. c is row-major.
 inline void multiply(MatrixView<float> c, const Operand& left, const Operand& right,
                      const MultiplyOptions& o = {}) {
-  constexpr Index size = 32, depth = 8;  // 8 steps of two right blocks fit the first-level cache
+  constexpr Index size = 32, depth = 8;  // 8 steps of two right blocks fit the L1 cache
   alignas(64) float edge[size * size];
   for (Index first = 0; first < left.steps(); first += depth) {
     const Index last = (std::min)(left.steps(), first + depth);

@@ -2,7 +2,7 @@
 #pragma once
 
 // Reversed Cholesky factorization, H = R·Rᵀ with R upper triangular, recursive on top of Eigen's
-// matrix product. The one factorization that GPTQ needs: R⁻¹ is exactly the factor of the inverse
+// matrix product. The only factorization that GPTQ needs: R⁻¹ is exactly the factor of the inverse
 // that the paper uses.
 
 #include <gptq/backend/cpu/maps.hpp>
@@ -26,12 +26,12 @@ namespace cpu {
 template <class Scalar, class Executor>
 class ReversedCholesky {
  public:
-  /// Factors the upper triangle of `h` in place; what is below the diagonal is not read, and zero
-  /// afterwards.
+  /// Of the upper triangle of `h`, in place; what is below the diagonal is not read and becomes
+  /// zero.
   ReversedCholesky(const Executor& executor, HostMatrix<Scalar>& h)
       : executor_(executor), h_(h), inverse_((h.rows() + leaf - 1) / leaf * leaf, leaf) {}
 
-  /// The position of the pivot that was not positive, or -1.
+  /// Factors. Returns the position of the pivot that was not positive, or -1.
   Index run() {
     const Index n = h_.rows();
     diagonal_.resize(static_cast<std::size_t>(n));
@@ -59,16 +59,16 @@ class ReversedCholesky {
                                      right.transposed());
   }
 
-  /// Factors the diagonal block [begin, end): the trailing half first, then what it leaves of the
-  /// leading half.
+  /// Factors the diagonal block [begin, end): the trailing half first, then the leading half as
+  /// updated by it.
   Index factor(Index begin, Index end) {
     if (end - begin <= leaf) return factor_leaf(begin, end);
     const Index middle = half(begin, end);
     if (const Index failed = factor(middle, end); failed >= 0) return failed;
     const Index rows = middle - begin, cols = end - middle;
 
-    // R₁₂ = H₁₂·R₂₂⁻ᵀ: rows are independent. What is done before another thread has woken up is
-    // done by this one.
+    // R₁₂ = H₁₂·R₂₂⁻ᵀ: rows are independent. Work too short to wake other threads for is done by
+    // this one.
     const bool alone = rows <= 2 * leaf;
     const Index strip = alone ? rows : std::clamp<Index>(rows / 8 / leaf * leaf, leaf, 4 * leaf);
     executor_.parallel_for((rows + strip - 1) / strip, [&](Index i) {
@@ -127,7 +127,7 @@ class ReversedCholesky {
     return -1;
   }
 
-  /// The inverse of an upper triangular block, row by row from the last one on.
+  /// The inverse of an upper triangular block, row by row from the last to the first.
   void invert_leaf(Index begin, Index size) {
     for (Index i = size - 1; i >= 0; --i) {
       Scalar* const x = inverse_.row(begin + i);
@@ -145,8 +145,8 @@ class ReversedCholesky {
 
   const Executor& executor_;
   HostMatrix<Scalar>& h_;
-  HostMatrix<Scalar> inverse_;  // of the factors of the blocks on the diagonal, one below the other
-  std::vector<Scalar> diagonal_;  // of H, before
+  HostMatrix<Scalar> inverse_;    // of the factors of the diagonal blocks, stacked
+  std::vector<Scalar> diagonal_;  // of H, before factoring
 };
 
 }  // namespace cpu

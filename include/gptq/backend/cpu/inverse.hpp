@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// R⁻¹ of an upper triangular R, for the paper's solver: strips of columns, each on its own.
+// R⁻¹ of an upper triangular R, for the paper's solver: strips of columns, independent of each
+// other.
 
 #include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/packed_product.hpp>
@@ -17,8 +18,9 @@ namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 namespace cpu {
 
-/// X with R·X = I, upper triangular, zeros below. Column strip [c, c + w) of X needs no row behind
-/// c + w; its blocks are found from the last to the first: X_b = R_bb⁻¹·(I_b − Σ_{k>b} R_bk·X_k).
+/// X with R·X = I, upper triangular, zeros below. Column strip [c, c + w) of X is zero from row
+/// c + w on; its blocks are found from the last to the first: X_b = R_bb⁻¹·(I_b − Σ_{k>b}
+/// R_bk·X_k).
 template <class Executor, class Scalar>
 HostMatrix<Scalar> inverse(const Executor& executor, const HostMatrix<Scalar>& r) {
   constexpr Index width = 128;

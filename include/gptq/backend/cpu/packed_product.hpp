@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The matrix product that calibration and the solver live on: C += Aᵀ·B on one thread, with both
-// operands packed and a block of C in registers. About a quarter faster than Eigen's where the
-// registers are wide.
+// The matrix product that dominates calibration and the solver: C += Aᵀ·B on one thread, with both
+// operands packed and a block of C in registers. About a quarter faster than Eigen's on processors
+// with wide registers.
 
 #include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
@@ -30,12 +30,12 @@ struct ProductShape {
   static constexpr Index vector = 16 / sizeof(Scalar), lanes = 2, height = 4;
 #endif
   static constexpr Index width = vector * lanes;
-  static constexpr Index depth = 256;         ///< of packed blocks: width · depth fit the L1 cache
-  static constexpr Index rows = height * 88;  ///< of C per packed block of A,
-  static constexpr Index cols = 1024;         ///< and per packed block of B: both fit the L2
+  static constexpr Index depth = 256;  ///< of packed blocks: width · depth fits the L1 cache
+  static constexpr Index rows = height * 88;  ///< of C per packed block of A
+  static constexpr Index cols = 1024;         ///< of C per packed block of B: both fit the L2 cache
 };
 
-/// c += aᵀ·b, or c -= aᵀ·b; a [depth, height], b [depth, width], both dense; c with rows `stride`
+/// c += aᵀ·b, or c -= aᵀ·b; a [depth, height], b [depth, width], both dense; rows of c are `stride`
 /// apart.
 template <bool Subtract, class Scalar>
 inline void multiply_block(const Scalar* a, const Scalar* b, Index depth, Scalar* c, Index stride) {
@@ -97,15 +97,15 @@ inline void transpose_block(const Scalar* from, Index from_stride, Scalar* to, I
   for (Index i = 0; i < 8; ++i) std::memcpy(to + i * to_stride, &y[i], sizeof(Vector));
 }
 
-/// From one packed panel of `width` columns to the next: a cache line more than there is in it, so
-/// that the rows of neighbouring panels do not fall on the same place of the cache.
+/// From one packed panel of `width` columns to the next: its size and a cache line more, so that
+/// the rows of adjacent panels do not map to the same cache set.
 template <class Scalar>
 constexpr Index panel_stride(Index depth, Index width) {
   return depth * width + 64 / Index(sizeof(Scalar));
 }
 
-/// Rows of m as panels of `Width` columns each: [panel][depth][Width], the last panel
-/// filled up with zeros. What is between panels may be written over.
+/// Packs m as panels of `Width` columns each, [panel][depth][Width], the last one padded with
+/// zeros. May write to the gaps between panels.
 template <Index Width, class Scalar>
 void pack(MatrixView<const Scalar> m, Scalar* to) {
   const Index depth = m.rows(), cols = m.cols();
@@ -120,8 +120,8 @@ void pack(MatrixView<const Scalar> m, Scalar* to) {
     }
   };
   if (m.col_stride() == 1) {
-    // Pieces of eight also where a panel is narrower: what lies beside it is written over by the
-    // next row, or is between panels. Eight rows at a time: each page of the result is written for
+    // Copies eight elements even into narrower panels: the surplus is overwritten by the next row
+    // or falls between panels. Eight rows at a time, so that each page of the result is written for
     // a while before the next one.
     constexpr Index piece = (std::max)(Index{8}, Width);
     const Index c = (std::max)(Index{0}, cols - piece + Width) / Width * Width;
@@ -135,7 +135,7 @@ void pack(MatrixView<const Scalar> m, Scalar* to) {
     one_by_one(c, cols, 0);
   } else if (m.row_stride() == 1) {
     // Columns are contiguous: blocks of 8 x 8 through the registers.
-    constexpr Index line = 64 / sizeof(Scalar);  // of a column: read whole, it may not stay
+    constexpr Index line = 64 / sizeof(Scalar);  // read whole: it may not stay in the cache
     const Index rows = depth / 8 * 8;
     Index c = 0;
     for (; c + (std::max)(Index{8}, Width) <= cols; c += Width)
@@ -152,7 +152,7 @@ void pack(MatrixView<const Scalar> m, Scalar* to) {
 
 }  // namespace detail
 
-/// Bytes that a product takes for its packed operands, at most, into `cols` columns.
+/// The most bytes that a product with `cols` columns takes for its packed operands.
 template <class Scalar>
 constexpr Index product_bytes(Index cols) {
   using Shape = detail::ProductShape<Scalar>;
@@ -162,10 +162,11 @@ constexpr Index product_bytes(Index cols) {
          Index(sizeof(Scalar));
 }
 
+/// Whether a product is added or subtracted.
 enum class Sign { plus, minus };
 
 /// C += Aᵀ·B, or C -= Aᵀ·B. Sums are taken in blocks of 256 of the shared dimension, in order,
-/// wherever the operands lie in memory.
+/// whatever the strides of the operands.
 ///
 /// \param c  [rows, cols], rows contiguous
 /// \param a  [depth, rows], any strides

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Order::min_pivot: which column to round last, last but one, and so on. A pivoted Cholesky
-// factorization that picks the smallest pivot, blocked, in double precision because that is the
-// unstable direction. Ties keep the natural order.
+// Order::min_pivot: which column to round last, second to last, and so on. A blocked Cholesky
+// factorization that picks the smallest pivot, in double precision because that is the unstable
+// direction. Ties keep the natural order.
 
 #include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/host/matrix.hpp>
@@ -18,6 +18,7 @@ namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 namespace cpu {
 
+/// The column solved at each position.
 /// \param h  symmetric, upper triangle; overwritten
 template <class Executor>
 std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>& h) {
@@ -29,7 +30,7 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
   for (Index i = 0; i < n; ++i) pivot[std::size_t(i)] = h(i, i);
   std::vector<bool> picked(static_cast<std::size_t>(n), false);
   std::vector<Index> order;
-  HostMatrix<double> factor(width, n);  // rows of Lᵀ that h does not know of yet
+  HostMatrix<double> factor(width, n);  // rows of Lᵀ not yet subtracted from h
   for (Index done = 0; done < n; done += width) {
     const Index count = (std::min)(width, n - done);
     for (Index k = 0; k < count; ++k) {
@@ -40,8 +41,7 @@ std::vector<Index> min_pivot_order(const Executor& executor, HostMatrix<double>&
           best = j;
       picked[std::size_t(best)] = true;
       order.push_back(best);
-      // l = (H − earlier columns)_best / √pivot; a pivot that rounding has eaten carries nothing
-      // on.
+      // l = (H − earlier columns)_best / √pivot; a pivot lost to rounding carries nothing on.
       const double p = pivot[std::size_t(best)], root = p > 0 ? 1 / std::sqrt(p) : 0;
       double* row = factor.row(k);
       std::copy_n(h.row(best), n, row);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The two large products of a CPU: XᵀX for Hessians and X·Wᵀ for the decoder. Cut into tiles whose
+// The two large products on a CPU: XᵀX for Hessians and X·Wᵀ for the decoder, cut into tiles whose
 // shape depends on the operands alone, so that any number of threads gives the same bits.
 
 #include <gptq/backend/cpu/amx.hpp>
@@ -18,7 +18,7 @@ namespace gptq::backend {
 inline namespace GPTQ_SIMD {
 namespace cpu {
 
-/// Whether a product is computed on matrix tiles: it may be, and they are there.
+/// Whether a product runs on matrix tiles: if it is allowed to and the processor has them.
 template <class Scalar>
 bool use_tiles([[maybe_unused]] bool allowed) {
 #if GPTQ_AMX
@@ -28,7 +28,7 @@ bool use_tiles([[maybe_unused]] bool allowed) {
 #endif
 }
 
-/// Rows of a product that one task computes on matrix tiles: enough to use what it reads of the
+/// Rows of a product that one task computes on matrix tiles: enough to reuse what it reads of the
 /// right side many times, few enough to leave tasks for many threads.
 inline Index strip_rows(Index rows) {
   return std::clamp<Index>((rows / 8 + 31) / 32 * 32, 64, 256);
@@ -37,7 +37,7 @@ inline Index strip_rows(Index rows) {
 /// Tokens whose products are summed before they are added to a sum over tokens.
 constexpr Index tokens_at_once = 512;
 
-/// Bytes that add_gram takes for n columns, at most.
+/// The most bytes that add_gram takes for n columns.
 template <class Scalar, class Executor>
 Index gram_bytes(const Executor& executor, Index n) {
   const Index packed = executor.concurrency() * product_bytes<Scalar>(tile_size(n));
@@ -90,7 +90,7 @@ void add_gram(const Executor& executor, MatrixView<Scalar> sum, MatrixView<const
 /// The right side of products y = x·wᵀ, w [out, in], prepared once for many x.
 class RightSide {
  public:
-  /// \param w  contiguous along one of its dimensions; must live as long as this
+  /// \param w  contiguous along one of its dimensions; must outlive this
   template <class Executor>
   RightSide([[maybe_unused]] const Executor& executor, MatrixView<const float> w,
             [[maybe_unused]] Precision precision)
@@ -108,8 +108,8 @@ class RightSide {
 #endif
   }
 
-  /// y = x·w[row.., col..]ᵀ, or += with `add`, for as many rows of w as y has columns and as many
-  /// columns as x has, on the calling thread; row and col are multiples of 32.
+  /// y = x·w[row.., col..]ᵀ, or += with `add`, on the calling thread. Takes as many rows of w as y
+  /// has columns and as many columns as x has; row and col are multiples of 32.
   void multiply(MatrixView<float> y, MatrixView<const float> x, bool add, Index row = 0,
                 Index col = 0) const {
 #if GPTQ_AMX

@@ -2,7 +2,7 @@
 #pragma once
 
 // Tiles: how the upper triangle of a symmetric matrix is cut into rectangles that threads compute
-// on their own. The cut depends on the size alone, never on the number of threads.
+// independently. The cut depends on the size alone, never on the number of threads.
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -16,6 +16,7 @@ namespace cpu {
 
 /// A rectangle of a matrix.
 struct Tile {
+  /// Its first element and its size.
   Index row, col, rows, cols;
 };
 
@@ -35,8 +36,8 @@ inline void cut_diagonal(std::vector<Tile>& tiles, Index begin, Index end, Index
 }  // namespace detail
 
 /// Tiles of at most `size`² that cover the upper triangle of an n x n matrix, large ones first.
-/// What they compute below the diagonal is waste, so tiles on the diagonal are cut down further, to
-/// at most 128².
+/// What they compute below the diagonal is wasted, so tiles on the diagonal are cut further, to at
+/// most 128².
 inline std::vector<Tile> upper_tiles(Index n, Index size) {
   std::vector<Tile> tiles;
   for (Index row = 0; row < n; row += size)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// cuda::Batches: what is done to several matrices of one size at once, in a launch for all of them.
+// cuda::Batches: operations on several matrices of the same size at once, in one launch.
 
 #include <gptq/backend/cuda/launch.hpp>
 #include <gptq/backend/cuda/operations.hpp>
@@ -14,14 +14,15 @@
 
 namespace gptq::backend::cuda {
 
-/// Matrices of a batch lie below each other: a stack [matrices · n, n].
+/// Operations on several matrices at once. The matrices of a batch are stacked: [matrices · n, n].
 class Batches {
  public:
-  using Matrix = DeviceMatrix<float>;
+  using Matrix = DeviceMatrix<float>;  ///< on the device
 
+  /// On the runtime's stream.
   explicit Batches(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
 
-  /// How many weights [rows, cols] with Hessians of their own to take at once.
+  /// How many weights [rows, cols] with a Hessian each to take at once.
   Index batch_size(Index rows, Index cols, Solver solver) const {
     const Index factors =
         Index(sizeof(float)) * cols * cols * (solver == Solver::lazy_batch ? 2 : 1);
@@ -29,7 +30,7 @@ class Batches {
     return std::clamp<Index>(static_cast<Index>(runtime_->available() / 2) / one, 1, 1024);
   }
 
-  /// Diagonals of matrices of one size.
+  /// The diagonals of matrices of the same size.
   std::vector<std::vector<double>> diagonals(std::span<const Matrix* const> matrices) const {
     const DeviceScope scope(runtime_->device());
     std::vector<const float*> places;
@@ -37,7 +38,7 @@ class Batches {
     return diagonals_at(places, matrices.front()->rows());
   }
 
-  /// arrange() for several matrices, below each other; orders and additions too.
+  /// arrange() for several matrices; the result, orders and additions are stacked.
   Matrix arrange_all(std::span<const Matrix* const> from, std::span<const Index> orders,
                      std::span<const double> factors, std::span<const double> added) const {
     const DeviceScope scope(runtime_->device());
@@ -54,8 +55,8 @@ class Batches {
     return to;
   }
 
-  /// factorize() for several matrices below each other: the first position whose pivot is lost, or
-  /// -1, and the diagonal of R, for each.
+  /// factorize() for stacked matrices: for each, the position whose pivot is lost, or -1, and the
+  /// diagonal of R.
   std::vector<Index> factorize_all(Matrix& stack,
                                    std::vector<std::vector<double>>& diagonals_of_r) const {
     const DeviceScope scope(runtime_->device());
@@ -74,7 +75,7 @@ class Batches {
     return failed;
   }
 
-  /// Puts a factor into its place of a stack.
+  /// Replaces factor `at` of a stack.
   void replace(Matrix& stack, Index at, const Matrix& r) const {
     const DeviceScope scope(runtime_->device());
     check(cudaMemcpyAsync(stack.row(at * stack.cols()), r.data(), r.bytes(),
@@ -82,7 +83,7 @@ class Batches {
           "cudaMemcpyAsync");
   }
 
-  /// invert_triangular() for several matrices below each other.
+  /// invert_triangular() for stacked matrices.
   Matrix invert_all(const Matrix& stack) const {
     const DeviceScope scope(runtime_->device());
     const Index n = stack.cols();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Copies between host and device, and matrices that another backend holds.
+// Copies between host and device, and access to matrices of another backend.
 
 #include <gptq/backend/cuda/device_matrix.hpp>
 
@@ -16,10 +16,12 @@
 
 namespace gptq::backend::cuda {
 
-/// For as long as it lives, the reader's stream and that of a matrix of another backend wait for
-/// each other: for what writes the matrix, and for what reads it before it may be freed.
+/// Lets a backend read a matrix of another one: the reader's stream waits for the writes of the
+/// owner's and, when this is destroyed, the owner's stream waits for the reads before it can free
+/// the matrix.
 class Reading {
  public:
+  /// \throws InvalidArgument  the matrix is on another device
   template <class T>
   Reading(const std::shared_ptr<Runtime>& reader, const DeviceMatrix<T>& matrix)
       : reader_(reader), owner_(matrix.runtime()) {
@@ -32,7 +34,7 @@ class Reading {
     if (!apart()) return;
     try {
       owner_->follow(*reader_);
-    } catch (const CudaError&) {  // the device is lost: whoever reads results learns of it
+    } catch (const CudaError&) {  // the device is lost: reading results will report it
     }
   }
   Reading(const Reading&) = delete;
@@ -44,6 +46,7 @@ class Reading {
   std::shared_ptr<Runtime> reader_, owner_;
 };
 
+/// A copy of host numbers on the device, [rows, numbers / rows].
 template <class T>
 DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::span<const T> from,
                                  Index rows = 1) {
@@ -56,6 +59,7 @@ DeviceMatrix<T> to_device_vector(const std::shared_ptr<Runtime>& runtime, std::s
   return to;
 }
 
+/// A copy of a device matrix on the host.
 template <class T>
 std::vector<T> to_vector(const Runtime& runtime, const DeviceMatrix<T>& from) {
   std::vector<T> to(static_cast<std::size_t>(from.size()));
@@ -63,8 +67,8 @@ std::vector<T> to_vector(const Runtime& runtime, const DeviceMatrix<T>& from) {
   return to;
 }
 
-/// Copies the leading part of `from`, whose rows are contiguous, that has the shape of `to`; to's
-/// type may be another one.
+/// Copies the leading part of `from` that has the shape of `to`, which may be of another type. Rows
+/// of `from` are contiguous.
 template <class From, class To>
 void download(const Runtime& runtime, MatrixView<const From> from, MatrixView<To> to) {
   const auto width = sizeof(From) * std::size_t(to.cols()),
@@ -72,7 +76,7 @@ void download(const Runtime& runtime, MatrixView<const From> from, MatrixView<To
              rows = static_cast<std::size_t>(to.rows());
   if constexpr (std::is_same_v<From, To>)
     if (to.col_stride() == 1) {
-      // The stride of a single row may be anything.
+      // The stride of a single row is arbitrary.
       const auto to_pitch = rows == 1 ? width : sizeof(To) * std::size_t(to.row_stride());
       runtime.copy_to_host(to.data(), to_pitch, from.data(), pitch, width, rows);
       return;
@@ -84,22 +88,23 @@ void download(const Runtime& runtime, MatrixView<const From> from, MatrixView<To
       to(r, c) = static_cast<To>(values[std::size_t(r * to.cols() + c)]);
 }
 
+/// The same for a whole matrix.
 template <class From, class To>
 void download(const Runtime& runtime, const DeviceMatrix<From>& from, MatrixView<To> to) {
   download(runtime, from.view(), to);
 }
 
-/// Device memory for what passes through, in bytes.
+/// Device memory for staging, in bytes.
 constexpr Index staging_bytes = Index{64} << 20;
 
-/// How many rows of so many bytes go through a half of it at a time: all, or a multiple of `unit`.
+/// How many rows of so many bytes each fit half of it: all, or a multiple of `unit`.
 inline Index staged_rows(Index rows, Index bytes, Index unit) {
   const Index fit = staging_bytes / 2 / bytes / unit * unit;
   return (std::min)((std::max)(fit, unit), rows);
 }
 
-/// Whether the device can read the rows of a host matrix as they lie there: in pinned memory, which
-/// it may be about to write. Where the host is to read that, it waits.
+/// Whether the device can read the rows of a host matrix in place: from pinned memory, to which it
+/// may still have writes queued. If the host must read them instead, waits for these.
 template <class T>
 bool reads_directly(const Runtime& runtime, MatrixView<const T> matrix) {
   if (!Runtime::is_pinned(matrix.data())) return false;
@@ -110,7 +115,7 @@ bool reads_directly(const Runtime& runtime, MatrixView<const T> matrix) {
 }
 
 /// Queues a copy of rows of host memory to dense memory of the device.
-/// \param direct  as they are, from pinned memory; else through the pinned buffer
+/// \param direct  straight from pinned memory; else through the pinned buffer
 template <class T>
 void copy_rows(Runtime& runtime, MatrixView<const T> from, bool direct, T* to,
                cudaStream_t stream) {
@@ -137,25 +142,26 @@ void copy_rows(Runtime& runtime, MatrixView<const T> from, bool direct, T* to,
   runtime.copy_to_device(to, bytes * std::size_t(from.rows()), bytes, fill, stream);
 }
 
-/// Copies that go on beside the work of a runtime. What they read and write stays theirs until they
-/// are settled, or until the runtime's stream waits for them.
+/// Copies to the device that overlap with the work of a runtime. The memory that they read and
+/// write must not be reused until they are done, or until the runtime's stream waits for them.
 class Arrivals {
  public:
+  /// \param direct  see copy_rows
   Arrivals(const std::shared_ptr<Runtime>& runtime, bool direct)
       : runtime_(runtime), direct_(direct) {
     if (!direct) return;
-    written_.record(runtime->stream());  // pinned memory, by what came before
+    written_.record(runtime->stream());  // earlier work may write the pinned memory
     written_.hold(runtime->copies());
   }
-  /// Copies end before the memory they read and write is somebody else's, unless the runtime's
-  /// stream, in whose order that is freed, waits for all of them.
+  /// Waits for the copies before their memory can be reused, unless the runtime's stream, in whose
+  /// order it is freed, waits for all of them.
   ~Arrivals() {
     if (!held_ || direct_) cudaStreamSynchronize(runtime_->copies());
   }
   Arrivals(const Arrivals&) = delete;
   Arrivals& operator=(const Arrivals&) = delete;
 
-  /// Queues a copy of rows; what is queued in the runtime's stream from then on finds it there.
+  /// Queues a copy of rows; work queued in the runtime's stream afterwards sees it.
   template <class T>
   void copy(MatrixView<const T> from, T* to) {
     held_ = false;
@@ -171,7 +177,7 @@ class Arrivals {
   Event written_, arrived_;
 };
 
-/// A copy of a host matrix, on its way while the device is at what was queued before.
+/// A copy of a host matrix, transferred while the device still does earlier work.
 template <class T>
 DeviceMatrix<T> arriving_copy(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> from) {
   DeviceMatrix<T> copy(runtime, from.rows(), from.cols(), true);
@@ -180,9 +186,9 @@ DeviceMatrix<T> arriving_copy(const std::shared_ptr<Runtime>& runtime, MatrixVie
   return copy;
 }
 
-/// f(part, first row) for parts of a matrix, on the device: all of it where it lies there, else as
-/// many rows at a time as fit the memory set aside, a multiple of `unit` but for the last. While
-/// the device works at one part, the next one is on its way.
+/// f(part, first row) for parts of a matrix, on the device: all of it if it is there already, else
+/// as many rows at a time as fit the staging memory, a multiple of `unit` except for the last part.
+/// While the device works on one part, the next one is transferred.
 template <class T, class F>
 void for_parts_on_device(const std::shared_ptr<Runtime>& runtime, MatrixView<const T> matrix,
                          const F& f, Index unit = 1) {

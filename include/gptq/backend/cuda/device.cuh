@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// How work gets to the device: a function object per index, or per block of threads that share
-// memory. A compiler other than nvcc runs them one after the other on the host, which is how the
-// tests reach every line of them where there is no GPU.
+// How work is launched on the device: a function object per index, or per block of threads that
+// share memory. Compilers other than nvcc run them one after the other on the host, so that tests
+// cover every line of them without a GPU.
 
 #include <gptq/backend/cuda/runtime.hpp>
 #include <gptq/config.hpp>
@@ -18,7 +18,7 @@ struct Block {
   int threads = 0;
   float* shared = nullptr;
 
-  /// f(t) for each thread t; what they wrote to shared memory is seen by all that follows.
+  /// f(t) for each thread t; what they write to shared memory is visible to all that follows.
   template <class F>
   GPTQ_HD void for_threads(const F& f) const {
 #if GPTQ_ON_DEVICE
@@ -48,7 +48,7 @@ static __global__ void run(F f, Index count) {
   if (i < count) f(i);
 }
 
-/// A thread per column; rows beyond what a grid has are taken in turn.
+/// A thread per column; rows beyond the size of a grid are taken in turn.
 template <class F>
 static __global__ void run_grid(F f, Index rows, Index cols) {
   const Index col = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -65,7 +65,7 @@ static __global__ void run_blocks(F f) {
 
 #endif
 
-/// f(i) for i < count. (Not inlined: GCC 12 warns of loops to n² that never end.)
+/// f(i) for i < count. (Not inlined: GCC 12 warns of infinite loops to n².)
 template <class F>
 [[gnu::noinline, gnu::visibility("hidden")]] void launch(cudaStream_t stream, Index count,
                                                          const F& f) {
@@ -80,7 +80,7 @@ template <class F>
 #endif
 }
 
-/// f(row, col) for row < rows, col < cols: kernels that need both do not divide for them.
+/// f(row, col) for row < rows, col < cols, so that kernels need no division to get both.
 template <class F>
 [[gnu::noinline, gnu::visibility("hidden")]] void launch_grid(cudaStream_t stream, Index rows,
                                                               Index cols, const F& f) {
@@ -98,7 +98,7 @@ template <class F>
 #endif
 }
 
-/// f(block) for so many blocks with `shared` bytes each.
+/// f(block) for so many blocks with `shared` bytes of shared memory each.
 template <class F>
 [[gnu::visibility("hidden")]] void launch_blocks(cudaStream_t stream, Index blocks, int threads,
                                                  Index shared, const F& f) {

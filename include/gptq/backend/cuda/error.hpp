@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What calls of the CUDA runtime, cuBLAS and cuSOLVER return, as errors with the name and the text
-// that they have there.
+// Turns the status of calls to the CUDA runtime, cuBLAS and cuSOLVER into errors with the name and
+// the text that it has there.
 
 #include <gptq/core/error.hpp>
 
@@ -15,23 +15,23 @@
 
 namespace gptq {
 
-/// The device, its driver or one of its libraries refused.
+/// The device, its driver or one of its libraries reported an error.
 class CudaError : public Error {
   using Error::Error;
 };
 
 namespace backend::cuda {
 
-/// What the calling thread's device has left, for messages.
+/// How much memory the calling thread's device has left, for messages.
 inline std::string memory_left() {
   std::size_t available = 0, total = 0;
   if (cudaMemGetInfo(&available, &total) == cudaSuccess)
     return detail::message(available >> 20, " of ", total >> 20, " MiB are free");
   cudaGetLastError();
-  return "how much is free is not known";
+  return "the amount of free memory is unknown";
 }
 
-/// \throws CudaError  calls are asynchronous: what failed may be an earlier one
+/// \throws CudaError  the call failed or, as calls are asynchronous, an earlier one
 inline void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) return;
   cudaGetLastError();  // forget it, or the next call reports it again
@@ -39,8 +39,9 @@ inline void check(cudaError_t status, const char* call) {
                                   "), reported at ", call));
 }
 
-/// What a library says.
-/// \throws OutOfMemory  `memory`: it found too little for its workspace
+/// Throws the error that a library reported.
+/// \throws OutOfMemory  if `memory`: the library found too little for its workspace
+/// \throws CudaError    otherwise
 [[noreturn]] inline void refuse(const std::string& text, bool memory) {
   if (memory) throw OutOfMemory(detail::message(text, ": ", memory_left()));
   throw CudaError(text);
@@ -53,8 +54,9 @@ inline void check(cublasStatus_t status, const char* call) {
          status == CUBLAS_STATUS_ALLOC_FAILED);
 }
 
-/// A status of cuSOLVER, which has no function that tells.
+/// A status of cuSOLVER, which has no function for this.
 struct SolverStatus {
+  /// For messages.
   const char *name, *text;
 };
 inline SolverStatus describe(cusolverStatus_t status) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// The one source of gptq::cuda: kernels that know no scheme, and those of the stock schemes.
+// The one source of gptq::cuda: kernels that do not depend on a scheme, and those of the stock
+// schemes.
 
 #include <gptq/backend/cuda/kernels.cuh>
 #include <gptq/backend/cuda/matrix_kernels.cuh>

@@ -58,7 +58,7 @@ GPTQ_HD inline kernel::ColumnBlock<float> at_row(kernel::ColumnBlock<float> bloc
 /// Adds over the rows of a warp.
 struct WarpSums {
   double* loss;  ///< of this warp
-  bool real;     ///< whether this row is no padding
+  bool real;     ///< whether this row is not padding
   int clipped = 0;
   GPTQ_HD void add(Index column, double cost, float square, bool beyond) {
     float total = real ? square : 0.0f;
@@ -72,7 +72,7 @@ struct WarpSums {
   }
 };
 
-/// One thread per row; the diagonal block of the factor in shared memory where it fits.
+/// One thread per row; the diagonal block of the factor in shared memory if it fits.
 template <class Form, kernel::Blocks Kind, bool Share, class S>
 struct Solve {
   static constexpr int threads = solve_threads;
@@ -87,9 +87,9 @@ struct Solve {
   GPTQ_HD void operator()(const Block& b) const {
     if constexpr (Share) {
       const float* const factor =
-          block.factor + stack.of(b.index * b.threads) * stack.factor;  // one for all its rows
+          block.factor + stack.of(b.index * b.threads) * stack.factor;  // the same for all its rows
       const int size = static_cast<int>(block.width);
-      b.for_threads([&](int t) {  // a row of the tile per warp, what is below the diagonal left out
+      b.for_threads([&](int t) {  // a row of the tile per warp, from the diagonal on
         for (int r = t / 32; r < size; r += threads / 32)
           for (int c = r / 32 * 32 + t % 32; c < size; c += 32)
             b.shared[r * size + c] = factor[r * block.factor_stride + c];
@@ -181,8 +181,8 @@ void find_errors(cudaStream_t stream, const S& scheme, const kernel::ColumnBlock
 
 }  // namespace gptq::backend::cuda
 
-/// Everything that Quantizer<Scheme, backend::Cuda> needs of a scheme, in one source that nvcc
-/// compiles.
+/// Instantiates everything that Quantizer<Scheme, backend::Cuda> needs of a scheme; for one source
+/// that nvcc compiles.
 #define GPTQ_CUDA_SCHEME(...)                                                                    \
   template void gptq::backend::cuda::fit<__VA_ARGS__>(                                           \
       cudaStream_t, const __VA_ARGS__&, const gptq::scheme::RangeSearch&,                        \

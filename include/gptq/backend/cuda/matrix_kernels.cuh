@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The kernels of backend::Cuda that know no scheme, one function object each, and the launchers
-// among theirs that are templates; instantiations.cu has the others.
+// The kernels of backend::Cuda that do not depend on a scheme, one function object each, and those
+// of their launchers that are templates; the others are in instantiations.cu.
 
 #include <gptq/backend/cuda/device.cuh>
 #include <gptq/backend/cuda/launch.hpp>
@@ -130,7 +130,7 @@ struct Split {
   }
 };
 
-/// One block per section and row: each thread takes every so many-th element.
+/// One block per section and row: thread t takes elements t, t + threads, and so on.
 template <class T, class Value, class Combine>
 struct ReduceRows {
   MatrixView<const T> matrix;
@@ -179,7 +179,7 @@ struct PivotRow {
     const bool gone = pivots[j] == HUGE_VAL;
     double x = best < j ? h[best * n + j] : h[j * n + best];
     for (Index i = 0; i < done; ++i) x -= factor[i * n + best] * factor[i * n + j];
-    // A pivot that rounding has eaten carries nothing on.
+    // A pivot lost to rounding carries nothing on.
     x = gone || !(pivot > 0) ? 0 : x / std::sqrt(pivot);
     factor[done * n + j] = x;
     pivots[j] = gone || j == best ? HUGE_VAL : pivots[j] - x * x;
@@ -193,7 +193,7 @@ struct GatherRows {
   GPTQ_HD void operator()(Index r, Index c) const { to[r * from.cols() + c] = from(order[r], c); }
 };
 
-/// Tiles of 32 x 32 through shared memory, so that reading and writing both go along rows.
+/// Tiles of 32 x 32 through shared memory, so that both reads and writes go along rows.
 template <class T>
 struct LoadPanel {
   static constexpr int side = 32, threads = 256;
@@ -207,7 +207,7 @@ struct LoadPanel {
   float* to;
   GPTQ_HD void operator()(const Block& block) const {
     const Index row = block.index / across * side, col = block.index % across * side;
-    float* const tile = block.shared;  // [side][side + 1]: a column falls on all banks
+    float* const tile = block.shared;  // [side][side + 1]: a column spreads over all banks
     block.for_threads([&](int t) {
       for (int i = t; i < side * side; i += threads) {
         const Index r = row + i / side, c = col + i % side;
@@ -228,7 +228,7 @@ struct LoadPanel {
   }
 };
 
-/// The tiles of several weights, as many for each as the tallest one has.
+/// The tiles of several weights, as many for each as for the largest one.
 template <class T>
 struct LoadPanels {
   LoadPanel<T> one;  ///< without a weight

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The matrix operations of cuBLAS and cuSOLVER in the row-major terms of this library. Those
-// libraries read a row-major matrix as its transpose.
+// The matrix operations of cuBLAS and cuSOLVER in terms of row-major matrices, which those
+// libraries read as transposes.
 
 #include <gptq/backend/cuda/copies.hpp>
 #include <gptq/core/half.hpp>
@@ -26,14 +26,15 @@ MatrixView<const T> part(const DeviceMatrix<T>& m, Index row, Index col, Index r
   return {m.row(row) + col, rows, cols, m.cols(), 1};
 }
 
-/// The same type as cuBLAS names it.
+/// The type as cuBLAS names it.
 template <class T>
 constexpr cudaDataType_t data_type = std::is_same_v<T, float>      ? CUDA_R_32F
                                      : std::is_same_v<T, double>   ? CUDA_R_64F
                                      : std::is_same_v<T, bfloat16> ? CUDA_R_16BF
                                                                    : CUDA_R_16F;
 
-/// A dimension in cuBLAS's int.
+/// A dimension as the int that cuBLAS takes.
+/// \throws InvalidArgument  it is too large
 inline int small(Index size) {
   detail::require(size <= std::numeric_limits<int>::max(), "a matrix dimension of ", size,
                   " is too large for cuBLAS");
@@ -41,7 +42,7 @@ inline int small(Index size) {
 }
 
 /// out += leftᵀ·right, sums in single precision: left [depth, rows], right [depth, cols], out
-/// [rows, cols], rows contiguous. Products of 16-bit numbers are exact in it.
+/// [rows, cols], rows contiguous. Single products of 16-bit numbers are exact.
 template <class T>
 void add_product(const Runtime& runtime, MatrixView<float> out, MatrixView<const T> left,
                  MatrixView<const T> right) {
@@ -61,8 +62,9 @@ inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixVie
   add_product<float>(runtime, out, left, right);
 }
 
-/// From one product to the next of several: numbers.
+/// Strides from one product to the next, in elements.
 struct Steps {
+  /// Of each matrix.
   Index out, left, right;
 };
 
@@ -82,7 +84,7 @@ void add_products(const Runtime& runtime, MatrixView<float> out, MatrixView<cons
         "cublasGemmStridedBatchedEx");
 }
 
-/// y = x·wᵀ, or y += where `add`: x [rows, depth], w [cols, depth], y [rows, cols], rows
+/// y = x·wᵀ, or y += x·wᵀ with `add`: x [rows, depth], w [cols, depth], y [rows, cols], rows
 /// contiguous, sums in single precision.
 template <class T>
 void multiply_transposed(const Runtime& runtime, MatrixView<float> y, MatrixView<const T> x,
@@ -97,7 +99,7 @@ void multiply_transposed(const Runtime& runtime, MatrixView<float> y, MatrixView
         "cublasGemmEx");
 }
 
-/// Which of R and Rᵀ works on the columns of a panel's matrix m, whose rows are positions.
+/// Whether R or Rᵀ is applied to a panel's matrix m, whose rows are positions.
 enum class Factor {
   plain,       ///< mᵀ·R, or mᵀ·R⁻¹
   transposed,  ///< mᵀ·Rᵀ, or mᵀ·R⁻ᵀ
@@ -139,7 +141,7 @@ inline void solve_triangular_all(const std::shared_ptr<Runtime>& runtime, Factor
                                  Index next_r, Index next_m) {
   if (m.empty()) return;
   if (count == 1) return solve_triangular(*runtime, which, r, m);
-  constexpr Index block = 512;  // what cuBLAS's batches of triangles are made for
+  constexpr Index block = 512;  // the size that cuBLAS's batched trsm is fast for
   const Index n = r.rows(), blocks = (n + block - 1) / block;
   const bool plain = which == Factor::plain;
   for (Index step = 0; step < blocks; ++step) {
@@ -181,7 +183,7 @@ inline void add_plain_product(const Runtime& runtime, MatrixView<float> out,
         "cublasGemmEx");
 }
 
-/// The last position whose pivot rounding has eaten, or -1; from the diagonals of H and R.
+/// The last position whose pivot is lost to rounding, or -1, from the diagonals of H and R.
 template <class T>
 Index lost_pivot(const std::vector<double>& before, const std::vector<double>& roots) {
   for (Index k = static_cast<Index>(roots.size()) - 1; k >= 0; --k) {
@@ -214,8 +216,8 @@ Index cholesky(const std::shared_ptr<Runtime>& runtime, DeviceMatrix<T>& m) {
   return failed - 1;
 }
 
-/// The same for matrices of one size below each other, in single precision.
-/// \return  for each the first position whose pivot is not positive, or -1
+/// The same for stacked matrices, in single precision.
+/// \return  for each, the first position whose pivot is not positive, or -1
 inline std::vector<Index> cholesky_of_all(const std::shared_ptr<Runtime>& runtime,
                                           DeviceMatrix<float>& stack) {
   const Index n = stack.cols(), matrices = stack.rows() / n;

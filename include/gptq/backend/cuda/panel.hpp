@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// DevicePanel: rows on their way through the solver, on a device. Sections of several weights stand
+// DevicePanel: rows on their way through the solver, on a device. Sections of several weights are
 // side by side in a panel: they share a factor (q, k and v), or each has its own (experts).
 
 #include <gptq/backend/cuda/launch.hpp>
@@ -20,12 +20,13 @@ namespace gptq::backend::cuda {
 
 /// What kernels need of a ColumnLayout.
 struct DeviceLayout {
+  /// As in ColumnLayout; position[c] is that of column c.
   DeviceMatrix<Index> order, position, group, members;
-  DeviceMatrix<float> pivots;  ///< of the members
-  DeviceMatrix<std::uint8_t> dead;
+  DeviceMatrix<float> pivots;       ///< of the members
+  DeviceMatrix<std::uint8_t> dead;  ///< by position
 };
 
-/// The layouts of matrices of one size, one after the other.
+/// The layouts of matrices of the same size, one after the other.
 inline DeviceLayout to_device(const std::shared_ptr<Runtime>& runtime,
                               std::span<const ColumnLayout* const> layouts) {
   std::vector<Index> order, position, group, members;
@@ -54,14 +55,14 @@ inline DeviceLayout to_device(const std::shared_ptr<Runtime>& runtime,
           to_device_vector(runtime, std::span<const std::uint8_t>(dead))};
 }
 
-/// Where the sections of a panel stand.
+/// Where the sections of a panel are.
 class SectionPlan {
  public:
   SectionPlan() = default;
   /// \param shared  whether they share a factor; else all have the same number of rows
   SectionPlan(const std::shared_ptr<Runtime>& runtime, std::vector<Index> rows, bool shared)
       : rows_(std::move(rows)), shared_(shared) {
-    // Blocks of the solver's kernel must not hold rows of two factors.
+    // A thread block of the solver's kernel must not have rows of two factors.
     for (const Index r : rows_) {
       offset_.push_back(width_);
       width_ += padded(r, shared_ ? warp : solve_threads);
@@ -76,19 +77,26 @@ class SectionPlan {
     counts_ = to_device_vector(runtime, std::span<const Index>(rows_));
   }
 
+  /// Number of sections.
   std::size_t count() const { return rows_.size(); }
+  /// Whether they share a factor.
   bool shared() const { return shared_; }
-  Index width() const { return width_; }  ///< of all, padding included
+  Index width() const { return width_; }  ///< of all, including padding
+  /// Rows of section i.
   Index rows(std::size_t i) const { return rows_[i]; }
+  /// The first column of section i in the panel.
   Index offset(std::size_t i) const { return offset_[i]; }
+  /// Columns of section i in the panel, including padding.
   Index width(std::size_t i) const {
     return (i + 1 < offset_.size() ? offset_[i + 1] : width_) - offset_[i];
   }
-  /// Of each column of the panel, whether it is a row of a weight.
+  /// For each column of the panel, whether it is a row of a weight, not padding.
   const std::uint8_t* real() const { return real_.data(); }
+  /// For kernels.
   Sections on_device() const {
     return {static_cast<Index>(rows_.size()), width_, firsts_.data(), counts_.data()};
   }
+  /// Which factor and layout each row uses, of matrices with so many columns.
   Stack stack(Index columns) const {
     if (shared_) return {};
     return {.rows = width(0), .columns = columns, .factor = columns * columns};
@@ -104,11 +112,11 @@ class SectionPlan {
 
 /// Rows of weights on their way through the solver, on a device.
 struct DevicePanel : gptq::Panel<DeviceMatrix<float>, DeviceMatrix<std::uint8_t>> {
-  SectionPlan sections{};
-  DeviceLayout layout{};
+  SectionPlan sections{};       ///< which rows belong to which weight
+  DeviceLayout layout{};        ///< of all weights, or of each
   DeviceMatrix<double> loss{};  ///< [warps, positions]
   DeviceMatrix<int> clipped{};  ///< of each row
-  DeviceMatrix<float> units{};  ///< of the scales of each row; none where they are the same
+  DeviceMatrix<float> units{};  ///< of the scales of each row; empty if all are the same
 };
 
 }  // namespace gptq::backend::cuda

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What a CUDA backend holds on one device: a stream, library handles, a pool of memory and pinned
-// buffers for copies. Everything is freed by whoever made it; nothing is global.
+// What a CUDA backend owns on one device: a stream, library handles, a memory pool and pinned
+// buffers for copies. Every object frees what it created; nothing is global.
 
 #include <gptq/backend/cuda/error.hpp>
 #include <gptq/core/matrix_view.hpp>  // Index
@@ -22,7 +22,7 @@ namespace gptq {
 
 namespace backend::cuda {
 
-/// Devices that can be used now; 0 where there is no driver.
+/// Number of usable devices; 0 without a driver.
 inline int device_count() {
   int count = 0;
   if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
@@ -30,9 +30,10 @@ inline int device_count() {
   return 0;
 }
 
-/// Makes a device the calling thread's for as long as it lives.
+/// Makes a device the current one of the calling thread during its lifetime.
 class DeviceScope {
  public:
+  /// \param device  its number
   explicit DeviceScope(int device) : device_(device) {
     check(cudaGetDevice(&before_), "cudaGetDevice");
     if (device != before_) check(cudaSetDevice(device), "cudaSetDevice");
@@ -47,7 +48,7 @@ class DeviceScope {
   int device_, before_ = 0;
 };
 
-/// A place in the order of a stream of the calling thread's device.
+/// A point in the order of a stream of the calling thread's device.
 class Event {
  public:
   Event() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate"); }
@@ -55,22 +56,26 @@ class Event {
   Event(const Event&) = delete;
   Event& operator=(const Event&) = delete;
 
-  /// After all that is queued in the stream.
+  /// Sets the point after everything queued in the stream so far.
   void record(cudaStream_t stream) { check(cudaEventRecord(event_, stream), "cudaEventRecord"); }
-  /// What is queued in the stream from now on comes after it.
+  /// Makes everything queued in the stream from now on wait for the point.
   void hold(cudaStream_t stream) const {
     check(cudaStreamWaitEvent(stream, event_, 0), "cudaStreamWaitEvent");
   }
+  /// Waits for the point on the host.
   void synchronize() const { check(cudaEventSynchronize(event_), "cudaEventSynchronize"); }
 
  private:
   cudaEvent_t event_ = nullptr;
 };
 
-/// One at a time: the copies of a backend share it, and with it the order of its stream.
+/// The copies of a backend share one, and with it the order of its stream; used by one thread at a
+/// time.
 class Runtime {
  public:
-  /// \param stream  null: a stream of its own
+  /// \param stream  null: creates its own
+  /// \throws CudaError        no device can be used, or not for stream-ordered allocation
+  /// \throws InvalidArgument  there is no such device
   Runtime(int device, cudaStream_t stream) : device_(device), stream_(stream) {
     int count = 0;
     const cudaError_t found = cudaGetDeviceCount(&count);
@@ -93,22 +98,23 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  int device() const { return device_; }
-  cudaStream_t stream() const { return stream_; }
-  /// For copies that go on while the device computes.
+  int device() const { return device_; }           ///< its number
+  cudaStream_t stream() const { return stream_; }  ///< in which work is queued
+  /// For copies that overlap with computation.
   cudaStream_t copies() const { return copies_; }
-  cublasHandle_t blas() const { return blas_; }
-  cusolverDnHandle_t solver() const { return solver_; }
-  cusolverDnParams_t solver_options() const { return solver_options_; }
+  cublasHandle_t blas() const { return blas_; }                          ///< of cuBLAS
+  cusolverDnHandle_t solver() const { return solver_; }                  ///< of cuSOLVER
+  cusolverDnParams_t solver_options() const { return solver_options_; }  ///< of cuSOLVER
 
+  /// Device memory, allocated in the order of a stream.
   /// \param arriving  to be written by copies, in the order of their stream
-  /// \throws OutOfMemory  says how much was asked for and how much there is
+  /// \throws OutOfMemory  says how much was requested and how much is free
   void* allocate(std::size_t bytes, bool arriving = false) {
     const DeviceScope scope(device_);
     const cudaStream_t stream = arriving ? copies_ : stream_;
     void* data = nullptr;
     cudaError_t status = cudaMallocFromPoolAsync(&data, bytes, pool_, stream);
-    if (status == cudaErrorMemoryAllocation) {  // what was freed may be waiting for the stream
+    if (status == cudaErrorMemoryAllocation) {  // freed memory may still wait for the stream
       cudaGetLastError();
       synchronize();
       check(cudaMemPoolTrimTo(pool_, 0), "cudaMemPoolTrimTo");
@@ -122,9 +128,10 @@ class Runtime {
                                       ")"));
   }
 
+  /// Frees device memory in the order of the stream.
   void free(void* data) noexcept { cudaFreeAsync(data, stream_); }
 
-  /// What is queued from now on waits for what is queued in the other one's stream.
+  /// Makes work queued from now on wait for all work queued in the other one's stream.
   void follow(const Runtime& other) const {
     const DeviceScope scope(other.device_);
     Event event;
@@ -132,8 +139,8 @@ class Runtime {
     event.hold(stream_);
   }
 
-  /// Host memory that the device reads and writes.
-  /// \throws OutOfMemory  the system pins no more
+  /// Pinned host memory, which the device reads and writes.
+  /// \throws OutOfMemory  the system cannot pin more
   void* allocate_pinned(std::size_t bytes) {
     const DeviceScope scope(device_);
     void* data = nullptr;
@@ -144,12 +151,13 @@ class Runtime {
     throw OutOfMemory(detail::message("the host has no memory to pin for ", bytes >> 20,
                                       " MiB more (", cudaGetErrorName(status), ")"));
   }
+  /// Waits for the stream, then frees.
   void free_pinned(void* data) noexcept {
-    cudaStreamSynchronize(stream_);  // what still uses it
+    cudaStreamSynchronize(stream_);  // queued work may still use it
     cudaFreeHost(data);
   }
 
-  /// Bytes of the device that can be had: what is free, and what the pool keeps for later.
+  /// Bytes that can be allocated on the device: free ones, and unused ones that the pool keeps.
   std::uint64_t available() const {
     const DeviceScope scope(device_);
     std::size_t available = 0, total = 0;
@@ -162,13 +170,14 @@ class Runtime {
     return available + held - used;
   }
 
+  /// The model name of the device.
   std::string name() const {
     cudaDeviceProp properties{};
     check(cudaGetDeviceProperties(&properties, device_), "cudaGetDeviceProperties");
     return properties.name;
   }
 
-  /// The most that was in use at once since the last call, in bytes.
+  /// The most memory in use at once since the last call, in bytes.
   std::uint64_t take_peak() {
     std::uint64_t peak = 0, none = 0;
     check(cudaMemPoolGetAttribute(pool_, cudaMemPoolAttrUsedMemHigh, &peak),
@@ -178,7 +187,7 @@ class Runtime {
     return peak;
   }
 
-  /// Whether the device multiplies bfloat16 (compute capability 8.0).
+  /// Whether the device can multiply bfloat16 (from compute capability 8.0).
   bool has_bfloat16() const {
     int major = 0;
     check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device_),
@@ -186,7 +195,7 @@ class Runtime {
     return major >= 8;
   }
 
-  /// Bytes that the threads of a block can share.
+  /// Bytes of shared memory that a thread block can use.
   Index shared_memory() const {
     int bytes = 0;
     check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device_),
@@ -194,18 +203,18 @@ class Runtime {
     return bytes;
   }
 
-  /// Waits for the device; errors of earlier work come out here.
+  /// Waits for the stream; errors of earlier work surface here.
   void synchronize() const { check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
 
-  /// Copies to the device through pinned memory: while one half of it is on its way, the other is
-  /// filled by fill(host, first byte, bytes), in order.
+  /// Copies to the device through pinned memory: while one half of it is transferred, fill(host,
+  /// first byte, bytes) fills the other, in order.
   /// \param unit    bytes that `fill` cannot write in part
   /// \param stream  of the copy
   template <class Fill>
   void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill,
                       cudaStream_t stream) {
     const std::size_t piece = (std::max)(unit, half / unit * unit);
-    if (piece > half) {  // rows beyond the buffer: as they are
+    if (piece > half) {  // rows larger than the buffer: one by one
       std::unique_ptr<std::byte[]> row(new std::byte[unit]);
       for (std::size_t at = 0; at < bytes; at += unit) {
         fill(row.get(), at, unit);
@@ -228,12 +237,13 @@ class Runtime {
       next_ = 1 - next_;
     }
   }
+  /// The same in the runtime's own stream.
   template <class Fill>
   void copy_to_device(void* to, std::size_t bytes, std::size_t unit, const Fill& fill) {
     copy_to_device(to, bytes, unit, fill, stream_);
   }
 
-  /// Rows of `width` bytes from the device, and waits for them.
+  /// Copies rows of `width` bytes from the device and waits for them.
   void copy_to_host(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                     std::size_t width, std::size_t rows) const {
     if (width == 0 || rows == 0) return;
@@ -243,16 +253,16 @@ class Runtime {
     synchronize();
   }
 
-  /// Whether a pointer leads to memory of this device.
-  /// \throws InvalidArgument  to another device's
+  /// Whether a pointer is to memory of this device.
+  /// \throws InvalidArgument  it is to another device's
   bool is_on_device(const void* data) const {
     const auto [type, device] = kind_of(data);
-    detail::require(type != cudaMemoryTypeDevice || device == device_, "a matrix lies on device ",
-                    device, ", the backend works on device ", device_);
+    detail::require(type != cudaMemoryTypeDevice || device == device_, "a matrix is on device ",
+                    device, ", but the backend works on device ", device_);
     return type == cudaMemoryTypeDevice || type == cudaMemoryTypeManaged;
   }
 
-  /// Whether a pointer leads to pinned host memory, which the device may still be writing.
+  /// Whether a pointer is to pinned host memory, which the device may still be writing.
   static bool is_pinned(const void* data) { return kind_of(data).type == cudaMemoryTypeHost; }
 
  private:
@@ -276,7 +286,7 @@ class Runtime {
     check(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, device_),
           "cudaDeviceGetAttribute");
     detail::require<CudaError>(pools != 0, "device ", device_,
-                               " cannot allocate in the order of a stream");
+                               " does not support stream-ordered allocation");
     if (!stream_) {
       check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
       owns_stream_ = true;
@@ -287,7 +297,7 @@ class Runtime {
     properties.location.type = cudaMemLocationTypeDevice;
     properties.location.id = device_;
     check(cudaMemPoolCreate(&pool_, &properties), "cudaMemPoolCreate");
-    std::uint64_t keep = UINT64_MAX;  // what was freed, for the next matrix of that size
+    std::uint64_t keep = UINT64_MAX;  // keep freed memory for the next matrix of that size
     check(cudaMemPoolSetAttribute(pool_, cudaMemPoolAttrReleaseThreshold, &keep),
           "cudaMemPoolSetAttribute");
     // Copies must not be made to wait for work whose memory they could reuse.
@@ -324,7 +334,7 @@ class Runtime {
   bool owns_stream_ = false;
   cudaMemPool_t pool_ = nullptr;
   void* pinned_ = nullptr;
-  std::optional<Event> copied_[2];  // of the halves; created with the device current
+  std::optional<Event> copied_[2];  // one per half; created while the device is current
   std::size_t next_ = 0;
   cublasHandle_t blas_ = nullptr;
   cusolverDnHandle_t solver_ = nullptr;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// cuda::Worker: what happens to a panel of rows, on a device.
+// cuda::Worker: solves a panel of rows on a device.
 
 #include <gptq/backend/cuda/launch.hpp>
 #include <gptq/backend/cuda/operations.hpp>
@@ -20,15 +20,17 @@
 
 namespace gptq::backend::cuda {
 
-/// A handle, like the backend that hands it out. Factors of sections that do not share one lie
-/// below each other: [sections · n, n].
+/// A handle, like the backend that creates it. If sections have a factor each, these are stacked:
+/// [sections · n, n].
 class Worker {
  public:
-  using Matrix = DeviceMatrix<float>;
-  using Panel = DevicePanel;
+  using Matrix = DeviceMatrix<float>;  ///< on the device
+  using Panel = DevicePanel;           ///< rows of one weight or several
 
+  /// On the runtime's stream.
   explicit Worker(std::shared_ptr<Runtime> runtime) : runtime_(std::move(runtime)) {}
 
+  /// Sections as a panel: columns in solving order, dead columns as zeros, carry zero.
   template <class W>
   Panel load_panel(std::span<const Section<W>> sections, double weight_unit) const {
     Panel panel = empty_panel(sections, weight_unit);
@@ -54,7 +56,7 @@ class Worker {
     for (std::size_t i = 0; i < plan.count(); ++i) {
       const Index layout = static_cast<Index>(i) * step, rows = plan.rows(i);
       for_parts_on_device(runtime_, sections[i].weight, [&](MatrixView<const W> some, Index at) {
-        // Padding is written with the last rows.
+        // Padding is written along with the last rows.
         const Index wide = at + some.rows() == rows ? plan.width(i) - at : some.rows();
         cuda::load_panel(stream(), some, inverse_unit, panel.layout.position.data() + layout,
                          panel.layout.dead.data() + layout, wide, plan.width(),
@@ -64,6 +66,7 @@ class Worker {
     return panel;
   }
 
+  /// Fits the grids of groups [first, last) to rows of `source`, which starts at position `base`.
   template <class S>
   void fit(const S& scheme, const scheme::RangeSearch& search, const ColumnLayout& layout,
            const Matrix& source, Index base, Index first, Index last, Panel& panel) const {
@@ -76,6 +79,7 @@ class Worker {
               last - first, source.cols(), panel.scales.data(), panel.zeros.data());
   }
 
+  /// Sets the caller's grids instead of fitted ones.
   void set_grids(std::span<const Grids> sections, Panel& panel) const {
     const SectionPlan& plan = panel.sections;
     const Index groups = panel.scales.rows(), width = plan.width();
@@ -96,6 +100,8 @@ class Worker {
     upload(zeros, panel.zeros);
   }
 
+  /// Rounds positions [first, last), whose corrections are in panel.carry; leaves there what they
+  /// carry on.
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity,
              const ColumnLayout& /*layout*/, const Matrix& factor, Index first, Index last,
@@ -110,6 +116,7 @@ class Worker {
                        .real = panel.sections.real()});
   }
 
+  /// W plus the corrections, for positions [first, last) that are still to be rounded.
   Matrix targets(kernel::LazyBatch /*form*/, const Matrix& /*factor*/, const Panel& panel,
                  Index first, Index last) const {
     Matrix v(runtime_, last - first, panel.weight.cols());
@@ -117,6 +124,7 @@ class Worker {
     return v;
   }
 
+  /// V_b = W_b + T_b·R_bb⁻¹ for positions [first, last) that are still to be rounded.
   Matrix targets(kernel::LeftLooking /*form*/, const Matrix& factor, const Panel& panel,
                  Index first, Index last) const {
     const Index count = last - first;
@@ -132,12 +140,15 @@ class Worker {
     return v;
   }
 
+  /// carry = W − Q from codes and grids.
   template <class S>
   void find_errors(const S& scheme, const ColumnLayout& layout, Panel& panel) const {
     cuda::find_errors(stream(), scheme, block(panel, 0, layout.columns(), {}), stack(panel),
                       panel.sections.width());
   }
 
+  /// Rounds all weights without compensation, the smallest of a sparsity pattern to zero; W − Q in
+  /// carry.
   template <class S>
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
@@ -145,6 +156,7 @@ class Worker {
                 panel.sections.width());
   }
 
+  /// Copies codes, scales and zeros of each section to the host.
   void store(const Panel& panel, const ColumnLayout& /*layout*/,
              std::span<const SectionResult> sections) const {
     const SectionPlan& plan = panel.sections;
@@ -180,6 +192,7 @@ class Worker {
     grids(panel.zeros, &SectionResult::zeros, 1);
   }
 
+  /// f(targets, codes, scales, zeros) of positions [first, last), copied to the host.
   template <class F>
   void observe(const Panel& panel, Index first, Index last, const F& f) const {
     const Index rows = panel.sections.rows(0);
@@ -199,6 +212,7 @@ class Worker {
       MatrixView<const float>(zeros.data(), groups, rows));
   }
 
+  /// The sums of each section over all columns solved so far.
   std::vector<SectionSums> sums(const Panel& panel) const {
     const SectionPlan& plan = panel.sections;
     const Index n = panel.loss.cols();
@@ -215,6 +229,8 @@ class Worker {
     return sums;
   }
 
+  /// out[to, to + to_count) += factor[from, from + from_count) x [to, to + to_count)ᵀ · in[from,
+  /// from + from_count).
   void propagate(Matrix& out, Index to, Index to_count, const Matrix& factor, const Matrix& in,
                  Index from, Index from_count) const {
     const Reading reading(runtime_, factor);
@@ -224,12 +240,14 @@ class Worker {
         part(in, from, 0, from_count, width), count, {width, in.rows() * factor.cols(), width});
   }
 
+  /// out[first, first + rows) += factor[first, first + rows)·in, factor upper triangular.
   void multiply(Matrix& out, Index first, Index rows, const Matrix& factor,
                 const Matrix& in) const {
     add_plain_product(*runtime_, part(out, first, 0, rows, out.cols()),
                       part(factor, first, 0, rows, factor.cols()), in.view());
   }
 
+  /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) of each section, A input-major.
   std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
     const Products products = products_of(panel);
     const Index n = a.rows(), width = products.width;
@@ -247,12 +265,14 @@ class Worker {
     return totals;
   }
 
+  /// Σ_rows A_p² of each section, by position.
   std::vector<std::vector<double>> squares(const Matrix& a, const Panel& panel) const {
     DeviceMatrix<double> sums(runtime_, static_cast<Index>(panel.sections.count()), a.rows());
     cuda::squares_of_rows(stream(), a.view(), panel.sections.on_device(), sums.data());
     return rows_of(sums);
   }
 
+  /// Rows of m in another order: row p of the result is row order[p] of m.
   Matrix gather(const Matrix& m, std::span<const Index> order) const {
     const auto on_it = to_device_vector(runtime_, order);
     Matrix out(runtime_, static_cast<Index>(order.size()), m.cols());
@@ -260,15 +280,16 @@ class Worker {
     return out;
   }
 
+  /// m ← (R·Rᵀ)⁻¹·m in place.
   void solve_factor(const Matrix& factor, Matrix& m) const {
     const auto r = factor.view();
     solve_triangular(*runtime_, Factor::transposed, r, m.view());
     solve_triangular(*runtime_, Factor::plain, r, m.view());
   }
 
-  /// Rows of padding, the layout, losses and counts; and, one after the other, weights of up to 4
-  /// bytes on their way from the host, what a group's grid is fitted to, a copy of the codes, and a
-  /// strip of energy().
+  /// Footprint::scratch_bytes: padding rows, the layout, losses and counts; and, one after the
+  /// other, weights of up to 4 bytes in transfer from the host, the columns that a group's grid is
+  /// fitted to, a copy of the codes, and a strip of energy().
   static Index scratch_bytes(Index rows, Index cols, const Params& params) {
     constexpr Index number = sizeof(float), sum = sizeof(double);
     const Index width = padded(rows), padding = (width - rows) * (2 * number + 1);
@@ -288,7 +309,7 @@ class Worker {
  private:
   static constexpr Index energy_strip = 256;  // columns of R at a time
 
-  /// The products of a panel with its factors: one for all rows that share a factor.
+  /// The products of a panel with its factors: one per factor.
   struct Products {
     Index count, width;
   };

@@ -18,28 +18,39 @@ class HostMatrix {
  public:
   HostMatrix() = default;
 
-  /// Not initialised.
+  /// Uninitialized.
   HostMatrix(Index rows, Index cols)
       : data_(static_cast<T*>(
             ::operator new(sizeof(T) * std::size_t(detail::checked_size(rows, cols)), alignment))),
         rows_(rows),
         cols_(cols) {}
 
+  /// All zeros.
   static HostMatrix zeros(Index rows, Index cols) {
     HostMatrix matrix(rows, cols);
     std::fill_n(matrix.data(), rows * cols, T(0));
     return matrix;
   }
 
+  /// Number of rows.
   Index rows() const { return rows_; }
+  /// Number of columns.
   Index cols() const { return cols_; }
+  /// Element (0, 0).
   T* data() { return data_.get(); }
+  /// Element (0, 0).
   const T* data() const { return data_.get(); }
+  /// Element (r, 0).
   T* row(Index r) { return data() + r * cols_; }
+  /// Element (r, 0).
   const T* row(Index r) const { return data() + r * cols_; }
+  /// Element (r, c), unchecked.
   T& operator()(Index r, Index c) { return row(r)[c]; }
+  /// Element (r, c), unchecked.
   const T& operator()(Index r, Index c) const { return row(r)[c]; }
+  /// The whole matrix.
   MatrixView<T> view() { return {data(), rows_, cols_}; }
+  /// The whole matrix.
   MatrixView<const T> view() const { return {data(), rows_, cols_}; }
 
  private:

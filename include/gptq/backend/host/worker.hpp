@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// HostWorker: the part of a worker that every backend in host memory shares - everything but the
+// HostWorker: what the workers of all backends in host memory share, which is everything except the
 // matrix products.
 
 #include <gptq/backend/host/matrix.hpp>
@@ -27,20 +27,21 @@ namespace gptq::backend {
 // Unqualified, these names find both the scalar versions and, by argument, those for lanes.
 using lane::abs, lane::load, lane::select, lane::store, lane::store_codes;
 
-/// The bits of a number in the type that a backend computes with, but for its sign: magnitudes are
-/// ordered like them, numbers that are not finite last. Tests of integers become vector code.
+/// The bits of a number in the type that a backend computes with, without its sign. They are
+/// ordered like magnitudes, with non-finite numbers last, and tests on integers vectorize.
 template <class Scalar, class T>
 auto magnitude_bits(const T& x) {
   using Bits = std::conditional_t<sizeof(Scalar) == 4, std::uint32_t, std::uint64_t>;
   return std::bit_cast<Bits>(static_cast<Scalar>(to_float(x))) & static_cast<Bits>(Bits(-1) >> 1);
 }
+/// The bits of infinity.
 template <class Scalar>
 constexpr auto infinite_bits =
     std::bit_cast<std::conditional_t<sizeof(Scalar) == 4, std::uint32_t, std::uint64_t>>(
         std::numeric_limits<Scalar>::infinity());
 
 /// Position (row · cols + col) of the first element of a row that is not finite, or -1.
-/// \tparam Scalar  that it must be finite in: float or double
+/// \tparam Scalar  float or double: the type in which elements must be finite
 template <class Scalar = float, class T>
 Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
   unsigned bad = 0;
@@ -53,7 +54,7 @@ Index find_non_finite_in_row(MatrixView<const T> matrix, Index row) {
   return -1;
 }
 
-/// The largest magnitude in a row; infinite where an element is not finite.
+/// The largest magnitude in a row; infinite if an element is not finite.
 template <class Scalar = float, class T>
 double largest_in_row(MatrixView<const T> matrix, Index row) {
   auto most = infinite_bits<Scalar> - infinite_bits<Scalar>;
@@ -62,27 +63,29 @@ double largest_in_row(MatrixView<const T> matrix, Index row) {
   return static_cast<double>(std::bit_cast<Scalar>((std::min)(most, infinite_bits<Scalar>)));
 }
 
-/// lane::store, for a class that has a `store` of its own.
+/// lane::store, for a class that has its own member `store`.
 template <class Scalar, class T>
 void put_lane(Scalar* to, const T& value) {
   store(to, value);
 }
 
+/// Everything of a worker except the matrix products.
 /// \tparam Scalar  float or double
 /// \tparam T       what the kernels compute with: Scalar, or a lane of it
 /// \tparam Rows    rows in one T
 template <class Scalar, class T, int Rows>
 class HostWorker {
  public:
-  using Matrix = HostMatrix<Scalar>;
-  using Codes = HostMatrix<std::uint8_t>;
+  using Matrix = HostMatrix<Scalar>;       ///< weights, carries and grids
+  using Codes = HostMatrix<std::uint8_t>;  ///< one byte per code
   /// Rows of one weight on their way through the solver.
   struct Panel : gptq::Panel<Matrix, Codes> {
-    Index rows = 0;  ///< without padding
-    SectionSums sums{};
+    Index rows = 0;      ///< without padding
+    SectionSums sums{};  ///< over the columns solved so far
   };
 
-  /// Input-major, columns in solving order, dead columns as zeros, padded to whole lanes.
+  /// The single section as a panel: input-major, columns in solving order, dead columns as zeros,
+  /// padded to whole lanes.
   template <class W>
   Panel load_panel(std::span<const Section<W>> sections, double weight_unit) const {
     const MatrixView<const W> weight = sections.front().weight;
@@ -92,8 +95,8 @@ class HostWorker {
     Panel panel;
     panel.rows = rows;
     panel.weight_unit = weight_unit;
-    // Transposed tile by tile in the weight's own order, where reading and writing both go along
-    // cache lines; then whole rows into the solver's order.
+    // First transposed tile by tile in the weight's own order, so that both reads and writes follow
+    // cache lines; then whole rows are moved into solving order.
     constexpr Index side = 16;
     panel.carry = Matrix(n, width);
     for (Index row = 0; row < width; row += side)
@@ -143,7 +146,7 @@ class HostWorker {
     }
   }
 
-  /// Grids of the caller's in place of fitted ones.
+  /// Sets the caller's grids instead of fitted ones.
   void set_grids(std::span<const Grids> sections, Panel& panel) const {
     const Grids& grids = sections.front();
     for (Index g = 0; g < panel.scales.rows(); ++g)
@@ -156,8 +159,8 @@ class HostWorker {
       }
   }
 
-  /// Rounds the columns at positions [first, last), for which panel.carry holds what earlier ones
-  /// carry to them, and leaves there what they carry on.
+  /// Rounds the columns at positions [first, last), to which earlier ones carry what is in
+  /// panel.carry, and leaves there what they carry on.
   template <class Form, class S>
   void solve(Form /*form*/, const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              const Matrix& factor, Index first, Index last, Panel& panel) const {
@@ -197,7 +200,7 @@ class HostWorker {
     panel.sums.clipped += sums.clipped;
   }
 
-  /// V = W + what is carried to positions [first, last), which are still to be rounded.
+  /// V = W plus what is carried to positions [first, last), which are still to be rounded.
   Matrix targets(kernel::LazyBatch /*form*/, const Matrix& /*factor*/, const Panel& panel,
                  Index first, Index last) const {
     Matrix v(last - first, panel.weight.cols());
@@ -219,8 +222,8 @@ class HostWorker {
     }
   }
 
-  /// Rounds every weight to the nearest code of its grid - with a sparsity pattern, its smallest
-  /// weights to zero: codes, and W − Q in carry; no compensation.
+  /// Rounds every weight to the nearest code of its grid, and the smallest weights of a sparsity
+  /// pattern to zero, without compensation. Leaves W − Q in carry.
   template <class S>
   void round(const S& scheme, const Sparsity& sparsity, const ColumnLayout& layout,
              Panel& panel) const {
@@ -241,7 +244,7 @@ class HostWorker {
     }
   }
 
-  /// Copies codes, scales and zeros to where the whole weight's are kept, columns in its own order.
+  /// Copies codes, scales and zeros to the results, columns in the weight's own order.
   void store(const Panel& panel, const ColumnLayout& layout,
              std::span<const SectionResult> sections) const {
     const auto& [codes, scales, zeros] = sections.front();
@@ -270,14 +273,14 @@ class HostWorker {
       real(panel.scales, 0, panel.scales.rows()), real(panel.zeros, 0, panel.zeros.rows()));
   }
 
-  /// Of each section the sums over all columns solved so far.
+  /// The sums over all columns solved so far, for the single section.
   std::vector<SectionSums> sums(const Panel& panel) const { return {panel.sums}; }
 
-  /// Of each section, by position, Σ_rows A_p², padding left out.
+  /// Σ_rows A_p² by position, without padding, for the single section.
   std::vector<std::vector<double>> squares(const Matrix& a, const Panel& panel) const {
     std::vector<double> of_position(static_cast<std::size_t>(a.rows()));
     for (Index p = 0; p < a.rows(); ++p) {
-      constexpr Index side_by_side = 8;  // sums that do not wait for each other
+      constexpr Index side_by_side = 8;  // independent sums need not wait for each other
       double partial[side_by_side] = {};
       const Scalar* const x = a.row(p);
       const auto add = [&](Index r, Index i) {
