@@ -84,6 +84,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/testing/expect.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/testing/layer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/testing/panel.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/testing/panel_fixture.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/testing/stored_panel.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/version.hpp
 )

@@ -130,20 +130,20 @@ TEST_CASE("what a backend lacks is missed by name, where it is asked for", "[con
   CHECK_THAT(message({.group_size = 32, .solver = gptq::Solver::lazy_batch}, nothing),
              Contains("Solver::lazy_batch needs"));
   CHECK_THAT(message({.group_size = 32, .factor_in_double = true}, nothing),
-             Contains("factor_in_double needs the backend's factorize_in_double"));
+             Contains("factor_in_double needs a backend with factorize_in_double"));
   CHECK_THAT(message({.group_size = 32, .order = gptq::Order::min_pivot}, nothing),
-             Contains("Order::min_pivot needs the backend's pivot_order"));
+             Contains("Order::min_pivot needs a backend with pivot_order"));
   const std::vector<float> ones(9, 1.0f), eights(9, 8.0f);
   CHECK_THAT(message({.group_size = 32},
                      [&](const auto& quantizer, const auto& factor) {
                        quantizer.quantize(layer.w(), factor,
                                           gptq::Grids{{ones.data(), 9, 1}, {eights.data(), 9, 1}});
                      }),
-             Contains("given grids need set_grids"));
+             Contains("given grids need a worker with set_grids"));
   CHECK_THAT(message({.group_size = 32},
                      [&](const auto& quantizer, const auto& factor) {
                        quantizer.quantize(layer.w(), factor, "w", {},
                                           {.observer = [](const auto&) {}});
                      }),
-             Contains("an observer needs observe"));
+             Contains("an observer needs a worker with observe"));
 }

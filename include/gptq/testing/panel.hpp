@@ -7,6 +7,7 @@
 #include <gptq/scheme/affine.hpp>
 #include <gptq/testing/expect.hpp>
 #include <gptq/testing/layer.hpp>
+#include <gptq/testing/panel_fixture.hpp>
 #include <gptq/testing/stored_panel.hpp>
 
 #include <algorithm>  // std::max
@@ -22,33 +23,16 @@ namespace gptq::testing {
 
 /// Of one backend's workers, at one size.
 template <backend::Backend B>
-class PanelTest {
- public:
-  using Worker = typename B::Worker;
-  using Panel = typename Worker::Panel;
-  using Scheme = scheme::Asymmetric<4>;
-  using Stored = StoredPanel<Scheme>;
+class PanelTest : PanelFixture<B> {
+  using Fixture = PanelFixture<B>;
+  using Fixture::backend_, Fixture::tolerance_, Fixture::layer_, Fixture::r_;
+  using Fixture::factor, Fixture::layout, Fixture::n, Fixture::panel, Fixture::fitted,
+      Fixture::rounding, Fixture::w, Fixture::expect_nearest, Fixture::expect_errors;
+  using typename Fixture::Panel, typename Fixture::Scheme, typename Fixture::Stored,
+      typename Fixture::Worker;
 
-  PanelTest(const B& backend, double tolerance, Index inputs)
-      : backend_(backend),
-        tolerance_(tolerance),
-        layer_(37, inputs, 2 * inputs + 10),
-        hessian_(inputs, backend) {
-    hessian_.add(layer_.activations.view());
-    const bool lazy = backend::LazyBatchWorker<Worker> && requires {
-      backend.invert_triangular(hessian_.sum());
-    };
-    std::vector<Index> order(static_cast<std::size_t>(inputs));
-    std::iota(order.rbegin(), order.rend(), Index{0});
-    if (inputs > 3) std::swap(order[order.size() - 1], order[order.size() - 3]);
-    factor_.push_back(
-        gptq::factorize(hessian_,
-                        Params{.group_size = 8,
-                               .allow_tail_group = true,
-                               .solver = lazy ? Solver::lazy_batch : Solver::left_looking},
-                        order));
-    r_ = download(backend, factor().r);
-  }
+ public:
+  using Fixture::Fixture;
 
   void run() const {
     backend_.for_panels(37, [&](const Worker& worker, Index first, Index rows) {
@@ -79,28 +63,6 @@ class PanelTest {
   }
 
  private:
-  const DampedFactor<B>& factor() const { return factor_.front(); }
-  const ColumnLayout& layout() const { return factor().layout; }
-  Index n() const { return layer_.inputs; }
-
-  Panel panel(const Worker& worker, Index rows) const {
-    const Section<float> section{layer_.weight.view().middle_rows(0, rows), &layout()};
-    return worker.load_panel(std::span(&section, 1), 2);
-  }
-  /// With the grids of min-max ranges.
-  Panel fitted(const Worker& worker, Index rows) const {
-    Panel p = panel(worker, rows);
-    worker.fit(Scheme{}, scheme::RangeSearch{Range::minmax, false, rounding()}, layout(), p.weight,
-               0, 0, layout().groups(), p);
-    return p;
-  }
-  static scheme::ScaleRounding rounding() { return {ScaleType::fp16, 1, 2}; }
-
-  /// Weight in a panel: in solving order, in units of 2.
-  double w(Index position, Index row) const {
-    return static_cast<double>(layer_.weight(row, layout().column(position))) / 2;
-  }
-
   void load(const Worker& worker, Index rows) const {
     const Panel p = panel(worker, rows);
     const Table mine = download(backend_, p.weight);
@@ -207,18 +169,6 @@ class PanelTest {
                     "targets (lazy batch)");
   }
 
-  /// Whether a code is the nearest one to x, but for rounding.
-  void expect_nearest(const Stored& stored, Index position, Index row, double x,
-                      const char* operation) const {
-    const auto grid = stored.grid(position, row);
-    const double best = Scheme{}.decode(Scheme{}.encode(x, grid), grid);
-    const double mine = stored.rounded(position, row);
-    expect(std::abs(mine - x) <=
-               std::abs(best - x) + 1e3 * tolerance_ * (std::abs(x) + std::abs(grid.scale)),
-           operation, "position ", position, ", row ", row, ": ", x, " became ", mine,
-           ", the nearest number is ", best);
-  }
-
   void fit(const Worker& worker, Index rows) const {
     const auto loss_of = [&](const Stored& stored, Index g, Index r) {
       double loss = 0;
@@ -296,15 +246,6 @@ class PanelTest {
         expect(zeros >= 2 && (zeros > 2 || kept >= gone), "round with sparsity", zeros,
                " zeros of 4 at position ", j, ", row ", r);
       }
-  }
-
-  /// carry = W − Q
-  void expect_errors(const Panel& p, const Stored& stored, Index rows,
-                     const char* operation) const {
-    const Table carry = download(backend_, p.carry);
-    for (Index j = 0; j < n(); ++j)
-      for (Index r = 0; r < rows; ++r)
-        expect_near(carry(j, r), w(j, r) - stored.rounded(j, r), 10 * tolerance_, 1, operation);
   }
 
   /// Two blocks, with what the first one carries to the second; then each code against the target
@@ -407,13 +348,6 @@ class PanelTest {
       }
     }
   }
-
-  const B& backend_;
-  double tolerance_;
-  Layer layer_;
-  Hessian<B> hessian_;
-  std::vector<DampedFactor<B>> factor_;
-  Table r_;
 };
 
 }  // namespace gptq::testing
