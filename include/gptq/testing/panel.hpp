@@ -20,15 +20,16 @@
 
 namespace gptq::testing {
 
-/// Of one backend's workers, at one size.
+/// Tests one backend's workers at one size.
 template <backend::Backend B>
 class PanelTest {
  public:
-  using Worker = typename B::Worker;
-  using Panel = typename Worker::Panel;
-  using Scheme = scheme::Asymmetric<4>;
-  using Stored = StoredPanel<Scheme>;
+  using Worker = typename B::Worker;     ///< under test
+  using Panel = typename Worker::Panel;  ///< of the worker
+  using Scheme = scheme::Asymmetric<4>;  ///< to round with
+  using Stored = StoredPanel<Scheme>;    ///< results
 
+  /// \param tolerance  see test_backend
   PanelTest(const B& backend, double tolerance, Index inputs)
       : backend_(backend),
         tolerance_(tolerance),
@@ -50,6 +51,7 @@ class PanelTest {
     r_ = download(backend, factor().r);
   }
 
+  /// \throws Nonconforming
   void run() const {
     backend_.for_panels(37, [&](const Worker& worker, Index first, Index rows) {
       if (first > 0) return;
@@ -87,7 +89,7 @@ class PanelTest {
     const Section<float> section{layer_.weight.view().middle_rows(0, rows), &layout()};
     return worker.load_panel(std::span(&section, 1), 2);
   }
-  /// With the grids of min-max ranges.
+  /// A panel with the grids of min-max ranges.
   Panel fitted(const Worker& worker, Index rows) const {
     Panel p = panel(worker, rows);
     worker.fit(Scheme{}, scheme::RangeSearch{Range::minmax, false, rounding()}, layout(), p.weight,
@@ -96,7 +98,7 @@ class PanelTest {
   }
   static scheme::ScaleRounding rounding() { return {ScaleType::fp16, 1, 2}; }
 
-  /// Weight in a panel: in solving order, in units of 2.
+  /// A weight as it is in a panel: by position, in units of 2.
   double w(Index position, Index row) const {
     return static_cast<double>(layer_.weight(row, layout().column(position))) / 2;
   }
@@ -207,7 +209,7 @@ class PanelTest {
                     "targets (lazy batch)");
   }
 
-  /// Whether a code is the nearest one to x, but for rounding.
+  /// Expects the nearest code to x, except for rounding errors.
   void expect_nearest(const Stored& stored, Index position, Index row, double x,
                       const char* operation) const {
     const auto grid = stored.grid(position, row);
@@ -268,7 +270,7 @@ class PanelTest {
               best += pivots[j] * miss * miss;
             }
             expect(loss_of(stored, g, r) <= 1.02 * best + 1e-9, "fit", "group ", g, ", row ", r,
-                   ": the loss ", loss_of(stored, g, r), " can be ", best);
+                   ": the loss ", loss_of(stored, g, r), " could be ", best);
           }
         }
     }
@@ -307,8 +309,8 @@ class PanelTest {
         expect_near(carry(j, r), w(j, r) - stored.rounded(j, r), 10 * tolerance_, 1, operation);
   }
 
-  /// Two blocks, with what the first one carries to the second; then each code against the target
-  /// that the codes before it make.
+  /// Solves two blocks and propagates from the first to the second; then compares each code with
+  /// the target that results from the codes before it.
   template <class Form>
   void solve(const Worker& worker, Index rows, const typename B::Matrix& matrix) const {
     constexpr bool lazy = std::is_same_v<Form, kernel::LazyBatch>;
@@ -334,7 +336,7 @@ class PanelTest {
         for (Index j = 0; j < n(); ++j)
           for (Index r = 0; r < rows; ++r) {
             seen(j, r) = static_cast<double>(targets(j, r));
-            expect(codes(j, r) == stored.code(j, r), "observe", "other codes than are stored");
+            expect(codes(j, r) == stored.code(j, r), "observe", "the codes are not those stored");
             expect_near(static_cast<double>(scales(layout().group()[std::size_t(j)], r)),
                         stored.grid(j, r).scale, 1e-6, 0, "observe, scales");
           }
@@ -379,7 +381,7 @@ class PanelTest {
     worker.round(Scheme{}, {}, layout(), p);
     const Stored stored(worker, p, layout(), rows);
     expect(stored.scales.data == scales.data && stored.zeros.data == zeros.data, "set_grids",
-           "other grids are stored");
+           "the stored grids are not those set");
     for (Index j = 0; j < n(); ++j)
       for (Index r = 0; r < rows; ++r) expect_nearest(stored, j, r, w(j, r), "set_grids");
   }
