@@ -180,7 +180,8 @@ TEST_CASE("convolutions that cannot be are refused", "[convolution][errors]") {
     hessian.add(MatrixView<const float>(image.data(), channels, pixels), height);
   };
   CHECK_THROWS_WITH(add(1, 16, 4), ContainsSubstring("1 channels, the convolution 2"));
-  CHECK_THROWS_WITH(add(2, 16, 3), ContainsSubstring("16 pixels, which are not 3 rows"));
+  CHECK_THROWS_WITH(add(2, 16, 3),
+                    ContainsSubstring("16 pixels, which are not a multiple of 3 rows"));
   CHECK_THROWS_WITH(add(2, 16, 8), ContainsSubstring("smaller than the kernel"));
   image[21] = std::nanf("");
   CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("image(1, 5) = nan"));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The inverse Hessian of the inputs that are still free, which the Optimal Brain family works with.
+// The inverse Hessian of the inputs that are still free, on which the Optimal Brain family works.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -11,19 +11,23 @@
 
 namespace gptq::baseline {
 
-/// A matrix of its own, row-major.
+/// A dense row-major matrix that owns its elements.
 class Dense {
  public:
+  /// All zeros.
   Dense(Index rows, Index cols)
       : rows_(rows), cols_(cols), data_(static_cast<std::size_t>(rows * cols)) {}
 
-  Index rows() const { return rows_; }
-  Index cols() const { return cols_; }
-  double* row(Index r) { return data_.data() + r * cols_; }
+  Index rows() const { return rows_; }                       ///< number of rows
+  Index cols() const { return cols_; }                       ///< number of columns
+  double* row(Index r) { return data_.data() + r * cols_; }  ///< element (r, 0)
+  /// Element (r, c), unchecked.
   double& operator()(Index r, Index c) { return data_[static_cast<std::size_t>(r * cols_ + c)]; }
+  /// Element (r, c), unchecked.
   double operator()(Index r, Index c) const {
     return data_[static_cast<std::size_t>(r * cols_ + c)];
   }
+  /// The whole matrix.
   MatrixView<const double> view() const { return {data_.data(), rows_, cols_}; }
 
  private:
@@ -31,6 +35,7 @@ class Dense {
   std::vector<double> data_;
 };
 
+/// A copy of a view.
 inline Dense copy_of(MatrixView<const double> from) {
   Dense to(from.rows(), from.cols());
   for (Index r = 0; r < from.rows(); ++r)
@@ -38,7 +43,8 @@ inline Dense copy_of(MatrixView<const double> from) {
   return to;
 }
 
-/// \throws InvalidArgument  the weight is empty, or the Hessian not square or not of its inputs
+/// Checks that a Hessian is that of a weight's inputs.
+/// \throws InvalidArgument  the weight is empty, or the Hessian not [inputs, inputs]
 /// \throws NumericalError   an element of either is not finite
 inline void require_fits(MatrixView<const double> weight, MatrixView<const double> hessian) {
   detail::require(weight.rows() > 0 && weight.cols() > 0, "a weight of ", weight.rows(), " x ",
@@ -56,7 +62,7 @@ inline void require_fits(MatrixView<const double> weight, MatrixView<const doubl
   require_finite(hessian, "Hessian");
 }
 
-/// H⁻¹, and what is left of it as inputs are fixed one by one.
+/// H⁻¹ of the free inputs, updated as inputs are fixed one by one.
 class InverseHessian {
  public:
   /// By Gauss-Jordan elimination, n³ operations in double precision.
@@ -82,11 +88,12 @@ class InverseHessian {
     }
   }
 
-  Index size() const { return inverse_.rows(); }
-  bool free(Index q) const { return free_[std::size_t(q)]; }
+  Index size() const { return inverse_.rows(); }              ///< number of inputs
+  bool free(Index q) const { return free_[std::size_t(q)]; }  ///< whether input q is not fixed
+  /// Element (i, j) of the inverse.
   double operator()(Index i, Index j) const { return inverse_(i, j); }
 
-  /// Takes input q out: the inverse of H without row and column q, by one step of elimination (OBC,
+  /// Removes input q: the inverse of H without row and column q, by one step of elimination (OBC,
   /// Lemma 1): H⁻¹ − H⁻¹_{:,q}·H⁻¹_{q,:} / [H⁻¹]_qq.
   void fix(Index q) {
     const Index n = size();
@@ -101,12 +108,12 @@ class InverseHessian {
   }
 
   /// Sets weight q of a row to `value` and moves the free weights so that the output changes least:
-  /// δw = −(w_q − value) / [H⁻¹]_qq · H⁻¹_{:,q} (OBS). Returns what it costs,
+  /// δw = −(w_q − value) / [H⁻¹]_qq · H⁻¹_{:,q} (OBS). Returns the cost,
   /// (w_q − value)² / [H⁻¹]_qq, and fixes q.
-  /// \throws InvalidArgument  q is no input, or fixed already
+  /// \throws InvalidArgument  q is not an input, or already fixed
   double set(double* row, Index q, double value) {
     detail::require(q >= 0 && q < size() && free(q), "input ", q, " of ", size(),
-                    " cannot be fixed: it is already, or there is none such");
+                    " cannot be fixed: it is fixed already, or does not exist");
     const double error = row[q] - value, pivot = inverse_(q, q);
     for (Index j = 0; j < size(); ++j)
       if (free(j) && j != q) row[j] -= error / pivot * inverse_(j, q);

@@ -10,20 +10,20 @@
 
 namespace gptq::baseline {
 
-/// A weight on its grid, and tr(ΔW·H·ΔWᵀ).
+/// A weight rounded to its grid.
 struct Rounded {
-  Dense weight;
-  double loss = 0;
+  Dense weight;     ///< [rows, n]
+  double loss = 0;  ///< tr(ΔW·H·ΔWᵀ)
 };
 
-/// OBQ (Frantar, Singh, Alistarh 2022): of the weights that are left, the one with the smallest
-/// (w_q − round(w_q))² / [H⁻¹]_qq is rounded, and the others make up for it. n³ operations per row.
+/// OBQ (Frantar, Singh, Alistarh 2022): of the remaining weights, the one with the smallest
+/// (w_q − round(w_q))² / [H⁻¹]_qq is rounded, and the others compensate. n³ operations per row.
 ///
 /// \param weight   [rows, n]
 /// \param hessian  [n, n], damped
-/// \param round    round(row, column, value): the nearest number of that grid
-/// \param order    columns in a fixed order instead of the greedy one, which is GPTQ; empty: greedy
-/// \throws InvalidArgument  the Hessian does not fit the weight, or the order is no permutation
+/// \param round    round(row, column, value): the nearest number on that grid
+/// \param order    a fixed order of the columns, which makes it GPTQ; empty: greedy
+/// \throws InvalidArgument  the Hessian does not fit the weight, or the order is not a permutation
 /// \throws NumericalError   the Hessian is not positive definite
 template <class Round>
 Rounded optimal_brain_quantize(MatrixView<const double> weight, MatrixView<const double> hessian,

@@ -13,10 +13,10 @@
 
 namespace gptq::baseline {
 
-/// A weight with zeros in it, and tr(ΔW·H·ΔWᵀ).
+/// A pruned weight.
 struct Pruned {
-  Dense weight;
-  double loss = 0;
+  Dense weight;     ///< [rows, n]
+  double loss = 0;  ///< tr(ΔW·H·ΔWᵀ)
 };
 
 namespace detail {
@@ -34,11 +34,11 @@ inline double loss_of(MatrixView<const double> weight, const Dense& changed,
 
 }  // namespace detail
 
-/// Optimal Brain Damage (LeCun, Denker, Solla 1990): H is taken to be diagonal, the saliency of a
-/// weight is ½·H_qq·w_q², and the others stay as they are.
+/// Optimal Brain Damage (LeCun, Denker, Solla 1990): treats H as diagonal; the saliency of a weight
+/// is ½·H_qq·w_q², and the other weights are unchanged.
 /// \param weight   [rows, n]
 /// \param hessian  [n, n]
-/// \param count    weights of each row that become zero
+/// \param count    weights per row that become zero
 inline Pruned prune_obd(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count) {
   require_fits(weight, hessian);
@@ -60,7 +60,7 @@ inline Pruned prune_obd(MatrixView<const double> weight, MatrixView<const double
 }
 
 /// Optimal Brain Surgeon (Hassibi, Stork 1993): the weight with the smallest w_q² / (2·[H⁻¹]_qq)
-/// becomes zero, all others make up for it, and H⁻¹ is computed anew: count·n³ operations per row.
+/// becomes zero, all others compensate, and H⁻¹ is recomputed: count·n³ operations per row.
 inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count) {
   require_fits(weight, hessian);
@@ -94,9 +94,9 @@ inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double
   return result;
 }
 
-/// Optimal Brain Compressor (Frantar, Singh, Alistarh 2022): the same choices, with H⁻¹ reduced by
-/// one step of elimination instead: n² per weight.
-/// \param pattern  N:M sparsity: a weight is passed over where its neighbours have their zeros
+/// Optimal Brain Compressor (Frantar, Singh, Alistarh 2022): the same choices, but H⁻¹ is reduced
+/// by one step of elimination: n² operations per weight. \param pattern  N:M sparsity: weights are
+/// skipped once their pattern has all its zeros
 inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count, Sparsity pattern = {}) {
   require_fits(weight, hessian);
@@ -104,7 +104,7 @@ inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double
   gptq::detail::require(pattern.of == 0 || (pattern.of > 0 && n % pattern.of == 0 &&
                                             pattern.zeros >= 0 && pattern.zeros <= pattern.of),
                         "a pattern of ", pattern.zeros, " zeros of ", pattern.of, " for ", n,
-                        " inputs: `of` must divide them and hold its zeros");
+                        " inputs: `of` must divide them, and zeros be at most `of`");
   const Index most = pattern.of > 0 ? n / pattern.of * pattern.zeros : n;
   gptq::detail::require(count >= 0 && count <= most, "cannot prune ", count, " of ", n,
                         " weights per row, at most ", most);

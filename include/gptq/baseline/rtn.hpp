@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Round to nearest: each weight on its own, no calibration. What every quantizer is compared with.
+// Round to nearest: each weight on its own, without calibration. The baseline of every quantizer.
 
 #include <gptq/backend/concept.hpp>
 #include <gptq/quantized_matrix.hpp>
@@ -17,9 +17,9 @@ namespace gptq::baseline {
 /// q = decode(encode(w)) on grids fitted to the weight alone.
 ///
 /// \param weight  [out_features, in_features], any strides
-/// \param params  group_size, allow_tail_group, range (weighted: least squares), signed_scales,
-///                scale_type, sparsity (the smallest weights become zero) and the habits of grids
-///                are used
+/// \param params  used are group_size, allow_tail_group, range (weighted: least squares),
+///                signed_scales, scale_type, sparsity (the smallest weights become zero) and the
+///                parity quirks of grids
 /// \throws InvalidArgument  the weight is empty; the group size does not divide in_features
 /// \throws NumericalError   a weight is not finite
 /// \throws ScaleError       a scale does not fit its type, see Report::vanished_groups

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Convolutions are linear layers of what lies under the kernel: an output position is a token, a
-// channel at a place of the kernel is an input. Each group of channels has a Hessian of its own.
+// A convolution is a linear layer on the patch under its kernel: an output position is a token, a
+// channel at a kernel position is an input. Each group of channels has a Hessian of its own.
 
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/core/progress.hpp>
@@ -13,30 +13,35 @@
 
 namespace gptq {
 
-/// How a kernel walks along one axis.
+/// How a kernel moves along one axis.
 struct ConvolutionAxis {
+  /// In inputs.
   Index kernel = 1, stride = 1;
-  Index padding = 0;  ///< zeros on either side
-  Index dilation = 1;
+  Index padding = 0;   ///< zeros on either side
+  Index dilation = 1;  ///< distance between the inputs under the kernel
 
-  /// Places of the kernel along `length` inputs.
+  /// Output positions along `length` inputs.
   constexpr Index positions(Index length) const {
     const Index free = length + 2 * padding - dilation * (kernel - 1) - 1;
     return free < 0 ? 0 : free / stride + 1;
   }
+  /// Same in all fields.
   bool operator==(const ConvolutionAxis&) const = default;
 };
 
-/// The shape of Conv2d, and of Conv1d where `height` is left alone.
+/// The shape of a Conv2d, or of a Conv1d if `height` keeps its defaults.
 struct Convolution {
   Index channels = 1;  ///< of the input
-  Index groups = 1;    ///< of channels that do not see each other
+  Index groups = 1;    ///< of channels, convolved separately
+  /// The two axes.
   ConvolutionAxis height{}, width{};
 
   /// Columns of the weight [out, channels / groups, height.kernel, width.kernel], flattened.
   constexpr Index in_features() const { return channels / groups * height.kernel * width.kernel; }
+  /// Same in all fields.
   bool operator==(const Convolution&) const = default;
 
+  /// Checks all fields.
   /// \throws InvalidArgument  names the field
   void validate() const {
     using detail::require;
@@ -50,10 +55,9 @@ struct Convolution {
   }
 };
 
-/// What lies under the kernel at each output position, for one group of channels: writes
-/// [positions, in_features] to `out`, rows by place from left to right and top to bottom, columns
-/// in the order of the flattened weight.
-/// \param image  [channels, height · width]
+/// The patch under the kernel at each output position, for one group of channels (im2col): writes
+/// [positions, in_features] to `out`, positions from left to right and top to bottom, columns in
+/// the order of the flattened weight. \param image  [channels, height · width]
 template <class T, class B>
 void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<const T> image,
             Index height, MatrixView<T> out) {
@@ -77,7 +81,7 @@ void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<
   });
 }
 
-/// The Hessians of a convolution's groups.
+/// The Hessians of a convolution, one per group of channels.
 template <backend::Backend B>
 class ConvolutionHessian {
  public:
@@ -87,14 +91,19 @@ class ConvolutionHessian {
     for (Index g = 0; g < shape.groups; ++g) hessians_.emplace_back(shape.in_features(), backend);
   }
 
+  /// Of the convolution.
   const Convolution& shape() const { return shape_; }
+  /// Number of groups, each with a Hessian.
   Index groups() const { return shape_.groups; }
+  /// The Hessian of a group.
   const Hessian<B>& group(Index g) const { return hessians_[std::size_t(g)]; }
 
-  /// Adds one image of float, double, bfloat16 or float16, one group at a time: memory holds
-  /// [positions, in_features] more.
-  /// \param image   on the host, [channels, height · width], any strides: transposed() where
-  /// channels come last \param height  1 for Conv1d \throws InvalidArgument  the shape does not fit
+  /// Adds one image of float, double, bfloat16 or float16, one group at a time, which takes memory
+  /// for [positions, in_features].
+  /// \param image   on the host, [channels, height · width], any strides: transposed() if channels
+  ///                come last
+  /// \param height  1 for Conv1d
+  /// \throws InvalidArgument  the shape does not fit
   /// \throws NumericalError   an element is not finite, or too large; nothing was added
   template <class T>
   void add(MatrixView<T> image, Index height = 1) {
@@ -102,7 +111,7 @@ class ConvolutionHessian {
     detail::require(image.rows() == shape_.channels, "the image has ", image.rows(),
                     " channels, the convolution ", shape_.channels);
     detail::require(height > 0 && image.cols() % height == 0, "the image has ", image.cols(),
-                    " pixels, which are not ", height, " rows");
+                    " pixels, which are not a multiple of ", height, " rows");
     const Index tall = shape_.height.positions(height),
                 wide = shape_.width.positions(image.cols() / height);
     detail::require(tall > 0 && wide > 0, "the image of ", height, " x ", image.cols() / height,
@@ -121,6 +130,7 @@ class ConvolutionHessian {
     }
   }
 
+  /// The Hessians of all groups in order; valid as long as this.
   std::vector<const Hessian<B>*> all_groups() const {
     std::vector<const Hessian<B>*> all;
     for (const Hessian<B>& hessian : hessians_) all.push_back(&hessian);
@@ -140,9 +150,10 @@ class ConvolutionHessian {
     return weights;
   }
 
-  /// Adds what another one of the same convolution has seen.
+  /// Adds what the Hessians of another convolution of the same shape have seen.
+  /// \throws InvalidArgument  the shape differs
   void merge(const ConvolutionHessian& other) {
-    detail::require(other.shape_ == shape_, "cannot merge the Hessians of another convolution");
+    detail::require(other.shape_ == shape_, "cannot merge the Hessians of a different convolution");
     for (Index g = 0; g < groups(); ++g) hessians_[std::size_t(g)].merge(other.group(g));
   }
 
@@ -153,7 +164,7 @@ class ConvolutionHessian {
 
 /// Quantizes a convolution group by group.
 /// \param weight  [out, channels / groups · height · width]: flattened from its second dimension on
-/// \return  for group g the rows [g · out / groups, (g + 1) · out / groups)
+/// \return  for group g, rows [g · out / groups, (g + 1) · out / groups)
 /// \throws as Quantizer::quantize for many weights; InvalidArgument  the groups do not divide the
 ///         rows
 template <class Quantizer, class W, backend::Backend B>

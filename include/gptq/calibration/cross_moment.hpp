@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// CrossMoment: what two inputs of the same tokens have to do with each other, Σ a·bᵀ.
+// CrossMoment: how two inputs of the same tokens are correlated, Σ a·bᵀ.
 
 #include <gptq/backend/concept.hpp>
 
@@ -15,10 +15,13 @@ namespace gptq {
 template <backend::Backend B>
 class CrossMoment {
  public:
+  /// \param rows  features of a
+  /// \param cols  features of b
   CrossMoment(Index rows, Index cols, B backend = default_backend<B>())
       : backend_(std::move(backend)), sum_(backend_.zeros(rows, cols)) {}
 
-  /// \param a  [tokens, rows], of float, double, bfloat16 or float16, any strides; so is b
+  /// Adds some tokens.
+  /// \param a  [tokens, rows], of float, double, bfloat16 or float16, any strides; likewise b
   /// \param b  [tokens, cols]
   /// \throws InvalidArgument  the shapes do not fit
   /// \throws NumericalError   a number is not finite, or the sum could leave the range of the
@@ -55,13 +58,17 @@ class CrossMoment {
     tokens_ += tokens;
   }
 
+  /// Features of a.
   Index rows() const { return sum_.rows(); }
+  /// Features of b.
   Index cols() const { return sum_.cols(); }
+  /// Tokens added.
   double tokens() const { return tokens_; }
+  /// Σ a·bᵀ, [rows, cols], not divided.
   const typename B::Matrix& sum() const { return sum_; }
 
  private:
-  static constexpr Index converted = 512;  // tokens at once
+  static constexpr Index converted = 512;  // tokens converted at once
 
   B backend_;
   typename B::Matrix sum_;

@@ -2,8 +2,7 @@
 #pragma once
 
 // Hessian: what calibration knows about one input of a model, H = XᵀX over all tokens seen. Layers
-// that read the same input (q, k and v; gate and up) share one, and any number of solves leaves it
-// as it is.
+// that read the same input (q, k and v; gate and up) share one; quantizing does not change it.
 
 #include <gptq/backend/concept.hpp>
 
@@ -18,12 +17,12 @@
 
 namespace gptq {
 
-/// The sum is kept as it is and divided by the number of tokens when it is read, so batches of any
-/// size and the Hessians of several processes add up, but for rounding.
+/// The sum is stored undivided and divided by the number of tokens when it is used, so batches of
+/// any size and the Hessians of several processes add up, except for rounding.
 template <backend::Backend B>
 class Hessian {
  public:
-  using Matrix = typename B::Matrix;
+  using Matrix = typename B::Matrix;  ///< of the backend
 
   /// \param in_features  columns of the activations and of the weights that read them
   /// \throws OutOfMemory  the backend ran out of memory
@@ -32,22 +31,23 @@ class Hessian {
           return backend_.zeros(in_features, in_features);
         })) {}
 
-  /// From a sum that somebody else has made.
-  /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it is finite, the
+  /// From a sum computed elsewhere.
+  /// \param sum        on the host, Σ xxᵀ, [in_features, in_features]; all of it must be finite,
+  /// the
   ///                   upper triangle is used
-  /// \param tokens     in the sum; 0 where it is zero
-  /// \param sequences  in the sum, for SampleCount::twice_sequences; 0 only where tokens is
-  /// \param largest    activation in the sum; 0: not known
+  /// \param tokens     in the sum; 0 only if it is zero
+  /// \param sequences  in the sum, for SampleCount::twice_sequences; 0 only if tokens is
+  /// \param largest    activation in the sum; 0: unknown
   /// \param name       of the sum, for messages
-  /// \throws InvalidArgument  not square, or a count or a square is negative, or no tokens have
-  ///                          squares
+  /// \throws InvalidArgument  the sum is not square, a count or a diagonal element is negative, or
+  ///                          a sum over no tokens is not zero
   /// \throws NumericalError   an element is not finite
   template <class T>
   static Hessian from_sum(MatrixView<T> sum, double tokens, double sequences = 1,
                           B backend = default_backend<B>(), double largest = 0,
                           std::string_view name = "sum") {
     detail::require(sum.rows() == sum.cols(), name, " is ", sum.rows(), " x ", sum.cols(),
-                    ", a Hessian is square");
+                    ", but a Hessian is square");
     detail::require(
         std::isfinite(tokens) && tokens >= 0 && std::isfinite(sequences) && sequences >= 0, name,
         ": a Hessian of ", tokens, " tokens in ", sequences, " sequences");
@@ -81,13 +81,14 @@ class Hessian {
                   "gptq: activations are float, double, bfloat16 or float16");
     add_weighted<std::remove_const_t<T>>(activations, nullptr);
   }
+  /// The same for another library's matrix, such as Eigen's.
   template <StridedMatrix M>
   void add(const M& activations) {
     add(detail::view_of(activations));
   }
 
-  /// The same with a weight per token: 0 leaves a token out (padding), whatever stands there;
-  /// others say how much it counts.
+  /// The same with a weight per token that says how much it counts; 0 leaves a token out (padding),
+  /// whatever its activations are.
   /// \throws InvalidArgument  a weight is negative or not finite, all are zero, or their number is
   ///                          not that of the tokens
   template <class T>
@@ -104,6 +105,7 @@ class Hessian {
                     " tokens counts");
     add_weighted<std::remove_const_t<T>>(activations, token_weights.data());
   }
+  /// The same for another library's matrix.
   template <StridedMatrix M>
   void add(const M& activations, std::span<const float> token_weights) {
     add(detail::view_of(activations), token_weights);
@@ -126,19 +128,20 @@ class Hessian {
     sequences_ += other.sequences_;
   }
 
-  /// Whether activations of up to `largest` can be added for so many tokens more.
+  /// Checks that activations of up to `largest` can be added for so many more tokens.
   /// \throws NumericalError  sums of squares could leave the range of the backend's numbers
   void require_room(double largest, double tokens) const {
     require_room(largest, tokens, largest * largest * tokens);
   }
 
+  /// Number of inputs.
   Index in_features() const { return sum_.rows(); }
 
   /// Tokens seen, each counted with its weight.
   double tokens() const { return tokens_; }
 
-  /// Calls of `add` with tokens behind it, those of merged Hessians included: the "samples" of the
-  /// paper's code.
+  /// Calls of `add` with at least one token, including those of merged Hessians: the "samples" of
+  /// the paper's code.
   double sequences() const { return sequences_; }
 
   /// The largest activation that `add` has seen.
@@ -147,6 +150,7 @@ class Hessian {
   /// Σ xxᵀ over tokens, not divided, upper triangle, where the backend keeps it.
   const Matrix& sum() const { return sum_; }
 
+  /// Where the sum is.
   const B& backend() const { return backend_; }
 
  private:
@@ -157,7 +161,7 @@ class Hessian {
     return in_features;
   }
 
-  /// f(); where the backend has too little memory for it, says what a Hessian takes.
+  /// Calls f(); if the backend runs out of memory, the message says what a Hessian takes.
   template <class F>
   static auto with_sizes(const B& backend, Index in_features, const F& f) {
     return detail::advised(f, [&] {
@@ -171,7 +175,7 @@ class Hessian {
   struct Run {
     Index first, count;
   };
-  /// Tokens next to each other whose weights are not zero.
+  /// Runs of adjacent tokens whose weights are not zero.
   static std::vector<Run> counted_runs(std::span<const float> weights) {
     std::vector<Run> runs;
     for (Index t = 0; t < static_cast<Index>(weights.size()); ++t) {
@@ -213,14 +217,14 @@ class Hessian {
 template <backend::Backend B>
 template <class T>
 void Hessian<B>::add_checked(MatrixView<const T> x, const float* token_weights) {
-  if constexpr (requires { backend_.stage(x); })  // once for the checks and for the sum
+  if constexpr (requires { backend_.stage(x); })  // one copy for the checks and the sum
     if (const auto copy = backend_.stage(x)) return add_checked<T>(copy->view(), token_weights);
   if (x.rows() == 0) return;
   double counted = static_cast<double>(x.rows());
   if (token_weights) counted = std::accumulate(token_weights, token_weights + x.rows(), 0.0);
   std::vector<Run> runs{{0, x.rows()}};
   if (token_weights &&
-      !has_room(std::pow(backend_.largest(x), 2) * counted))  // what is left out may be anything
+      !has_room(std::pow(backend_.largest(x), 2) * counted))  // tokens left out may hold anything
     runs = counted_runs(std::span(token_weights, static_cast<std::size_t>(x.rows())));
   double largest = 0;
   for (const Run& run : runs)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Hessians in files, so that calibration and quantization can be different processes, or different
-// machines whose Hessians are merged.
+// Hessians in files, so that calibration and quantization can run in different processes, or the
+// Hessians of several machines be merged.
 
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/io/output_file.hpp>
@@ -23,25 +23,25 @@ namespace detail {
 
 static_assert(std::endian::native == std::endian::little, "gptq: files are little-endian");
 
-/// What stands before the numbers: 64 bytes.
+/// The 64 bytes before the numbers.
 struct HessianHeader {
   std::array<char, 8> magic{'G', 'P', 'T', 'Q', 'H', 'E', 'S', 'S'};
   std::uint32_t version = 3;
   std::uint32_t scalar_bytes = 0;  ///< 4 or 8
   std::uint64_t in_features = 0;
-  double tokens = 0, sequences = 0;  // side by side, with
+  double tokens = 0, sequences = 0;  // adjacent, with `largest`, for the checksum
   double largest = 0;                ///< activation
-  std::uint64_t checksum = 0;  ///< FNV-1a of these three and what follows, in words of 64 bits
+  std::uint64_t checksum = 0;        ///< FNV-1a of these three and the numbers, in words of 64 bits
   std::uint64_t reserved = 0;
 };
 static_assert(sizeof(HessianHeader) == 64);
 
-/// Bytes behind the header: the upper triangle.
+/// Bytes after the header: the upper triangle.
 inline std::uint64_t hessian_bytes(const HessianHeader& header) {
   return header.in_features * (header.in_features + 1) / 2 * header.scalar_bytes;
 }
 
-/// FNV-1a over 64-bit words; the last one is filled up with zeros.
+/// FNV-1a over 64-bit words; the last one is padded with zeros.
 class Checksum {
  public:
   void add(const void* data, std::size_t bytes) {
@@ -63,9 +63,8 @@ class Checksum {
 
 }  // namespace detail
 
-/// Writes the sum (upper triangle, row by row) and the counts, under a temporary name that is
-/// renamed at the end.
-/// \throws IoError  the file cannot be written
+/// Writes the sum (upper triangle, row by row) and the counts to a temporary file that is renamed
+/// at the end. \throws IoError  the file cannot be written
 template <backend::Backend B>
 void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) {
   using Scalar = typename B::Scalar;
@@ -96,8 +95,9 @@ void save_hessian(const Hessian<B>& hessian, const std::filesystem::path& path) 
   file.commit();
 }
 
+/// Reads what save_hessian wrote.
 /// \throws IoError         the file cannot be read
-/// \throws FormatError     it is not a Hessian, or damaged; the message says how
+/// \throws FormatError     it is not a Hessian file, or damaged; the message says how
 /// \throws NumericalError  an element is not finite
 template <backend::Backend B>
 Hessian<B> load_hessian(const std::filesystem::path& path, B backend = default_backend<B>()) {
@@ -112,8 +112,8 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = default_b
         sizeof(header), "-byte header");
   file.read_at(0, std::as_writable_bytes(std::span(&header, 1)), path);
   check(header.magic == expected.magic, "not a Hessian file: it does not begin with GPTQHESS");
-  check(header.version == expected.version, "version ", header.version, " is not known, only ",
-        expected.version);
+  check(header.version == expected.version, "version ", header.version, " is unknown, only ",
+        expected.version, " is supported");
   check(header.scalar_bytes == 4 || header.scalar_bytes == 8, "numbers of ", header.scalar_bytes,
         " bytes");
   const std::uint64_t n = header.in_features;

@@ -8,23 +8,25 @@
 
 namespace gptq::scheme {
 
+/// Whether a grid has a zero point of its own.
 enum class Symmetry {
-  symmetric,   ///< zero point fixed at 2^(bits−1); nothing but the scale is stored
-  asymmetric,  ///< zero point stored per group, a code itself, so that zero is always on the grid
+  symmetric,   ///< zero point fixed at 2^(bits−1); only the scale is stored
+  asymmetric,  ///< zero point stored per group; it is a code, so zero is always on the grid
 };
 
-/// Integers of equal steps: x = scale · (code − zero).
+/// Equidistant integers: x = scale · (code − zero).
 template <int Bits, Symmetry Kind = Symmetry::symmetric>
 struct Affine {
   static_assert(Bits >= 2 && Bits <= 8, "gptq: an affine scheme has 2 to 8 bits");
 
-  static constexpr int bits = Bits;
-  static constexpr int max_code = (1 << Bits) - 1;
-  static constexpr bool symmetric = Kind == Symmetry::symmetric;
+  static constexpr int bits = Bits;                               ///< per code
+  static constexpr int max_code = (1 << Bits) - 1;                ///< largest code
+  static constexpr bool symmetric = Kind == Symmetry::symmetric;  ///< fixed zero point
 
-  /// Habits of other implementations; see Parity.
+  /// Quirks of other implementations; see Parity.
   bool one_sided_range = false, round_with_zero = false, narrow_range = false;
 
+  /// The scheme with these quirks.
   constexpr Affine with(const Parity& parity) const {
     Affine scheme = *this;
     scheme.one_sided_range = parity.one_sided_range;
@@ -33,7 +35,7 @@ struct Affine {
     return scheme;
   }
 
-  /// Nearest code, ties to even; x beyond the grid is clamped to its ends.
+  /// The nearest code, ties to even; x beyond the grid is clamped to its ends.
   template <class T>
   GPTQ_HD T encode(const T& x, const Grid<T>& grid) const {
     const T level = x / grid.scale;
@@ -41,12 +43,13 @@ struct Affine {
                     T(0), T(max_code));
   }
 
-  /// For the search of ranges: the nearest number of the grid to x, both in units of the scale.
+  /// For range searches: the number on the grid nearest to x, both in units of the scale.
   template <class T>
   GPTQ_HD T nearest_level(const T& x, const Grid<T>& grid) const {
     return round_small(clamp<T>(x, -grid.zero, T(max_code) - grid.zero));
   }
 
+  /// The number that a code stands for.
   template <class T>
   GPTQ_HD T decode(const T& code, const Grid<T>& grid) const {
     return grid.scale * (code - grid.zero);
@@ -66,7 +69,7 @@ struct Affine {
     }
   }
 
-  /// Whether files can say of a grid that this is its zero point.
+  /// Whether files can store this zero point.
   constexpr bool has_zero_point(float zero) const {
     if constexpr (symmetric) return zero == static_cast<float>(1 << (Bits - 1));
     else
@@ -81,6 +84,7 @@ struct Affine {
   /// Variants other than 0 have negative scales.
   static constexpr bool signed_variants = symmetric;
 
+  /// The neighbour `which` of a fitted grid, 0 .. variants − 1; 0 is the grid itself.
   template <class T>
   GPTQ_HD Grid<T> variant(const Grid<T>& grid, int which) const {
     if constexpr (symmetric) {
@@ -92,22 +96,24 @@ struct Affine {
   }
 };
 
-/// Whether a scheme is weight = scale · (code − zero), which is what checkpoint formats store.
-/// Schemes of others may say so of themselves.
+/// Whether a scheme is weight = scale · (code − zero), which is what checkpoint formats store. May
+/// be specialized for schemes of your own.
 template <class S>
 inline constexpr bool is_affine = false;
+/// Affine schemes are.
 template <int Bits, Symmetry Kind>
 inline constexpr bool is_affine<Affine<Bits, Kind>> = true;
 
-using Int2 = Affine<2>;
-using Int3 = Affine<3>;
-using Int4 = Affine<4>;
-using Int8 = Affine<8>;
+using Int2 = Affine<2>;  ///< symmetric, 2 bits
+using Int3 = Affine<3>;  ///< symmetric, 3 bits
+using Int4 = Affine<4>;  ///< symmetric, 4 bits
+using Int8 = Affine<8>;  ///< symmetric, 8 bits
 
+/// With a zero point per group.
 template <int Bits>
 using Asymmetric = Affine<Bits, Symmetry::asymmetric>;
 
-/// f(scheme), where the bits are known at run time only.
+/// Calls f(scheme) for bits that are known only at run time.
 /// \throws InvalidArgument  bits are not 2 to 8
 template <class F>
 void with_affine(int bits, bool symmetric, const F& f) {

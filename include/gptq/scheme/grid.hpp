@@ -24,24 +24,24 @@ using lane::abs, lane::any, lane::clamp, lane::map, lane::max, lane::min, lane::
 /// What a scheme needs to turn a code into a weight. T is a number, or a lane of them.
 template <class T>
 struct Grid {
-  T scale;
-  T zero;
+  T scale;  ///< step between levels; the sign mirrors the grid
+  T zero;   ///< zero point, a code; 0 for schemes without one
 };
 
-/// How scales are rounded to what is stored of them.
+/// How scales are rounded to the type they are stored in.
 struct ScaleRounding {
+  /// \param t, u, w  the members in order
   GPTQ_HD constexpr ScaleRounding(ScaleType t = ScaleType::fp16, float u = 1, float w = 1)
       : type(t), scale_unit(u), weight_unit(w) {}
 
-  ScaleType type;
-  float
-      scale_unit;  ///< ScaleType::fp8_e4m3: one number per weight that all its scales are shares of
-  float weight_unit;  ///< what weights and scales are counted in: a power of two
+  ScaleType type;     ///< that scales are stored in
+  float scale_unit;   ///< for ScaleType::fp8_e4m3: the number per weight that scales multiply
+  float weight_unit;  ///< unit of weights and scales: a power of two
 };
 
 namespace detail {
 
-/// A positive scale in the type it is stored in, at least the smallest one there is.
+/// A positive scale in the type it is stored in, at least the smallest one of that type.
 GPTQ_HD inline float storable(float scale, const ScaleRounding& rounding) {
   const auto at_least = [](float x, float least) { return x < least ? least : x; };
   switch (rounding.type) {
@@ -74,14 +74,14 @@ GPTQ_HD T round_scale(const T& scale, const ScaleRounding& rounding) {
       return x < 0 ? -rounded : rounded;
     });
   };
-  // The usual type on its own: range searches round millions of scales, here as vector code.
+  // The usual type separately: range searches round millions of scales, and this vectorizes.
   if (rounding.type == ScaleType::fp16)
     return rounded_by([](float x) { return detail::storable(x, ScaleRounding(ScaleType::fp16)); });
   return rounded_by([&](float x) { return detail::storable(x, rounding); });
 }
 
-/// The scheme with the habits that concern grids.
-/// \throws InvalidArgument  it knows none
+/// The scheme with the quirks that concern grids.
+/// \throws InvalidArgument  a quirk is set and the scheme has none
 template <class S>
 S with_parity(const S& scheme, const Parity& parity) {
   if constexpr (requires {
@@ -91,7 +91,7 @@ S with_parity(const S& scheme, const Parity& parity) {
   } else {
     gptq::detail::require(
         !parity.one_sided_range && !parity.round_with_zero && !parity.narrow_range,
-        "parity.one_sided_range, round_with_zero and narrow_range are habits of affine schemes, "
+        "parity.one_sided_range, round_with_zero and narrow_range are quirks of affine schemes, "
         "not of this one");
     return scheme;
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Small floating-point numbers under a shared scale: FP8 weights, and FP4 in blocks as NVFP4 and
-// MXFP4 store it.
+// Small floating-point numbers with a shared scale: FP8 weights, and FP4 in blocks as in NVFP4 and
+// MXFP4.
 
 #include <gptq/core/minifloat.hpp>
 #include <gptq/scheme/grid.hpp>
@@ -11,17 +11,18 @@
 
 namespace gptq::scheme {
 
-/// Codes count the numbers upwards, from the most negative one (0) over zero (max_ordinal) to the
-/// largest; `pattern` gives the bits that files store.
+/// Codes number the values in ascending order, from the most negative one (0) through zero
+/// (max_ordinal) to the largest; `pattern` gives the bits that files store.
 ///
 ///   NVFP4  Float4 in groups of 16, ScaleType::fp8_e4m3 (and one fp32 scale per weight)
 ///   MXFP4  Float4 in groups of 32, ScaleType::power_of_two
 ///   FP8    Float8, one scale per row or group
 template <class Format>
 struct SmallFloat {
-  static constexpr int bits = Format::bits;
-  static constexpr int max_code = 2 * Format::max_ordinal;
+  static constexpr int bits = Format::bits;                 ///< per number
+  static constexpr int max_code = 2 * Format::max_ordinal;  ///< largest code
 
+  /// The nearest code.
   template <class T>
   GPTQ_HD T encode(const T& x, const Grid<T>& grid) const {
     return map(x / grid.scale, [](float y) {
@@ -30,6 +31,7 @@ struct SmallFloat {
     });
   }
 
+  /// The number that a code stands for.
   template <class T>
   GPTQ_HD T decode(const T& code, const Grid<T>& grid) const {
     return grid.scale * map(code, [](float c) {
@@ -39,7 +41,7 @@ struct SmallFloat {
            });
   }
 
-  /// The largest weight becomes the largest number.
+  /// The grid on which the largest weight is the largest number.
   template <class T>
   GPTQ_HD Grid<T> fit(const T& low, const T& high, const ScaleRounding& rounding) const {
     return {round_scale(max(-low, high) / T(Format::max()), rounding), T(0)};
@@ -52,7 +54,7 @@ struct SmallFloat {
   }
 };
 
-using Float4 = SmallFloat<Float4E2M1>;
-using Float8 = SmallFloat<Float8E4M3>;
+using Float4 = SmallFloat<Float4E2M1>;  ///< FP4, E2M1
+using Float8 = SmallFloat<Float8E4M3>;  ///< FP8, E4M3
 
 }  // namespace gptq::scheme

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Range search: the grid of one group of one row, or of a lane of rows. At a fixed file format this
-// choice matters more than any refinement of the rounding itself.
+// Range search: the grid of one group of one row, or of a lane of rows. For a given file format
+// this choice matters more than any refinement of the rounding itself.
 
 #include <gptq/scheme/grid.hpp>
 
@@ -13,11 +13,12 @@ namespace gptq::scheme {
 
 /// How a group's range is searched; taken from Params.
 struct RangeSearch {
-  Range range = Range::weighted;
-  bool signed_scales = true;
-  ScaleRounding rounding{};
+  Range range = Range::weighted;  ///< what the range minimizes
+  bool signed_scales = true;      ///< whether scales may be negative
+  ScaleRounding rounding{};       ///< of scales
 };
 
+/// The search that the parameters ask for.
 /// \param scale_unit, weight_unit  see ScaleRounding
 inline RangeSearch range_search(const Params& params, float scale_unit, double weight_unit) {
   return {params.range,
@@ -25,7 +26,7 @@ inline RangeSearch range_search(const Params& params, float scale_unit, double w
           {params.scale_type, scale_unit, static_cast<float>(weight_unit)}};
 }
 
-/// Schemes that know more grids for a range than the one that `fit` finds.
+/// Schemes that offer more grids for a range than the one that `fit` finds.
 template <class S>
 concept HasVariants = requires {
   S::variants;
@@ -33,15 +34,15 @@ concept HasVariants = requires {
 
 namespace detail {
 
-/// Schemes whose levels are plain numbers find the nearest one to x / scale in a few operations.
-/// (Between two that are equally near, `encode` may choose the other.)
+/// Schemes that find the level nearest to x / scale in a few operations, because levels are plain
+/// numbers. (Between two that are equally near, `encode` may choose the other one.)
 template <class S, class T>
 concept HasLevels = requires(const S scheme, const T x, const Grid<T> grid) {
   scheme.nearest_level(x, grid);
 };
 
 /// Σ_j d_j (w_j − q_j)², the loss that the solver would see if these columns were rounded to
-/// `grid`; or, where it is no less than `best` in any row, some part of it that is not either.
+/// `grid`; or a part of it, if that is already no less than `best` in every row.
 template <class S, class T, class Column, class Weight>
 GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column,
                     const Weight& weight, Index count, const T& best) {
@@ -63,8 +64,8 @@ GPTQ_HD T grid_loss(const S& scheme, const Grid<T>& grid, const Column& column,
   return loss * unit;
 }
 
-/// The scale that is best for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes
-/// decoded with scale 1.
+/// The best scale for the codes that `grid` gives: s* = Σ d·u·w / Σ d·u², u the codes decoded with
+/// scale 1.
 template <class S, class T, class Column, class Weight>
 GPTQ_HD Grid<T> refit_scale(const S& scheme, const Grid<T>& grid, const Column& column,
                             const Weight& weight, Index count, const ScaleRounding& rounding) {
@@ -92,8 +93,8 @@ GPTQ_HD void keep_better(Grid<T>& best, T& best_loss, const Grid<T>& grid, const
 
 }  // namespace detail
 
-/// The share of the range, 1.00 down to 0.21, with the smallest Σ |w − q|^2.4; the largest share
-/// wins a tie (the range search of the paper's code).
+/// The grid for the fraction of the range, 1.00 down to 0.21, with the smallest Σ |w − q|^2.4; the
+/// largest fraction wins a tie (the range search of the paper's code).
 template <class T, class S, class Column>
 GPTQ_HD Grid<T> fit_grid_mse(const S& scheme, const Column& column, Index count, const T& low,
                              const T& high, const ScaleRounding& rounding) {
@@ -113,7 +114,7 @@ GPTQ_HD Grid<T> fit_grid_mse(const S& scheme, const Column& column, Index count,
   return best;
 }
 
-/// Schemes that search their grids themselves, whatever Params::range says.
+/// Schemes that search for their grids themselves, whatever Params::range says.
 template <class S, class T, class Column, class Weight>
 concept SearchesItself = requires(const S scheme, const Column& column, const Weight& weight,
                                   const RangeSearch& search) {
@@ -123,8 +124,8 @@ concept SearchesItself = requires(const S scheme, const Column& column, const We
 /// Scale and zero point for `count` weights of one group.
 ///
 /// \param column  column(j): weight j of the group, one number or a lane
-/// \param weight  weight(j) ≥ 0: what a squared error of that weight costs; the solver's pivots d_j
-/// = R_jj²
+/// \param weight  weight(j) ≥ 0: what a squared error of that weight costs, the solver's pivots
+///                d_j = R_jj²
 template <class T, class S, class Column, class Weight>
 GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& weight, Index count,
                          const RangeSearch& search) {
@@ -135,7 +136,7 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
     low = min(low, column(j));
     high = max(high, column(j));
   }
-  const auto empty = (high - low) == T(0);  // nothing but zeros: any grid holds them
+  const auto empty = (high - low) == T(0);  // only zeros: any grid has them
   low = select(empty, T(-1), low);
   high = select(empty, T(1), high);
 
@@ -160,8 +161,8 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
     best_factor = select(loss < best_loss, factor, best_factor);
     detail::keep_better(best, best_loss, grid, loss);
   };
-  // Coarse: how much of the range to give up. A little more than all of it can pay when the levels
-  // then fall better.
+  // Coarse: which fraction of the range to cover. Slightly more than all of it can pay off if the
+  // levels then fall better.
   for (int variant = 0; variant < variants; ++variant)
     for (int step = 0; step < 17; ++step)
       consider(T(1.1f - 0.05f * static_cast<float>(step)), variant);
@@ -170,7 +171,7 @@ GPTQ_HD Grid<T> fit_grid(const S& scheme, const Column& column, const Weight& we
   for (int variant = 0; variant < variants; ++variant)
     for (int step = -4; step <= 4; ++step)
       if (step != 0) consider(centre + T(0.01f * static_cast<float>(step)), variant);
-  // Two rounds of: codes for this scale, then the best scale for these codes.
+  // Twice: codes for this scale, then the best scale for these codes.
   for (int round = 0; round < 2; ++round) {
     const Grid<T> grid = detail::refit_scale(scheme, best, column, weight, count, search.rounding);
     detail::keep_better(best, best_loss, grid, loss_of(grid));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Whether the scales of a weight fit the type they are stored in: too large ones are infinite, and
-// weights under too small ones become zero.
+// Whether the scales of a weight fit the type they are stored in: scales that are too large become
+// infinite, and with scales that are too small, weights become zero.
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
@@ -19,7 +19,8 @@
 
 namespace gptq {
 
-/// The number that makes the scales of a weight's largest element the largest that fp8 has.
+/// For ScaleType::fp8_e4m3, the number by which the scale of a weight's largest element is the
+/// largest fp8 number; else 1.
 template <class S>
 float scale_unit(const S& scheme, ScaleType type, double largest_weight) {
   if (type != ScaleType::fp8_e4m3 || !(largest_weight > 0)) return 1;
@@ -27,8 +28,8 @@ float scale_unit(const S& scheme, ScaleType type, double largest_weight) {
   return scheme.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
 }
 
-/// The unit that a weight is solved in: 1, but for weights so large or small that squares of what
-/// is left of them would leave the range of float.
+/// The unit that a weight is solved in: 1, unless its elements are so large or small that squares
+/// of their errors would leave the range of float.
 inline double weight_unit(double largest_weight) {
   const bool usual = largest_weight == 0 || (largest_weight >= 0x1p-30 && largest_weight <= 0x1p30);
   return usual ? 1 : std::exp2(std::clamp(std::floor(std::log2(largest_weight)), -126.0, 126.0));
@@ -36,27 +37,28 @@ inline double weight_unit(double largest_weight) {
 
 namespace scheme {
 
-/// A group of a row, and how large its weights are.
+/// A group of a row, and the magnitude of its weights.
 struct GroupSize {
+  /// Of the weight; of the row.
   Index row = 0, group = 0;
-  double largest = 0;
+  double largest = 0;  ///< magnitude in the group
 };
 
-/// Groups of a weight that its scale type has no scale for.
+/// Groups of a weight for which the scale type has no scale.
 class UnfitGroups {
  public:
   /// \param unit  of the weights, see weight_unit
   UnfitGroups(ScaleType type, float scale_unit, double unit)
       : type_(type), least_(smallest_scale(type) * scale_unit), unit_(unit) {}
 
-  /// Whether a group with this scale needs a look at its weights.
+  /// Whether the weights of a group with this scale must be checked.
   template <class S>
   bool suspect(const S& scheme, const Grid<float>& grid) const {
     return std::abs(grid.scale) <= least_ ||
            !std::isfinite(scheme.decode(0.0f, grid) + scheme.decode(float(S::max_code), grid));
   }
 
-  /// Looks at a suspect group.
+  /// Checks a suspect group.
   /// \param value  value(j): weight j of the group
   /// \param code   code(j): what is stored of it
   template <class S, class Value, class Code>
@@ -80,6 +82,7 @@ class UnfitGroups {
     if (vanished_ == 1 || size.largest > largest_.largest) largest_ = size;
   }
 
+  /// Adds the groups that another one has found in the same weight.
   void merge(const UnfitGroups& other) {
     if (other.any_infinite_ && (!any_infinite_ || before(other.infinite_, infinite_)))
       infinite_ = other.infinite_;
@@ -93,9 +96,10 @@ class UnfitGroups {
   /// Groups whose weights become zero.
   Index vanished() const { return vanished_; }
 
+  /// Throws if the groups matter.
   /// \param squares  of all weights, in the unit
-  /// \throws ScaleError  a weight would be infinite, or groups that vanish hold more than a
-  ///                     millionth of the squares
+  /// \throws ScaleError  a weight would be infinite, or vanishing groups hold more than a millionth
+  ///                     of the squares
   void require_fit(double squares, std::string_view name) const {
     const std::string_view weight = name.empty() ? "the weight" : name;
     const auto fail = [&](const GroupSize& at, const auto&... why) {
@@ -122,15 +126,15 @@ class UnfitGroups {
   float least_;
   double unit_;
   bool any_infinite_ = false;
-  GroupSize infinite_{}, largest_{};  // the first that is, and the largest that vanishes
+  GroupSize infinite_{}, largest_{};  // the first infinite group, the largest vanishing one
   Index vanished_ = 0;
   double lost_ = 0;  // squares
 };
 
 namespace detail {
 
-/// The smallest and the largest of some weights and zero. Floats are ordered like integers with a
-/// sign, which makes this vector code; what is not a number counts as infinite.
+/// The smallest and the largest of some weights and zero. Compares the bits of floats as signed
+/// integers, which vectorizes; NaN counts as infinite.
 template <class T>
 void range_of(const T* weights, Index count, Index stride, float& low, float& high) {
   std::int32_t up = 0, down = 0;
@@ -148,9 +152,9 @@ void range_of(const T* weights, Index count, Index stride, float& low, float& hi
 
 }  // namespace detail
 
-/// What can be known of a weight and its scales before any work: reads the weight once.
+/// Checks a weight and its scales before any work, reading the weight once.
 ///
-/// Finds what quantizing it would find at its end: with fixed groups and Range::minmax exactly,
+/// Finds what quantizing would find only at the end: exactly with static groups and Range::minmax,
 /// else nearly so.
 /// \param executor    shares the work; the error does not depend on it
 /// \param weight      [rows, cols] on the host, any strides
@@ -177,7 +181,7 @@ void require_scales_fit(const E& executor, MatrixView<const T> weight, const S& 
     float most = 0;
     for_groups(i, [&](Index r, Index g, Index count) {
       const auto at = static_cast<std::size_t>(r * groups + g);
-      // With a stride that is known, a loop over it is vector code.
+      // A loop with a known stride vectorizes.
       if (weight.col_stride() == 1)
         detail::range_of(&weight(r, g * size), count, 1, low[at], high[at]);
       else detail::range_of(&weight(r, g * size), count, weight.col_stride(), low[at], high[at]);
@@ -203,7 +207,7 @@ void require_scales_fit(const E& executor, MatrixView<const T> weight, const S& 
     UnfitGroups& mine = unfit[std::size_t(i)];
     for_groups(i, [&](Index r, Index g, Index count) {
       const auto at = static_cast<std::size_t>(r * groups + g);
-      if (low[at] == high[at]) return;  // nothing but zeros
+      if (low[at] == high[at]) return;  // only zeros
       auto grid = scheme.fit(low[at] / in_units, high[at] / in_units, rounding);
       grid.scale *= in_units;
       if (!mine.suspect(scheme, grid)) return;
@@ -230,7 +234,7 @@ void require_scales_fit(const E& executor, MatrixView<const T> weight, const S& 
   unfit[0].require_fit(squares, name);
 }
 
-/// The same for integers of so many bits.
+/// The same for Affine schemes of so many bits.
 /// \throws InvalidArgument  bits are not 2 to 8
 template <class E, class T>
 void require_scales_fit(const E& executor, MatrixView<const T> weight, int bits, bool symmetric,

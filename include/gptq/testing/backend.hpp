@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What every backend must do, operation by operation, against plain loops in double precision. For
-// backends of your own: call test_backend from any test framework; it throws what is wrong.
+// Tests of everything a backend must do, operation by operation, against plain loops in double
+// precision. For backends of your own: call test_backend from any test framework; it throws what is
+// wrong.
 
 #include <gptq/testing/panel.hpp>
 
@@ -17,13 +18,16 @@
 
 namespace gptq::testing {
 
-/// Of one backend, at one size.
+/// Tests one backend at one size.
 template <backend::Backend B>
 class BackendTest {
  public:
+  /// \param tolerance  see test_backend
+  /// \param inputs     columns of the weight
   BackendTest(const B& backend, double tolerance, Index inputs)
       : backend_(backend), tolerance_(tolerance), layer_(37, inputs, 2 * inputs + 10) {}
 
+  /// \throws Nonconforming
   void run() const {
     copies();
     largest();
@@ -52,7 +56,7 @@ class BackendTest {
       for (Index c = 0; c < expected.cols; ++c) expected(r, c) = straight(c, r);
     expect_near(back, expected, 1e-7, "upload of a transposed view");
     const Table nothing = download(backend_, backend_.zeros(n(), 3));
-    expect(nothing.rows == n() && nothing.largest() == 0, "zeros", "there is ", nothing.largest());
+    expect(nothing.rows == n() && nothing.largest() == 0, "zeros", "found ", nothing.largest());
   }
 
   void largest() const {
@@ -143,16 +147,16 @@ class BackendTest {
         expect(r(i, i) > 0, operation, "R(", i, ", ", i, ") is ", r(i, i));
         for (Index j = 0; j < i; ++j)
           expect(r(i, j) == 0, operation, "R(", i, ", ", j, ") is ", r(i, j),
-                 ", zero below the diagonal");
+                 ", should be zero below the diagonal");
       }
     };
-    expect(backend_.factorize(factor) == -1, "factorize", "a positive matrix is refused");
+    expect(backend_.factorize(factor) == -1, "factorize", "a positive definite matrix is refused");
     const Table r = download(backend_, factor);
     expect_factor(r, "factorize");
     typename B::Matrix exact{};
     if constexpr (requires { backend_.factorize_in_double(sum, order, scale, added, exact); }) {
       expect(backend_.factorize_in_double(sum, order, scale, added, exact) == -1,
-             "factorize_in_double", "a positive matrix is refused");
+             "factorize_in_double", "a positive definite matrix is refused");
       expect_factor(download(backend_, exact), "factorize_in_double");
     }
     if constexpr (requires { backend_.invert_triangular(factor); }) {
@@ -175,14 +179,14 @@ class BackendTest {
     expect(failed == n() / 2, "factorize", "the bad pivot is at ", n() / 2, ", not at ", failed);
   }
 
-  /// From last to first, the smallest pivot of those that are left.
+  /// From last to first, the smallest remaining pivot.
   void expect_pivots(const typename B::Matrix& sum, const Table& h) const {
     const std::vector<Index> order = backend_.pivot_order(sum);
     Table left = h;
     std::vector<bool> done(static_cast<std::size_t>(n()), false);
     for (Index p = n() - 1; p >= 0; --p) {
       const Index k = order[std::size_t(p)];
-      expect(k >= 0 && k < n() && !done[std::size_t(k)], "pivot_order", "no permutation");
+      expect(k >= 0 && k < n() && !done[std::size_t(k)], "pivot_order", "not a permutation");
       double smallest = left(k, k);
       for (Index i = 0; i < n(); ++i)
         if (!done[std::size_t(i)]) smallest = (std::min)(smallest, left(i, i));
@@ -207,13 +211,13 @@ class BackendTest {
       expect(first % footprint.panel_rows == 0 && first + count <= 37 &&
                  count <= footprint.panel_rows &&
                  (count == footprint.panel_rows || first + count == 37),
-             "for_panels", "rows ", first, " to ", first + count, " are no panel of ",
+             "for_panels", "rows ", first, " to ", first + count, " are not a panel of ",
              footprint.panel_rows);
       for (Index r = first; r < first + count; ++r) ++rows[std::size_t(r)];
     });
     for (std::size_t i = 0; i < rows.size(); ++i) {
       expect(jobs[i] == 1, "for_each", "job ", i, " was done ", jobs[i].load(), " times");
-      expect(rows[i] == 1, "for_panels", "row ", i, " came ", rows[i].load(), " times");
+      expect(rows[i] == 1, "for_panels", "row ", i, " was in ", rows[i].load(), " panels");
     }
   }
 
@@ -222,8 +226,8 @@ class BackendTest {
   Layer layer_;
 };
 
-/// The whole way in every order, with both kinds of groups and both forms of the solver, beside
-/// backend::Reference; and weights that are asked for together beside single ones.
+/// Compares whole quantizations with backend::Reference, in every order, with both kinds of groups
+/// and both forms of the solver; and weights quantized in one call with single ones.
 template <backend::Backend B>
 void test_quantizer(const B& backend, double tolerance) {
   using S = scheme::Int4;
@@ -258,7 +262,7 @@ void test_quantizer(const B& backend, double tolerance) {
         Index same = 0;
         for (Index r = 0; r < 37; ++r)
           for (Index c = 0; c < 96; ++c) same += result.codes()(r, c) == oracle.codes()(r, c);
-        expect(same >= 37 * 96 * 98 / 100, what, "of ", 37 * 96, " codes ", same,
+        expect(same >= 37 * 96 * 98 / 100, what, "of ", 37 * 96, " codes only ", same,
                " are those of the oracle");
         expect_near(result.report().loss, layer.loss(result, h), 1e3 * tolerance, 0,
                     what + ", report().loss");
@@ -278,9 +282,10 @@ void test_quantizer(const B& backend, double tolerance) {
       }
 }
 
+/// Tests everything a backend must do.
 /// \param tolerance  relative error allowed in sums of a few hundred terms: 5e-6 in single
 ///                   precision, 1e-12 in double precision
-/// \throws Nonconforming  names the operation, where, what it gives and what it should
+/// \throws Nonconforming  names the operation, the place, the result and the expected one
 template <backend::Backend B>
 void test_backend(const B& backend, double tolerance) {
   for (const Index inputs : {1, 5, 64, 130, 261}) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Layer: what tests of backends quantize.
+// Layer: the layer that tests of backends quantize.
 
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/testing/expect.hpp>
@@ -13,17 +13,23 @@ namespace gptq::testing {
 
 /// A dense row-major matrix of float.
 struct FloatMatrix {
+  /// All zeros.
   FloatMatrix(Index r, Index c) : rows(r), cols(c), data(static_cast<std::size_t>(r * c)) {}
+  /// Element (r, c), unchecked.
   float& operator()(Index r, Index c) { return data[static_cast<std::size_t>(r * cols + c)]; }
+  /// Element (r, c), unchecked.
   float operator()(Index r, Index c) const { return data[static_cast<std::size_t>(r * cols + c)]; }
+  /// The whole matrix.
   MatrixView<const float> view() const { return {data.data(), rows, cols}; }
 
+  /// Its shape.
   Index rows, cols;
-  std::vector<float> data;
+  std::vector<float> data;  ///< row by row
 };
 
-/// A weight, and activations that are correlated.
+/// A random weight and correlated activations.
 struct Layer {
+  /// \param outputs, in  rows and columns of the weight
   Layer(Index outputs, Index in, Index tokens)
       : inputs(in), weight(outputs, in), activations(tokens, in) {
     Noise noise(static_cast<std::uint32_t>(in));
@@ -36,6 +42,7 @@ struct Layer {
     }
   }
 
+  /// The weight in double.
   Table weight_table() const {
     Table table(weight.rows, weight.cols);
     for (std::size_t i = 0; i < table.data.size(); ++i)
@@ -69,7 +76,8 @@ struct Layer {
     return total;
   }
 
-  Index inputs;
+  Index inputs;  ///< columns of both
+  /// [outputs, inputs] and [tokens, inputs].
   FloatMatrix weight, activations;
 };
 

@@ -21,7 +21,7 @@
 
 namespace gptq::testing {
 
-/// Of one backend's workers, at one size.
+/// Tests one backend's workers at one size.
 template <backend::Backend B>
 class PanelTest : PanelFixture<B> {
   using Fixture = PanelFixture<B>;
@@ -34,6 +34,7 @@ class PanelTest : PanelFixture<B> {
  public:
   using Fixture::Fixture;
 
+  /// \throws Nonconforming
   void run() const {
     backend_.for_panels(37, [&](const Worker& worker, Index first, Index rows) {
       if (first > 0) return;
@@ -218,7 +219,7 @@ class PanelTest : PanelFixture<B> {
               best += pivots[j] * miss * miss;
             }
             expect(loss_of(stored, g, r) <= 1.02 * best + 1e-9, "fit", "group ", g, ", row ", r,
-                   ": the loss ", loss_of(stored, g, r), " can be ", best);
+                   ": the loss ", loss_of(stored, g, r), " could be ", best);
           }
         }
     }
@@ -248,8 +249,8 @@ class PanelTest : PanelFixture<B> {
       }
   }
 
-  /// Two blocks, with what the first one carries to the second; then each code against the target
-  /// that the codes before it make.
+  /// Solves two blocks and propagates from the first to the second; then compares each code with
+  /// the target that results from the codes before it.
   template <class Form>
   void solve(const Worker& worker, Index rows, const typename B::Matrix& matrix) const {
     constexpr bool lazy = std::is_same_v<Form, kernel::LazyBatch>;
@@ -275,7 +276,7 @@ class PanelTest : PanelFixture<B> {
         for (Index j = 0; j < n(); ++j)
           for (Index r = 0; r < rows; ++r) {
             seen(j, r) = static_cast<double>(targets(j, r));
-            expect(codes(j, r) == stored.code(j, r), "observe", "other codes than are stored");
+            expect(codes(j, r) == stored.code(j, r), "observe", "the codes are not those stored");
             expect_near(static_cast<double>(scales(layout().group()[std::size_t(j)], r)),
                         stored.grid(j, r).scale, 1e-6, 0, "observe, scales");
           }
@@ -320,7 +321,7 @@ class PanelTest : PanelFixture<B> {
     worker.round(Scheme{}, {}, layout(), p);
     const Stored stored(worker, p, layout(), rows);
     expect(stored.scales.data == scales.data && stored.zeros.data == zeros.data, "set_grids",
-           "other grids are stored");
+           "the stored grids are not those set");
     for (Index j = 0; j < n(); ++j)
       for (Index r = 0; r < rows; ++r) expect_nearest(stored, j, r, w(j, r), "set_grids");
   }

@@ -21,11 +21,12 @@ namespace gptq::testing {
 template <backend::Backend B>
 class PanelFixture {
  public:
-  using Worker = typename B::Worker;
-  using Panel = typename Worker::Panel;
-  using Scheme = scheme::Asymmetric<4>;
-  using Stored = StoredPanel<Scheme>;
+  using Worker = typename B::Worker;     ///< under test
+  using Panel = typename Worker::Panel;  ///< of the worker
+  using Scheme = scheme::Asymmetric<4>;  ///< to round with
+  using Stored = StoredPanel<Scheme>;    ///< results
 
+  /// \param tolerance  see test_backend
   PanelFixture(const B& backend, double tolerance, Index inputs)
       : backend_(backend),
         tolerance_(tolerance),
@@ -55,7 +56,7 @@ class PanelFixture {
     const Section<float> section{layer_.weight.view().middle_rows(0, rows), &layout()};
     return worker.load_panel(std::span(&section, 1), 2);
   }
-  /// With the grids of min-max ranges.
+  /// A panel with the grids of min-max ranges.
   Panel fitted(const Worker& worker, Index rows) const {
     Panel p = panel(worker, rows);
     worker.fit(Scheme{}, scheme::RangeSearch{Range::minmax, false, rounding()}, layout(), p.weight,
@@ -64,12 +65,12 @@ class PanelFixture {
   }
   static scheme::ScaleRounding rounding() { return {ScaleType::fp16, 1, 2}; }
 
-  /// Weight in a panel: in solving order, in units of 2.
+  /// A weight as it is in a panel: by position, in units of 2.
   double w(Index position, Index row) const {
     return static_cast<double>(layer_.weight(row, layout().column(position))) / 2;
   }
 
-  /// Whether a code is the nearest one to x, but for rounding.
+  /// Expects the nearest code to x, except for rounding errors.
   void expect_nearest(const Stored& stored, Index position, Index row, double x,
                       const char* operation) const {
     const auto grid = stored.grid(position, row);

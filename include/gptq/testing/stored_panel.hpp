@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What comes out of a panel, where tests can look at it.
+// The results of a panel on the host, for tests.
 
 #include <gptq/kernel/panel.hpp>
 #include <gptq/scheme/grid.hpp>
@@ -13,7 +13,7 @@
 
 namespace gptq::testing {
 
-/// A matrix of a backend, padding included.
+/// A backend's matrix on the host, including padding.
 template <class B>
 Table download(const B& backend, const typename B::Matrix& matrix) {
   Table table(matrix.rows(), matrix.cols());
@@ -21,9 +21,10 @@ Table download(const B& backend, const typename B::Matrix& matrix) {
   return table;
 }
 
-/// What is stored of a panel: codes and grids of `rows` rows.
+/// The stored codes and grids of a panel's first `rows` rows.
 template <class Scheme>
 struct StoredPanel {
+  /// Stores the panel; `columns` must outlive this.
   template <class Worker>
   StoredPanel(const Worker& worker, const typename Worker::Panel& panel,
               const ColumnLayout& columns, Index rows)
@@ -36,20 +37,24 @@ struct StoredPanel {
                            {zeros.data.data(), rows, columns.groups()}};
     worker.store(panel, columns, std::span(&to, 1));
   }
+  /// The code of a weight.
   int code(Index position, Index row) const {
     return codes[static_cast<std::size_t>(row * layout.columns() + layout.column(position))];
   }
-  scheme::Grid<double> grid(Index position, Index row) const {  // in units of 2
+  /// The grid of a weight, in units of 2.
+  scheme::Grid<double> grid(Index position, Index row) const {
     const Index g = layout.group()[std::size_t(position)];
     return {static_cast<double>(scales(row, g)) / 2, static_cast<double>(zeros(row, g))};
   }
+  /// The rounded weight, in units of 2.
   double rounded(Index position, Index row) const {
     return Scheme{}.decode(static_cast<double>(code(position, row)), grid(position, row));
   }
 
-  std::vector<std::uint8_t> codes;
+  std::vector<std::uint8_t> codes;  ///< [rows, columns], row by row
+  /// [rows, groups] each.
   FloatMatrix scales, zeros;
-  const ColumnLayout& layout;
+  const ColumnLayout& layout;  ///< of the columns
 };
 
 }  // namespace gptq::testing
