@@ -65,6 +65,18 @@ std::vector<Stream> streams(std::size_t count) {
   return all;
 }
 
+/// A matrix of another library.
+struct Foreign {
+  const Floats& numbers;
+  Index row_count, col_count;
+
+  const float* data() const { return numbers.data(); }
+  Index rows() const { return row_count; }
+  Index cols() const { return col_count; }
+  Index rowStride() const { return col_count; }
+  Index colStride() const { return 1; }
+};
+
 double largest(const Floats& numbers) {
   double most = 0;
   for (const float x : numbers) most = std::max(most, std::abs(static_cast<double>(x)));
@@ -199,6 +211,7 @@ TEST_CASE("activations of all types and strides give the grid of the same number
     CHECK(same(grid_from(gptq::MatrixView<const gptq::bfloat16>(bf16.data(), 40, 24)), expected));
     CHECK(same(grid_from(gptq::MatrixView<gptq::bfloat16>(bf16.data(), 40, 24)), expected));
     CHECK(same(grid_from(gptq::MatrixView<const float>(columns.data(), 40, 24, 1, 40)), expected));
+    CHECK(same(grid_from(Foreign{numbers, 40, 24}), expected));
     const Grid halves = grid_from(gptq::MatrixView<const gptq::float16>(fp16.data(), 40, 24));
     CHECK(halves.scale == Approx(expected.scale).epsilon(1e-3));  // some are subnormal halves
     // every second feature alone
@@ -383,6 +396,14 @@ TEST_CASE("entropy has the smallest divergence of all asymmetric clips of one re
     CHECK(static_cast<double>(range.grid(8, Symmetry::asymmetric).scale) * 255 ==
           Approx(span).epsilon(1e-6));
   }
+}
+
+TEST_CASE("entropy may leave just as many bins as levels", "[activations]") {
+  Floats numbers{1500.5f};             // bins of width 1
+  for (int bin = 0; bin < 128; ++bin)  // that no two can share a level without loss
+    numbers.insert(numbers.end(), bin % 2 ? 10 : 300, static_cast<float>(bin) + 0.5f);
+  const auto range = observed(numbers, {.observer = ActivationObserver::entropy, .bins = 2048});
+  CHECK(range.grid().scale == Approx(2 * 128 / 255.0));
 }
 
 TEST_CASE("what counts is which numbers were seen, not their order or calls", "[activations]") {
@@ -611,6 +632,7 @@ TEST_CASE("a token's grid is that of a range that has seen it alone", "[activati
       const auto from_columns = gptq::per_token_grids(
           gptq::MatrixView<const float>(columns.data(), 20, 30, 1, 20), bits, symmetry);
       REQUIRE(grids.size() == 20);
+      CHECK(same(gptq::per_token_grids(Foreign{numbers, 20, 30}, bits, symmetry)[7], grids[7]));
       REQUIRE(from_columns.size() == 20);
       for (Index t = 0; t < 20; ++t) {
         const auto token = static_cast<std::size_t>(t);

@@ -89,32 +89,23 @@ inline double squared_error(const ActivationHistogram& seen, const scheme::Grid<
 inline ActivationClip mse_clip(const ActivationHistogram& seen, const ActivationClip& all, int bits,
                                scheme::Symmetry symmetry) {
   ActivationClip best = all;
-  const auto error_of = [&](const ActivationClip& clip) {
-    return squared_error(seen, activation_grid(clip, bits, symmetry), bits);
-  };
-  double least = error_of(all);
+  double least = std::numeric_limits<double>::infinity();
   const auto scan = [&](double from, const auto& clip_at) {
     bool better = false;
-    for (int k = 1; from * std::exp2(-k / 32.0) > seen.width(); ++k) {
-      const ActivationClip clip = clip_at(from * std::exp2(-k / 32.0));
-      if (const double error = error_of(clip); error < least)
-        least = error, best = clip, better = true;
+    for (int k = 0;; ++k) {
+      const double end = from * std::exp2(-k / 32.0);
+      if (end <= seen.width()) return better;
+      const ActivationClip clip = clip_at(end);
+      const double error = squared_error(seen, activation_grid(clip, bits, symmetry), bits);
+      if (error < least) least = error, best = clip, better = true;
     }
-    return better;
   };
   scan(all.reach(), [&](double end) { return all.within(end); });
   if (symmetry == scheme::Symmetry::symmetric) return best;
-  for (int turn = 0, idle = 0; turn < 8 && idle < 2; ++turn) {
-    const ActivationClip from = best;
-    const bool better = turn % 2 == 0 ? scan(-all.low,
-                                             [&](double end) {
-                                               return ActivationClip{-end, from.high};
-                                             })
-                                      : scan(all.high, [&](double end) {
-                                          return ActivationClip{from.low, end};
-                                        });
-    idle = better ? 0 : idle + 1;
-  }
+  const auto move_low = [&](double end) { return ActivationClip{-end, best.high}; };
+  const auto move_high = [&](double end) { return ActivationClip{best.low, end}; };
+  for (int turn = 0, idle = 0; turn < 8 && idle < 2; ++turn)
+    idle = (turn % 2 == 0 ? scan(-all.low, move_low) : scan(all.high, move_high)) ? 0 : idle + 1;
   return best;
 }
 
