@@ -461,6 +461,8 @@ TEST_CASE("merged ranges have seen what each of them has", "[activations]") {
       empty.merge(b);
       grids_equal(a, whole);
       grids_equal(empty, whole);
+      CHECK(empty.low() == whole.low());
+      CHECK(empty.high() == whole.high());
       auto twice = whole;
       twice.add(view);
       a.merge(a);
