@@ -18,10 +18,14 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/obq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/pruning.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/baseline/rtn.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/activation_clip.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/activation_histogram.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/activation_range.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/convolution.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/cross_moment.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian_file.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/per_token.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/compiled.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/error.hpp

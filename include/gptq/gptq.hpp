@@ -10,9 +10,11 @@
 #include <gptq/baseline/obq.hpp>
 #include <gptq/baseline/pruning.hpp>
 #include <gptq/baseline/rtn.hpp>
+#include <gptq/calibration/activation_range.hpp>
 #include <gptq/calibration/convolution.hpp>
 #include <gptq/calibration/hessian.hpp>
 #include <gptq/calibration/hessian_file.hpp>
+#include <gptq/calibration/per_token.hpp>
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
 #include <gptq/core/matrix_view.hpp>
