@@ -309,8 +309,7 @@ class PanelTest {
         expect_near(carry(j, r), w(j, r) - stored.rounded(j, r), 10 * tolerance_, 1, operation);
   }
 
-  /// Solves two blocks and propagates from the first to the second; then compares each code with
-  /// the target that results from the codes before it.
+  /// Solves two blocks, then compares each code with the target that earlier codes result in.
   template <class Form>
   void solve(const Worker& worker, Index rows, const typename B::Matrix& matrix) const {
     constexpr bool lazy = std::is_same_v<Form, kernel::LazyBatch>;
