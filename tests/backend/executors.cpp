@@ -61,7 +61,7 @@ TEST_CASE("exec::Threads runs everything once and reports the first failure", "[
 
 namespace {
 
-/// Threads that this process has, as the kernel counts them.
+/// Threads of this process, as the kernel counts them.
 int threads_of_process() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
@@ -103,12 +103,12 @@ TEST_CASE("a container's quota of processor time counts as processors", "[execut
   CHECK(quota("", {}) == none);
   CHECK(quota("0::/\n", {{"cpu.max", "max 100000\n"}}) == none);
   CHECK(quota("0::/\n", {{"cpu.max", "150000 100000\n"}}) == 1.5);
-  // The group, a group around it, and a container that sees its own group as the root.
+  // The group, its parent, and a container that sees its own group as the root.
   CHECK(quota("0::/a/b\n", {{"a/b/cpu.max", "400000 100000\n"}, {"cpu.max", "max 100000"}}) == 4);
   CHECK(quota("0::/a/b\n", {{"a/b/cpu.max", "max 100000\n"}, {"a/cpu.max", "50000 100000"}}) ==
         0.5);
   CHECK(quota("0::/docker/123\n", {{"cpu.max", "200000 100000\n"}}) == 2);
-  // The first version.
+  // cgroups version 1.
   const std::string first = "12:pids:/x\n4:cpu,cpuacct:/x\n1:name=systemd:/x\n";
   CHECK(quota(first, {{"cpu,cpuacct/x/cpu.cfs_quota_us", "250000\n"},
                       {"cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"}}) == 2.5);
@@ -117,7 +117,7 @@ TEST_CASE("a container's quota of processor time counts as processors", "[execut
   CHECK(gptq::exec::processors() >= 1);
 }
 
-TEST_CASE("what comes behind a failure is not begun", "[executor]") {
+TEST_CASE("calls after a failure are not begun", "[executor]") {
   std::atomic<int> calls{0};
   CHECK_THROWS_AS(gptq::exec::Threads(2).parallel_for(100000,
                                                       [&](Index) {
@@ -141,15 +141,15 @@ TEST_CASE("copies of exec::Threads share their threads and can be used from seve
   CHECK(total == 200);
 }
 
-/// The exit status of f() in a process of its own that may have `threads` threads; 255: it did not
-/// end in time. Where the limit cannot be set, none.
+/// The exit status of f() in a child process that may have `threads` threads; 255: it did not end
+/// in time. Empty if the limit cannot be set.
 template <class F>
 static std::optional<int> with_thread_limit(rlim_t threads, const F& f) {
   constexpr int no_limit = 99;
   const pid_t child = fork();
   if (child == 0) {
     alarm(60);
-    // Root has no limit; an ordinary user shares it with all that runs under that name.
+    // Root has no limit; an ordinary user shares it with all of the user's processes.
     const bool own_user = getuid() == 0 && setuid(54321) == 0;
     const rlimit limit{threads, threads};
     if ((!own_user && threads > 1) || getuid() == 0 || setrlimit(RLIMIT_NPROC, &limit) != 0)
@@ -163,9 +163,9 @@ static std::optional<int> with_thread_limit(rlim_t threads, const F& f) {
   return WEXITSTATUS(status);
 }
 
-TEST_CASE("where threads cannot be created, those that are there do the work and are counted",
+TEST_CASE("if threads cannot be created, those that exist do the work and are counted",
           "[executor][fault4]") {
-  if (test::sanitized) return skip("sanitizers have threads and memory of their own");
+  if (test::sanitized) return skip("sanitizers use threads and memory of their own");
   for (const int granted : {1, 2, 5}) {
     const auto status = with_thread_limit(static_cast<rlim_t>(granted), [&] {
       const gptq::exec::Threads threads(16);
@@ -189,7 +189,7 @@ TEST_CASE("where threads cannot be created, those that are there do the work and
   }
 }
 
-TEST_CASE("no call is left running when a loop has failed", "[executor][fault28]") {
+TEST_CASE("no call is still running when a failed loop returns", "[executor][fault28]") {
   const gptq::exec::Threads threads(4);
   std::atomic<int> running{0};
   for (int round = 0; round < 50; ++round) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// In a program that is compiled with OpenMP, Eigen would share its products among threads of its
-// own. Ours are made so that it has none to share: an executor's threads are all that there are.
+// In a program compiled with OpenMP, Eigen would run its products on threads of its own. Ours give
+// it nothing to parallelize: an executor's threads are the only ones.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"

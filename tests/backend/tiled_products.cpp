@@ -46,7 +46,7 @@ double error(MatrixView<const float> computed, const Exact& exact, const Wanted&
 bool all(Index, Index) { return true; }
 bool upper(Index r, Index c) { return r <= c; }
 
-/// What split products may be off by where there are tiles; single precision elsewhere.
+/// The allowed error: of split products on tiles, else of single precision.
 double tolerance(bool tiles) { return tiles ? 8e-6 : 1e-6; }
 
 }  // namespace
@@ -102,7 +102,7 @@ TEST_CASE("products are right for all shapes, split or not", "[products]") {
   }
 }
 
-TEST_CASE("numbers that are bfloat16 have exact products on tiles", "[products]") {
+TEST_CASE("bfloat16 numbers have exact products on tiles", "[products]") {
   if (!cpu::use_tiles<float>(true))
     return skip("this processor has no matrix tiles, or they may not be used");
   Numbers x(64, 96, 1), w(32, 96, 2);

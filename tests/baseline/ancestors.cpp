@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// OBD, OBS, OBC and OBQ: checked against each other and against all possibilities, and GPTQ against
-// them.
+// OBD, OBS, OBC and OBQ checked against each other and against brute force, and GPTQ against them.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -39,7 +38,8 @@ Index zeros_of(const Dense& m, Index row) {
 
 }  // namespace
 
-TEST_CASE("an inverse Hessian is one, and stays one of the inputs that are left", "[baseline]") {
+TEST_CASE("an inverse Hessian is one, and stays the inverse for the inputs that are left",
+          "[baseline]") {
   const Layer layer = test::random_layer({.out = 1, .in = 12});
   const Matrix h = damped(layer);
   gptq::baseline::InverseHessian inverse(view(h));
@@ -55,7 +55,7 @@ TEST_CASE("an inverse Hessian is one, and stays one of the inputs that are left"
   CHECK_THROWS_AS(gptq::baseline::InverseHessian(view(Matrix(3, 3))), gptq::NumericalError);
 }
 
-TEST_CASE("OBC makes the choices of OBS, and reports the loss it makes", "[baseline]") {
+TEST_CASE("OBC makes the choices of OBS, and reports its actual loss", "[baseline]") {
   const Layer layer = test::random_layer({.out = 5, .in = 16, .tokens = 40});
   const Matrix h = damped(layer);
   for (const Index count : {0, 1, 6, 16}) {
@@ -77,7 +77,7 @@ TEST_CASE("OBC makes the choices of OBS, and reports the loss it makes", "[basel
                   gptq::InvalidArgument);
 }
 
-TEST_CASE("OBC holds an N:M pattern", "[baseline]") {
+TEST_CASE("OBC can keep an N:M pattern", "[baseline]") {
   const Layer layer = test::random_layer({.out = 6, .in = 24});
   const Matrix h = damped(layer);
   const auto pruned = gptq::baseline::prune_obc(view(layer.weight), view(h), 12, {2, 4});
@@ -93,7 +93,7 @@ TEST_CASE("OBC holds an N:M pattern", "[baseline]") {
                   gptq::InvalidArgument);
 }
 
-TEST_CASE("what ancestors cannot take is refused", "[baseline][errors]") {
+TEST_CASE("the ancestors refuse inputs that do not fit", "[baseline][errors]") {
   namespace gb = gptq::baseline;
   const Layer layer = test::random_layer({.out = 2, .in = 6, .tokens = 30});
   const Matrix h = damped(layer);
@@ -116,7 +116,7 @@ TEST_CASE("what ancestors cannot take is refused", "[baseline][errors]") {
                   Wrong);
 }
 
-TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, under every order and in both forms",
+TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, for every order and in both forms",
                    "[baseline][oracle]", Affine<2>, Affine<4>, gptq::scheme::Asymmetric<3>,
                    gptq::scheme::NF4, gptq::scheme::Float4) {
   const Layer layer = test::random_layer({.out = 6, .in = 28, .tokens = 60});
@@ -141,8 +141,7 @@ TEMPLATE_TEST_CASE("GPTQ is OBQ in a fixed order, under every order and in both 
     }
 }
 
-TEST_CASE("nothing beats trying everything, and act order beats its opposite",
-          "[baseline][oracle]") {
+TEST_CASE("nothing beats brute force, and act order beats its opposite", "[baseline][oracle]") {
   using Scheme = Affine<2>;
   double greedy = 0, backwards = 0, best_of_all = 0, gptq_loss = 0;
   for (std::uint32_t seed = 1; seed <= 20; ++seed) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Convolutions and transposed weights: other shapes of the same linear layer.
+// Convolutions and transposed weights: linear layers in other shapes.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -101,7 +101,7 @@ TEST_CASE("a convolution is quantized group by group, better than by rounding", 
   for (std::uint32_t sample = 0; sample < 4; ++sample) {
     auto image = random_numbers(8 * 256, 20 + sample);
     for (std::size_t i = 1; i < image.size(); ++i) image[i] += 0.9f * image[i - 1];  // smooth
-    // Channels last, as another framework holds them: the same numbers, other strides.
+    // Channels last, as in another framework: the same numbers, other strides.
     std::vector<float> last(image.size());
     for (Index c = 0; c < 8; ++c)
       for (Index p = 0; p < 256; ++p)
@@ -136,7 +136,7 @@ TEST_CASE("Hessians of a convolution add up", "[convolution]") {
   const Convolution tall{.channels = 2, .groups = 2, .height = {.kernel = 3}};
   CHECK_THROWS_AS(first.merge(ConvolutionHessian<Reference>(tall)), gptq::InvalidArgument);
 
-  // The same image in half the bytes, whose numbers are exact in them.
+  // The same image in 16 bits, which represent its numbers exactly.
   std::vector<float> coarse;
   std::vector<gptq::bfloat16> half;
   for (const float x : a) {
@@ -149,9 +149,9 @@ TEST_CASE("Hessians of a convolution add up", "[convolution]") {
   CHECK(from_half.group(1).sum()(0, 2) == from_float.group(1).sum()(0, 2));
 }
 
-TEST_CASE("a weight held as [in, out] is a transposed view", "[convolution]") {
+TEST_CASE("a weight stored as [in, out] can be passed as a transposed view", "[convolution]") {
   const test::Layer layer = test::random_layer({.out = 20, .in = 64});
-  std::vector<float> conv1d(layer.weight_f.size());  // as Hugging Face's Conv1D holds it
+  std::vector<float> conv1d(layer.weight_f.size());  // as Hugging Face's Conv1D stores it
   for (Index r = 0; r < 20; ++r)
     for (Index c = 0; c < 64; ++c)
       conv1d[static_cast<std::size_t>(c * 20 + r)] =
@@ -164,7 +164,7 @@ TEST_CASE("a weight held as [in, out] is a transposed view", "[convolution]") {
   CHECK(test::code_differences(plain, transposed) == 0);
 }
 
-TEST_CASE("convolutions that cannot be are refused", "[convolution][errors]") {
+TEST_CASE("impossible convolutions are refused", "[convolution][errors]") {
   const auto refused = [](const Convolution& shape, const char* text) {
     CHECK_THROWS_WITH(ConvolutionHessian<Cpu>(shape), ContainsSubstring(text));
   };
@@ -185,7 +185,7 @@ TEST_CASE("convolutions that cannot be are refused", "[convolution][errors]") {
   CHECK_THROWS_WITH(add(2, 16, 8), ContainsSubstring("smaller than the kernel"));
   image[21] = std::nanf("");
   CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("image(1, 5) = nan"));
-  image[21] = 1e25f;  // in the second group: the first one must not have seen the image either
+  image[21] = 1e25f;  // in the second group: the first must not have added the image either
   CHECK_THROWS_WITH(add(2, 16, 4), ContainsSubstring("activations of up to 1e+25"));
   CHECK(hessian.group(0).tokens() == 0);
   CHECK_THROWS_WITH(gptq::quantize(gptq::Quantizer<Int4, Cpu>(),

@@ -13,7 +13,7 @@ using Reference = gptq::backend::Reference;
 
 namespace {
 
-/// Inputs that are all equal, but for one correlation beyond 1: not the sum of squares of anything.
+/// Inputs that are all equal, except for one correlation above 1: no activations have such a sum.
 gptq::Hessian<Reference> broken_hessian(Index n, double correlation) {
   struct Access : gptq::Hessian<Reference> {
     explicit Access(Index size) : gptq::Hessian<Reference>(size) {}
@@ -27,8 +27,9 @@ gptq::Hessian<Reference> broken_hessian(Index n, double correlation) {
 
 }  // namespace
 
-TEST_CASE("damping adds a fraction of the mean diagonal and the factor gives it back",
-          "[damping]") {
+TEST_CASE(
+    "damping adds a fraction of the mean diagonal, and the factor is that of the damped Hessian",
+    "[damping]") {
   const auto layer = random_layer({.in = 40, .tokens = 200});
   const auto h = test::hessian_of(layer);
   double mean = 0;
@@ -48,18 +49,18 @@ TEST_CASE("damping adds a fraction of the mean diagonal and the factor gives it 
     }
 }
 
-TEST_CASE("pivots are what is left of the diagonal when all later columns are known", "[damping]") {
+TEST_CASE("pivots are the conditional variances given all later columns", "[damping]") {
   const auto layer = random_layer({.in = 12, .tokens = 60});
   const auto factor = gptq::factorize(test::calibrate<Reference>(layer),
                                       {.group_size = -1, .order = Order::natural});
   auto h = test::hessian_of(layer);
   for (Index i = 0; i < 12; ++i) h(i, i) += factor.damping.lambda;
-  // d_j is the inverse of the last entry of the inverse of H[j.., j..] seen from j.
+  // d_j is the reciprocal of the diagonal element of j in the inverse of H[j.., j..].
   for (Index j = 0; j < 12; ++j) {
     test::Matrix rest(12 - j, 12 - j);
     for (Index a = j; a < 12; ++a)
       for (Index b = j; b < 12; ++b) rest(a - j, b - j) = h(std::min(a, b), std::max(a, b));
-    // no later column may help: conditional variance given columns > j
+    // conditional variance given columns > j
     CHECK(factor.layout.pivots()[static_cast<std::size_t>(j)] ==
           Approx(1 / test::inverse(rest)(0, 0)));
   }
@@ -85,7 +86,8 @@ TEST_CASE("a Hessian without tokens is refused", "[damping]") {
              ContainsSubstring("no tokens"));
 }
 
-TEST_CASE("a Hessian that cannot be factored is treated as asked, never silently", "[damping]") {
+TEST_CASE("a Hessian that cannot be factored is handled as requested, never silently",
+          "[damping]") {
   const auto hessian = broken_hessian(6, 30);
   SECTION("error") {
     const auto text = error_of<gptq::NumericalError>(
@@ -110,7 +112,7 @@ TEST_CASE("a Hessian that cannot be factored is treated as asked, never silently
         gptq::Quantizer<gptq::scheme::Int4, Reference>(params).quantize(layer.w(), hessian);
     CHECK(result.report().damping.round_to_nearest);
     CHECK(result.report().damping.lambda == 0);
-    CHECK(std::isnan(result.report().loss));  // and no figures that are none
+    CHECK(std::isnan(result.report().loss));  // and no meaningless figures
     CHECK(std::isnan(result.report().damped_loss));
     CHECK(std::isnan(result.report().paper_error));
     CHECK(std::isnan(result.report().relative_error));

@@ -12,7 +12,7 @@ using Cpu = gptq::backend::Cpu;
 
 namespace {
 
-/// The normalised Hessian a backend holds, upper triangle.
+/// The normalised Hessian of a backend, upper triangle.
 template <class B>
 test::Matrix read(const gptq::Hessian<B>& hessian) {
   const Index n = hessian.in_features();
@@ -35,7 +35,7 @@ double relative_difference(const test::Matrix& a, const test::Matrix& b) {
 
 }  // namespace
 
-TEST_CASE("a Hessian is the mean of x xT over all tokens, however they come", "[hessian]") {
+TEST_CASE("a Hessian is the mean of x xT over all tokens, however they are batched", "[hessian]") {
   const auto layer = random_layer({.out = 1, .in = 150, .tokens = 700});
   const auto expected = test::hessian_of(layer);
   CHECK(relative_difference(read(calibrate<Cpu>(layer)), expected) < 1e-6);
@@ -48,7 +48,7 @@ TEST_CASE("a Hessian is the mean of x xT over all tokens, however they come", "[
   }
 }
 
-TEST_CASE("strides and 16-bit activations give the same Hessian as the same numbers in float",
+TEST_CASE("activations with strides or in 16 bits give the Hessian of the same numbers in float",
           "[hessian]") {
   auto layer = random_layer({.out = 1, .in = 64, .tokens = 90});
   std::vector<gptq::bfloat16> bf16;
@@ -70,7 +70,7 @@ TEST_CASE("strides and 16-bit activations give the same Hessian as the same numb
   // products of bfloat16 are exact either way; the order of the sums may differ
   CHECK(relative_difference(read(from_bf16), expected) < 1e-6);
   CHECK(relative_difference(read(from_columns), expected) == 0);
-  // halves hold fewer exponents: the largest outliers may have become infinite and the smallest
+  // halves have fewer exponents: the largest outliers may have become infinite and the smallest
   // numbers zero
   CHECK(relative_difference(read(from_fp16), expected) < 1e-3);
 }
@@ -113,7 +113,7 @@ TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "
   CHECK(masked.tokens() == 40);
   CHECK(relative_difference(read(masked), read(head)) < 1e-6);
 
-  // Whatever stands where nothing counts.
+  // Tokens that do not count may hold anything.
   auto padded = layer;
   for (std::size_t i = 40 * 48; i < padded.activations_f.size(); ++i)
     padded.activations_f[i] = i % 2 ? std::numeric_limits<float>::quiet_NaN() : 1e38f;
@@ -164,7 +164,7 @@ TEST_CASE("token weights count: zero leaves a token out, two counts it twice", "
   CHECK(weighted.sequences() == sequences);
 }
 
-TEST_CASE("merged Hessians weigh each other by their tokens", "[hessian]") {
+TEST_CASE("merged Hessians are weighted by their tokens", "[hessian]") {
   const auto layer = random_layer({.out = 1, .in = 40, .tokens = 100});
   gptq::Hessian<Cpu> a(40), b(40);
   a.add(layer.x().middle_rows(0, 13));
@@ -180,7 +180,7 @@ TEST_CASE("merged Hessians weigh each other by their tokens", "[hessian]") {
              ContainsSubstring("41 inputs"));
 }
 
-TEST_CASE("activations that are not finite are refused with their place and leave no trace",
+TEST_CASE("activations that are not finite are refused with their position and leave no trace",
           "[hessian]") {
   auto layer = random_layer({.out = 1, .in = 32, .tokens = 20});
   gptq::Hessian<Cpu> hessian(32);

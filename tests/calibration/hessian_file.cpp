@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Hessians that go through a file, and files that are not Hessians.
+// Hessians written to and read from files, and files that are not Hessians.
 
 #include <gptq/calibration/hessian_file.hpp>
 
@@ -13,7 +13,7 @@ using gptq::Index;
 using Cpu = gptq::backend::Cpu;
 using Reference = gptq::backend::Reference;
 
-TEST_CASE("a Hessian is the same after a file", "[hessian]") {
+TEST_CASE("a Hessian is the same after writing and reading it", "[hessian]") {
   const test::TemporaryFolder folder;
   const auto layer = test::random_layer({.out = 8, .in = 72});
   auto hessian = test::calibrate<Cpu>(layer);
@@ -35,8 +35,7 @@ TEST_CASE("a Hessian is the same after a file", "[hessian]") {
   CHECK(merged.tokens() == 3 * 256);
 }
 
-TEST_CASE("a rank that has seen nothing, large sums and small activations go through a file",
-          "[hessian]") {
+TEST_CASE("an empty Hessian, large sums and small activations survive a file", "[hessian]") {
   const test::TemporaryFolder folder;
   const auto layer = test::random_layer({.out = 4, .in = 16, .tokens = 40});
   auto merged = test::calibrate<Cpu>(layer);
@@ -52,7 +51,7 @@ TEST_CASE("a rank that has seen nothing, large sums and small activations go thr
       (gptq::Quantizer<gptq::scheme::Int4, Cpu>({.group_size = 16}).quantize(layer.w(), read)),
       ContainsSubstring("has seen no tokens"));
 
-  // Sums beyond single precision, in a backend that has room for them.
+  // Sums beyond the range of single precision, in a backend that can hold them.
   using Double = gptq::backend::BasicCpu<gptq::exec::Serial, double>;
   const std::vector<double> large(32, 1e30);
   Hessian<Double> wide(16);
@@ -62,7 +61,7 @@ TEST_CASE("a rank that has seen nothing, large sums and small activations go thr
   CHECK_THAT(error_of<gptq::NumericalError>([&] { gptq::load_hessian<Cpu>(folder / "wide"); }),
              ContainsSubstring((folder / "wide").string() + ": sum(0, 0)"));
 
-  // That squares have vanished is known after a file too.
+  // That squares have underflowed is known even after reading a file.
   const std::vector<float> small(32, 1e-25f);
   Hessian<Cpu> vanished(16);
   vanished.add(gptq::MatrixView<const float>(small.data(), 2, 16));
@@ -88,7 +87,7 @@ TEST_CASE("Hessians whose sum could overflow are not merged", "[hessian]") {
   CHECK(a.sum()(0, 0) == Approx(2.25e38));
 }
 
-TEST_CASE("files that are no Hessian are refused with what is wrong", "[hessian]") {
+TEST_CASE("files that are not Hessians are refused with the reason", "[hessian]") {
   const test::TemporaryFolder folder;
   const auto path = folder / "h";
   gptq::save_hessian(test::calibrate<Cpu>(test::random_layer({.out = 1, .in = 16})), path);
@@ -116,7 +115,7 @@ TEST_CASE("files that are no Hessian are refused with what is wrong", "[hessian]
       gptq::IoError);
 }
 
-TEST_CASE("a sum from elsewhere makes a Hessian, if it can be one", "[hessian]") {
+TEST_CASE("a sum computed elsewhere makes a Hessian, if it can be one", "[hessian]") {
   const auto layer = test::random_layer({.out = 6, .in = 32});
   const auto h = test::hessian_of(layer);
   const std::vector<float> sum(h.data.begin(), h.data.end());
@@ -140,8 +139,9 @@ TEST_CASE("a sum from elsewhere makes a Hessian, if it can be one", "[hessian]")
                   gptq::NumericalError);
 }
 
-TEST_CASE("experts in one call come out as one by one, however many threads there are",
-          "[quantizer]") {
+TEST_CASE(
+    "experts quantized in one call have the results of single ones, with any number of threads",
+    "[quantizer]") {
   std::vector<test::Layer> layers;
   for (std::uint32_t seed = 1; seed <= 7; ++seed)
     layers.push_back(test::random_layer({.out = 24, .in = 64, .seed = seed}));

@@ -38,7 +38,7 @@ TEMPLATE_TEST_CASE("smallest pivots first: ties keep the natural order too", "[o
   CHECK(Columns(factor.layout.order().begin(), factor.layout.order().end()) == expected);
 }
 
-TEST_CASE("groups keep the weight's own columns under any order", "[order]") {
+TEST_CASE("groups are of adjacent columns of the weight, with any order", "[order]") {
   const gptq::ColumnLayout layout({4, 1, 0, 6, 2, 5, 3}, 3);
   CHECK(layout.groups() == 3);
   CHECK(Columns(layout.group().begin(), layout.group().end()) == Columns{1, 0, 0, 2, 0, 1, 1});

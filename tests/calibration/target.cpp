@@ -16,7 +16,7 @@ using Reference = gptq::backend::Reference;
 
 namespace {
 
-/// A layer, its full-precision inputs X and inputs X̃ that quantization before it disturbed.
+/// A layer, its full-precision inputs X, and its inputs X̃ disturbed by quantized earlier layers.
 struct Disturbed {
   Layer layer;  // activations are X̃
   Matrix full;  // X
@@ -101,7 +101,7 @@ TEST_CASE("the error splits into the target's and that of rounding to it", "[tar
         Approx(output_error(d, d.layer.weight, best) + rounding).epsilon(1e-4));
 }
 
-TEST_CASE("the same inputs, or no strength, leave the weight as it is", "[target]") {
+TEST_CASE("equal inputs or zero strengths leave the weight unchanged", "[target]") {
   const Disturbed same(0.0), other(0.3);
   for (std::size_t i = 0; i < same.layer.weight.data.size(); ++i)
     CHECK(target<Cpu>(same, 1, 0.01).data[i] == Approx(same.layer.weight.data[i]).margin(1e-6));
@@ -137,8 +137,9 @@ TEST_CASE("quantizing towards the target beats quantizing the weight", "[target]
   CHECK(quantize(target<Cpu>(d, 1, 0.01)) < 0.5 * quantize(d.layer.weight));
 }
 
-TEST_CASE("the residual's mismatch is repaired by the layer that adds to it", "[target]") {
-  // Output joins a stream that is off by a linear function of the input: the layer can undo it.
+TEST_CASE("a layer that adds to the residual stream makes up for the stream's error", "[target]") {
+  // The output is added to a stream that is off by a linear function of the input: the layer can
+  // undo that.
   const Layer layer = test::random_layer({.out = 6, .in = 24, .tokens = 300});
   std::vector<float> residual(static_cast<std::size_t>(300 * 6));
   for (Index t = 0; t < 300; ++t)
@@ -167,7 +168,7 @@ TEST_CASE("cross moments refuse what does not fit", "[target]") {
              ContainsSubstring("a cross moment of 3 x 4 cannot add 5 x 3 and 6 x 4"));
 }
 
-TEST_CASE("cross moments take numbers that they can add and no others", "[target]") {
+TEST_CASE("cross moments accept only numbers that they can add", "[target]") {
   const Layer layer = test::random_layer({.out = 3, .in = 8, .tokens = 50});
   const auto x = layer.x();
   CrossMoment<Cpu> whole(8, 8);
@@ -210,7 +211,7 @@ TEST_CASE("cross moments take numbers that they can add and no others", "[target
   same_as_whole(moment);
 }
 
-TEST_CASE("what cannot be aimed at leaves the weight as it was", "[target]") {
+TEST_CASE("a target that is refused leaves the weight unchanged", "[target]") {
   const Disturbed d(0.3);
   const auto factor =
       gptq::factorize(test::calibrate<Cpu>(d.layer), {.group_size = -1, .damping = 0.01});

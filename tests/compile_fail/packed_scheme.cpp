@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// A layout that cannot say what a scheme means does not take it.
+// A layout refuses a scheme that it cannot represent.
 // expects: GptqScheme
 
 #include <gptq/gptq.hpp>

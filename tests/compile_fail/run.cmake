@@ -1,5 +1,5 @@
-# Compiles SOURCE as it is, which must work, and with flags that make it fail with the message that its line
-# "// expects: REGEX" names: those of its lines "// fails with: FLAGS", else -DGPTQ_TEST_FAIL.
+# Compiles SOURCE as it is, which must work, and with flags that must make it fail with the message in its line
+# "// expects: REGEX": those in its lines "// fails with: FLAGS", else -DGPTQ_TEST_FAIL.
 
 file(STRINGS ${SOURCE} line REGEX "^// expects: ")
 string(REPLACE "// expects: " "" expected "${line}")

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// A scheme that branches on a weight cannot run on a lane of rows, and is told so by the contract.
+// A scheme that branches on a weight cannot run on a lane of rows, and the contract says so.
 // expects: use_on_rows
 
 #include <gptq/gptq.hpp>

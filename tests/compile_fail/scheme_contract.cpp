@@ -12,7 +12,7 @@ struct Halves {
   T encode(const T& x, const gptq::scheme::Grid<T>&) const {
     return gptq::scheme::select(x < T(0), T(0), T(1));
   }
-#ifndef GPTQ_TEST_FAIL  // a scheme that cannot say what its codes stand for
+#ifndef GPTQ_TEST_FAIL  // a scheme without decode
   template <class T>
   T decode(const T& code, const gptq::scheme::Grid<T>& grid) const {
     return (code - T(0.5f)) * grid.scale;

@@ -5,7 +5,7 @@
 
 void first() {
 #ifdef GPTQ_TEST_FAIL
-  gptq::view(Eigen::MatrixXf(2, 2));  // gone before anybody looks
+  gptq::view(Eigen::MatrixXf(2, 2));  // gone before the view is used
 #else
   const Eigen::MatrixXf matrix(2, 2);
   gptq::view(matrix);

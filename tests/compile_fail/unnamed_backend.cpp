@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// A backend that holds resources of its own is not made behind the user's back.
+// A backend that owns resources is never created implicitly.
 // expects: gptq: name the backend
 
 #include <gptq/gptq.hpp>

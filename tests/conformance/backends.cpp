@@ -26,7 +26,7 @@ TEST_CASE("backend::BasicCpu in double precision conforms", "[conformance]") {
 
 namespace {
 
-/// The reference with one operation that is a little wrong.
+/// The reference with one operation that is slightly wrong.
 struct Broken : Reference {
   std::string operation;
   bool is(std::string_view name) const { return operation == name; }
@@ -232,7 +232,7 @@ struct Broken : Reference {
 
 }  // namespace
 
-TEST_CASE("the suite notices any operation that is a little wrong", "[conformance]") {
+TEST_CASE("the suite notices any operation that is slightly wrong", "[conformance]") {
   CHECK_NOTHROW(test_backend(Broken{}, 1e-12));
   for (const char* operation : {"zeros",
                                 "upload",

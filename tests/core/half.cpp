@@ -66,13 +66,13 @@ TEST_CASE("rounding to a half without storing it gives the same float", "[half]"
   std::optional<test::SubnormalsAsZero> mode;
   SECTION("as usual") {}
   SECTION("with subnormal floats taken for zero") { mode.emplace(); }
-  // All exponents and signs, and of the mantissas those around each decision.
+  // All exponents and signs, and the mantissas around each rounding decision.
   for (std::uint32_t high = 0; high < 0x80000u; ++high)
     for (const std::uint32_t low : {0x0u, 0x1u, 0xfffu, 0x1000u, 0x1001u, 0x1fffu})
       same(std::bit_cast<float>((high << 13) | low));
 }
 
-TEST_CASE("what is too large for a half becomes infinite from 65520 on", "[half]") {
+TEST_CASE("numbers from 65520 on are too large for a half and become infinite", "[half]") {
   CHECK(gptq::to_float(gptq::to_float16(65519.9f)) == 65504.0f);
   CHECK(std::isinf(gptq::to_float(gptq::to_float16(65520.0f))));
   CHECK(std::isinf(gptq::to_float(gptq::to_float16(1e30f))));

@@ -14,7 +14,7 @@
 using gptq::Index;
 using Cpu = gptq::backend::Cpu;
 
-TEST_CASE("views of either storage order show the same matrix", "[matrix_view]") {
+TEST_CASE("views in either storage order show the same matrix", "[matrix_view]") {
   const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor> rows =
       Eigen::MatrixXf::Random(5, 7);
   const Eigen::MatrixXf cols = rows;
@@ -42,13 +42,13 @@ TEST_CASE("a view of a block of an Eigen matrix points into it", "[matrix_view]"
   CHECK(inner(0, 1) == whole(3, 4));
 }
 
-TEST_CASE("temporaries cannot be viewed and reading views cannot write", "[matrix_view]") {
+TEST_CASE("temporaries cannot be viewed and const views cannot write", "[matrix_view]") {
   STATIC_REQUIRE(std::is_convertible_v<gptq::MatrixView<float>, gptq::MatrixView<const float>>);
   STATIC_REQUIRE(!std::is_convertible_v<gptq::MatrixView<const float>, gptq::MatrixView<float>>);
   STATIC_REQUIRE(sizeof(Index) == 8);
 }
 
-TEST_CASE("a size that does not fit memory is an error, not an overflow", "[matrix_view]") {
+TEST_CASE("a size too large for memory is an error, not an overflow", "[matrix_view]") {
   const Index huge = Index(1) << 40;
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::detail::checked_size(huge, huge); }),
              ContainsSubstring("too large"));
@@ -57,7 +57,8 @@ TEST_CASE("a size that does not fit memory is an error, not an overflow", "[matr
   CHECK(gptq::detail::checked_size(46341, 46341) == Index(46341) * 46341);
 }
 
-TEST_CASE("Eigen's matrices go where views go, expressions do not", "[matrix_view]") {
+TEST_CASE("Eigen's matrices are accepted wherever views are, expressions are not",
+          "[matrix_view]") {
   using gptq::StridedMatrix;
   using Rows = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
   static_assert(StridedMatrix<Eigen::MatrixXf> && StridedMatrix<Rows> &&

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Layers quantized with the paper's own PyTorch code: same codes, scales and error.
+// Layers quantized with the paper's own PyTorch code: the same codes, scales and error.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -47,7 +47,7 @@ struct Golden {
         codes(numbers<std::uint8_t>(file, "codes")),
         group_index(numbers<std::int32_t>(file, "g_idx")) {}
 
-  /// The activations in the slices that the file's Hessian was made of.
+  /// The activations in the slices that the file's Hessian was made from.
   template <class B>
   gptq::Hessian<B> hessian() const {
     gptq::Hessian<B> h(in);
@@ -58,9 +58,9 @@ struct Golden {
   }
   gptq::MatrixView<const float> w() const { return {weight.data(), out, in}; }
 
-  /// Whether a row has other codes than the file. The first one, in the order of the file, must be
-  /// a tie: given the same codes before it, its weight lies halfway between two levels, as far as
-  /// single precision can tell. Those behind it follow from it.
+  /// Whether a row differs from the file. The first different code, in the file's order, must be a
+  /// tie: given the same codes before it, its weight is halfway between two levels, as far as
+  /// single precision can tell. Later differences follow from it.
   template <class S>
   bool row_parts_at_a_tie(Index r, const gptq::QuantizedMatrix<S>& q) const {
     const auto code = [&](Index c) { return codes[static_cast<std::size_t>(r * in + c)]; };
@@ -112,7 +112,7 @@ void compare(const std::string& name) {
     INFO(name << (solver == gptq::Solver::lazy_batch ? ", lazy batch" : ", left-looking"));
     const auto q = gptq::Quantizer<S, Cpu>(params).quantize(golden.w(), golden.hessian<Cpu>());
     const Index groups = q.groups();
-    // Scales of the weight as it is take a division or two; the others, all of the solve till then.
+    // Scales of the original weight take a division or two; others, the whole solve until then.
     const bool of_weight = groups == 1 || params.groups == gptq::Groups::static_;
     Index ties = 0;
     for (Index r = 0; r < golden.out; ++r) {
@@ -137,7 +137,7 @@ TEST_CASE("the paper's own code: one scale per row", "[golden]") {
   compare<gptq::scheme::Int8>("row_sym_b8");
 }
 
-TEST_CASE("the paper's own code: groups fitted on the way, blocks of one group", "[golden]") {
+TEST_CASE("the paper's own code: dynamic groups, blocks of one group", "[golden]") {
   compare<gptq::scheme::Int4>("g32_sym_b4_block32");
   compare<gptq::scheme::Int4>("g32_sym_b4_tail");
   compare<gptq::scheme::Int4>("g32_sym_b4_outlier_rankdef");
@@ -147,7 +147,7 @@ TEST_CASE("the paper's own code: dead columns", "[golden]") {
   compare<gptq::scheme::Int4>("g32_sym_b4_dead");
 }
 
-TEST_CASE("the paper's own code: groups fitted to a weight that lacks its block's corrections",
+TEST_CASE("the paper's own code: dynamic groups fitted without the corrections of their own block",
           "[golden]") {
   compare<gptq::scheme::Asymmetric<4>>("g32_asym_b4_block128_stale");
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// The house stands as docs/developing.md draws it: headers include only lower floors, and every
-// header is listed.
+// The source tree is as docs/developing.md describes it: headers include only lower floors, and
+// every header is listed.
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
@@ -58,7 +58,7 @@ bool may_include(const std::string& from, const std::string& to) {
   return b <= a && b != 20;               // the core never names a backend
 }
 
-/// From each to those that it includes.
+/// From each header to those that it includes.
 using Graph = std::map<std::string, std::set<std::string>>;
 
 Graph includes() {
@@ -75,7 +75,7 @@ Graph includes() {
   return all;
 }
 
-/// Nothing leads back to itself.
+/// Checks that nothing leads back to itself.
 void require_no_circles(const Graph& graph) {
   for (const auto& [start, list] : graph) {
     std::set<std::string> seen;
@@ -105,12 +105,12 @@ TEST_CASE("headers include only floors below them", "[house]") {
     }
 }
 
-TEST_CASE("no header includes itself, however far around", "[house]") {
+TEST_CASE("no header includes itself, not even indirectly", "[house]") {
   require_no_circles(includes());
 }
 
-TEST_CASE("no folder includes itself by way of another", "[house]") {
-  // A header beside the folders stands for itself.
+TEST_CASE("no folder includes itself through another one", "[house]") {
+  // A header outside the folders counts as a folder of its own.
   const auto room = [](const std::string& header) {
     return header.substr(0, (std::min)(header.find('/'), header.size()));
   };
@@ -118,7 +118,7 @@ TEST_CASE("no folder includes itself by way of another", "[house]") {
   for (const auto& [header, list] : includes()) {
     if (header == "gptq.hpp" || floor_of(header) >= 31) continue;
     for (const std::string& included : list)
-      // The contracts and the files of the operating system are rooms of their own.
+      // The contracts and the operating system's files count as folders of their own.
       if (room(included) != room(header) && !included.ends_with("/concept.hpp") &&
           floor_of(included) > 1)
         rooms[room(header)].insert(room(included));

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compares every source with what clang-format 14 makes of it.
+# Checks that every source is formatted as clang-format 14 does.
 #
-#   sh tests/house/formatting.sh          says which files differ
+#   sh tests/house/formatting.sh          reports the files that differ
 #   sh tests/house/formatting.sh --mend   rewrites them
 set -eu
 cd "$(dirname "$0")/../.."

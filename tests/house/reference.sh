@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# The reference of all public headers is made without a warning, and no class is without a word.
+# The reference of all public headers is generated without warnings, and every class is documented.
 set -eu
 cd "$(dirname "$0")/../.."
 command -v doxygen >/dev/null 2>&1 || { echo "SKIPPED: doxygen is not installed"; exit 0; }
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-# pages SETTING=VALUE ...: what doxygen has to say of the pages that it makes with these changes
+# pages SETTING=VALUE ...: the warnings of doxygen with these settings changed
 pages() {
   { cat docs/Doxyfile; printf 'OUTPUT_DIRECTORY=%s\n' "$folder"; printf '%s\n' "$@"; } | doxygen - 2>&1
 }

@@ -58,7 +58,7 @@ TEMPLATE_TEST_CASE("a lane computes what its rows compute one by one", "[lane]",
   }
 }
 
-TEST_CASE("one row among many is any", "[lane]") {
+TEST_CASE("any is true if a single row is", "[lane]") {
   using Lane = lane::Lane<float, 16>;
   for (int i = 0; i < Lane::size; ++i) {
     float x[Lane::size] = {};
@@ -67,7 +67,7 @@ TEST_CASE("one row among many is any", "[lane]") {
   }
 }
 
-TEST_CASE("rounding takes ties to even, in lanes as in numbers", "[lane]") {
+TEST_CASE("rounding takes ties to even, in lanes as in scalars", "[lane]") {
   using Lane = lane::Lane<float, 16>;
   const float ties[16] = {0.5f, 1.5f, 2.5f, 3.5f,  -0.5f, -1.5f,       -2.5f,      -3.5f,
                           6.5f, 7.5f, 8.5f, 14.5f, 15.5f, 0.49999997f, 4194303.5f, -4194303.5f};
@@ -80,7 +80,7 @@ TEST_CASE("rounding takes ties to even, in lanes as in numbers", "[lane]") {
   }
 }
 
-TEST_CASE("clamping gives a storable number even for NaN", "[lane]") {
+TEST_CASE("clamping gives a number in range even for NaN", "[lane]") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   CHECK(lane::clamp<float>(nan, 0, 15) == 0.0f);
   float out[16], in[16] = {};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// The names that users give to their choices do not meet the library's.
+// Names that users give to their own types do not clash with the library's.
 
 #include <gptq/gptq.hpp>
 

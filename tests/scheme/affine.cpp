@@ -53,7 +53,7 @@ TEST_CASE("fitted grids are GPTQ's", "[affine]") {
     CHECK(Asymmetric<4>{}.fit(-2.0f, 0.0f, ScaleType::fp32).zero == 15);
   }
   SECTION("a symmetric grid of positive weights uses its whole range") {
-    // The paper's code scales by the range alone there and clips half of it away.
+    // The paper's code scales by the one-sided range there and clips half of it.
     const Affine<4> scheme;
     const auto grid = scheme.fit(0.0f, 3.0f, ScaleType::fp32);
     CHECK(scheme.decode(scheme.encode(3.0f, grid), grid) == Approx(3.0f * 14 / 15));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Schemes beyond integers: codebooks, small floats, and the scales that they are stored with.
+// Schemes other than integers: codebooks, small floats, and the scales that are stored with them.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -77,8 +77,9 @@ using Binary = Levels<-8, 8>;
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("any sorted table is a codebook: the nearest level, as an own loop finds it",
-                   "[scheme]", Ternary, Lopsided, Upwards, Downwards, Binary) {
+TEMPLATE_TEST_CASE(
+    "any sorted table is a codebook: codes are those of the nearest level, found by a plain loop",
+    "[scheme]", Ternary, Lopsided, Upwards, Downwards, Binary) {
   const TestType scheme;
   static_assert(gptq::scheme::Scheme<TestType>);
   constexpr int size = TestType::max_code + 1;
@@ -90,11 +91,11 @@ TEMPLATE_TEST_CASE("any sorted table is a codebook: the nearest level, as an own
         best = std::min(best, std::abs(x - scheme.decode(static_cast<float>(code), grid)));
       CHECK(std::abs(x - scheme.decode(scheme.encode(x, grid), grid)) == Approx(best).margin(1e-6));
     }
-  // Fitted grids reach the end of the weights that lies farther out, where the table does.
+  // A fitted grid reaches the largest magnitude of the weights.
   const auto grid = scheme.fit(-1.0f, 2.0f, ScaleRounding(ScaleType::fp32));
   const float ends[] = {scheme.decode(0.0f, grid), scheme.decode(size - 1.0f, grid)};
   CHECK(std::max(std::abs(ends[0]), std::abs(ends[1])) >= 2);
-  // In the solver: what others make up for is less than what each one misses alone.
+  // In the solver: with compensation the error is smaller than without.
   const auto layer = test::random_layer({.out = 24, .in = 64, .tokens = 300, .correlation = 0.8});
   const auto q = test::quantize<TestType, Cpu>(layer, {.group_size = 16});
   CHECK(q.report().relative_error < q.report().rtn_relative_error);
@@ -137,7 +138,7 @@ TEST_CASE("scales take the type that they are stored in", "[scheme]") {
   CHECK(rounded(1e-30f, ScaleType::fp16) == 0x1p-24f);
 }
 
-TEST_CASE("NVFP4 and MXFP4 come out with scales that their formats can hold", "[scheme]") {
+TEST_CASE("NVFP4 and MXFP4 get scales that their formats can store", "[scheme]") {
   const test::Layer layer = test::random_layer({.out = 20, .in = 128});
   Params nvfp4{.group_size = 16, .scale_type = ScaleType::fp8_e4m3};
   const auto nv = test::quantize<Float4, Cpu>(layer, nvfp4);
@@ -160,7 +161,7 @@ TEST_CASE("NVFP4 and MXFP4 come out with scales that their formats can hold", "[
   CHECK(nv.report().relative_error < mx.report().relative_error);
 }
 
-TEST_CASE("normally distributed weights like NF4 better than steps of one size", "[scheme]") {
+TEST_CASE("normally distributed weights lose less with NF4 than with equal steps", "[scheme]") {
   const test::Layer layer = test::random_layer({.out = 64, .in = 128});
   const Params params{.group_size = 64, .range = gptq::Range::minmax};
   CHECK(test::quantize<NF4, Cpu>(layer, params).report().relative_error <

@@ -70,9 +70,8 @@ TEMPLATE_TEST_CASE("the weighted search is never worse than min-max and usually 
   CHECK(searched < (TestType::bits == 8 ? 0.99 : 0.85) * plain);
 }
 
-TEST_CASE(
-    "negative scales lower the loss of symmetric grids and are only used where they are allowed",
-    "[range]") {
+TEST_CASE("negative scales lower the loss of symmetric grids and are used only if allowed",
+          "[range]") {
   double with = 0, without = 0;
   int negative = 0;
   for (unsigned seed = 0; seed < 100; ++seed) {
@@ -88,7 +87,7 @@ TEST_CASE(
   CHECK(with < 0.96 * without);
 }
 
-TEST_CASE("the search finds the exact grid of weights that lie on one", "[range]") {
+TEST_CASE("the search finds the exact grid of weights that are on one", "[range]") {
   std::mt19937 random(4);
   for (int round = 0; round < 20; ++round) {
     Group g;
@@ -115,7 +114,7 @@ TEST_CASE("scales found by the search are storable", "[range]") {
   }
 }
 
-TEST_CASE("a group of zeros has a usable grid that holds them exactly", "[range]") {
+TEST_CASE("a group of zeros has a usable grid that represents them exactly", "[range]") {
   const Group zeros{std::vector<float>(32, 0.0f), std::vector<float>(32, 1.0f)};
   for (const Range range : {Range::minmax, Range::weighted}) {
     const auto grid = fit<Affine<4>>(zeros, {range, true, ScaleType::fp16});
@@ -144,8 +143,8 @@ TEST_CASE("a lane of groups is fitted like its groups one by one", "[range]") {
       Group one = groups[static_cast<std::size_t>(i)];
       one.importance = groups[0].importance;
       const auto expected = fit<S>(one, {Range::weighted, true, ScaleType::fp16});
-      // Sums are rounded differently where the compiler fuses multiplication and addition, so near
-      // ties may fall either way.
+      // Sums are rounded differently if the compiler fuses multiplication and addition, so near
+      // ties may go either way.
       CHECK(loss<S>(one, {grid.scale.v[i], grid.zero.v[i]}) <= loss<S>(one, expected) * 1.001);
     }
   };
@@ -177,6 +176,6 @@ TEST_CASE("the weighted search comes close to trying every scale", "[range]") {
   CHECK(excess(Affine<2>{}, 40) < 0.002);
   CHECK(excess(Affine<3>{}, 40) < 0.006);
   CHECK(excess(Affine<4>{}, 40) < 0.001);
-  // The coarser the steps of the search are beside a step of the grid, the more there is to find.
+  // The coarser the search is relative to the steps of the grid, the more it misses.
   CHECK(excess(Affine<8>{}, 20) < 0.03);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Weights that their scale type has no scale for: never zeros or infinities without a word.
+// Weights for which the scale type has no scale: they never become zero or infinite silently.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -30,7 +30,7 @@ Layer scaled_layer(double factor) {
   return layer;
 }
 
-/// What each way to a quantized matrix says, "" where it says nothing.
+/// The error of each way to a quantized matrix, "" if there is none.
 template <class S>
 std::vector<std::string> said_by_all(const Layer& layer, const Params& params) {
   std::vector<std::string> said;
@@ -70,7 +70,7 @@ void require_all_say(const Layer& layer, const Params& params, const std::string
 
 }  // namespace
 
-TEST_CASE("weights that vanish under the smallest scale are an error, in every way to a matrix",
+TEST_CASE("weights that vanish even with the smallest scale are an error, in every way to a matrix",
           "[scales][fault18]") {
   const auto check = [](double factor, ScaleType type, const std::string& what) {
     const Layer layer = scaled_layer(factor);
@@ -100,7 +100,8 @@ TEST_CASE("weights that vanish under the smallest scale are an error, in every w
   check(1e8, ScaleType::bf16, "");
 }
 
-TEST_CASE("few small groups beside large ones are counted, and no error", "[scales][fault18]") {
+TEST_CASE("a few small groups beside large ones are counted and are not an error",
+          "[scales][fault18]") {
   Layer layer = scaled_layer(1);
   const auto shrink = [&](double factor) {
     for (Index c = 0; c < 32; ++c) layer.weight(7, c) *= factor;
@@ -115,16 +116,16 @@ TEST_CASE("few small groups beside large ones are counted, and no error", "[scal
             .vanished_groups == 1);
   CHECK_NOTHROW(gptq::scheme::require_scales_fit(gptq::exec::Serial{}, layer.w(), 4, true, 32,
                                                  ScaleType::fp16, "W"));
-  // NVFP4 has one number for all scales, and MXFP4 a wide range.
+  // NVFP4 has a number per weight that scales multiply, and MXFP4 a wide range.
   Params nvfp4{.group_size = 16, .scale_type = ScaleType::fp8_e4m3};
   CHECK(test::quantize<Float4, Cpu>(layer, nvfp4).report().vanished_groups == 2);
   Params mxfp4{.group_size = 32, .scale_type = ScaleType::power_of_two};
   CHECK(test::quantize<Float4, Cpu>(layer, mxfp4).report().vanished_groups == 0);
-  const Layer all = scaled_layer(1e-12);  // the unit goes along
+  const Layer all = scaled_layer(1e-12);  // scale_unit adapts
   CHECK(test::quantize<Float4, Cpu>(all, nvfp4).report().vanished_groups == 0);
 }
 
-TEST_CASE("a weight that a reader would find infinite is an error", "[scales][fault29]") {
+TEST_CASE("a weight that a loader would read as infinite is an error", "[scales][fault29]") {
   Layer layer = scaled_layer(1);
   double largest = 0;
   for (const double w : layer.weight.data) largest = std::max(largest, std::abs(w));
@@ -149,7 +150,7 @@ TEST_CASE("a weight that a reader would find infinite is an error", "[scales][fa
     }
 }
 
-TEST_CASE("what is known before any work names the first element that is not finite",
+TEST_CASE("the check before any work names the first element that is not finite",
           "[scales][fault18]") {
   Layer layer = scaled_layer(1);
   const auto check = [&](float bad, const std::string& says) {
@@ -172,7 +173,7 @@ TEST_CASE("what is known before any work names the first element that is not fin
              ContainsSubstring("bits = 9"));
 }
 
-TEST_CASE("what is known before any work is the same for all layouts and numbers of a weight",
+TEST_CASE("the check before any work finds the same for all layouts and element types of a weight",
           "[scales][fault18]") {
   const Layer layer = scaled_layer(1e-8);
   const std::string expected = error_of<ScaleError>([&] {

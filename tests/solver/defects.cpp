@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: MIT
 
-// Faults that are known of other implementations, each shown not to be here. Tested elsewhere:
+// Known faults of other implementations, each shown to be absent here. Tested elsewhere:
 //
 // - symmetric groups without negative weights that use half of their codes, scales taken from a
 //   weight that lacks its block's corrections, and dead inputs that come first in the order or
-//   weigh in the damping: parity.cpp
+//   count in the damping: parity.cpp
 // - updates applied twice: solver.cpp and baseline/ancestors.cpp, the oracles
 // - an order that changes from run to run on ties: calibration/order.cpp
-// - a Hessian that one solve uses up, and a second run that quantizes what the first one left:
+// - a Hessian that a solve destroys, and a second run that quantizes the result of the first:
 //   quantizer.cpp
 // - zero points of zero in format v1: pack/gptq.cpp
 // - losses counted twice: solver.cpp, "the report's errors are those of the outputs", and
-//   quantizer.cpp, tokens that come twice
+//   quantizer.cpp, duplicated tokens
 // - options that do nothing: quantizer.cpp, every field of Params; program/layer.cpp, and
-//   program/program.cpp, skips and overrides without a module
+//   program/program.cpp, skips and overrides that match no module
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -33,7 +33,7 @@ using Cpu = gptq::backend::Cpu;
 
 TEST_CASE("static groups under any order use the grid of the column's own group",
           "[solver][defects]") {
-  // Groups of very different size: a column on another group's grid would be all error.
+  // Groups of very different magnitude: a column on another group's grid would be all error.
   Layer layer = random_layer({.out = 16, .in = 128, .tokens = 400});
   for (Index r = 0; r < 16; ++r)
     for (Index c = 0; c < 128; ++c)
@@ -50,7 +50,7 @@ TEST_CASE("static groups under any order use the grid of the column's own group"
   }
 }
 
-TEST_CASE("scales that leave their type are an error, those that lose digits are counted",
+TEST_CASE("scales out of their type's range are an error, those that lose precision are counted",
           "[solver][defects]") {
   Layer layer = random_layer({.out = 6, .in = 64, .tokens = 100});
   const auto hessian = test::calibrate<Cpu>(layer);
@@ -69,11 +69,11 @@ TEST_CASE("scales that leave their type are an error, those that lose digits are
   CHECK(run(1, fp16).report().subnormal_scales == 0);
   CHECK_THROWS_AS(run(1e8f, fp16), gptq::NumericalError);
   CHECK(run(1e8f, bf16).report().subnormal_scales == 0);
-  // Weights near 1e-5 have scales near 1e-6, of which fp16 holds four bits.
+  // Weights near 1e-5 have scales near 1e-6, which fp16 stores with four bits.
   const auto coarse = run(2e-4f, fp16);
   CHECK(coarse.report().subnormal_scales == 12);
-  // They were rounded to those scales, so nothing is lost beyond what fewer digits cost; and where
-  // even the smallest scale is too large, that is said instead of weights that are zero.
+  // They were rounded with those scales, so only the lower precision costs; and where even the
+  // smallest scale is too large, that is an error instead of weights that become zero.
   CHECK(coarse.report().relative_error < 2 * run(1, fp16).report().relative_error);
   CHECK(coarse.report().vanished_groups == 0);
   CHECK_THROWS_AS(run(1e-12f, fp16), gptq::ScaleError);
@@ -90,7 +90,7 @@ TEST_CASE("one group per row goes with every order and every kind of group", "[s
     }
 }
 
-TEST_CASE("weights of 16 bits are solved in single precision at least", "[solver][defects]") {
+TEST_CASE("16-bit weights are solved at least in single precision", "[solver][defects]") {
   Layer layer = random_layer({.out = 16, .in = 128, .tokens = 500, .correlation = 0.9});
   std::vector<gptq::bfloat16> half;
   for (float& w : layer.weight_f) {

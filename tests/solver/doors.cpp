@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// What a caller may put in place of the library's own: an order, grids, a range search, a form of
-// the solver, an observer.
+// What a caller can supply in place of the library's own: an order, grids, a range search, a form
+// of the solver, an observer.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -39,7 +39,7 @@ const std::vector<Params> both_forms{
 
 }  // namespace
 
-TEST_CASE("an order that is given is the order that is taken", "[doors]") {
+TEST_CASE("a given order is the one used", "[doors]") {
   const auto layer = random_layer({.out = 37, .in = 96});
   const auto hessian = test::calibrate<Cpu>(layer);
   for (Params params : both_forms)
@@ -59,7 +59,8 @@ TEST_CASE("an order that is given is the order that is taken", "[doors]") {
     }
 }
 
-TEST_CASE("an order that is no permutation is refused by the place and the value", "[doors]") {
+TEST_CASE("an order that is not a permutation is refused with the position and the value",
+          "[doors]") {
   const auto layer = random_layer({.in = 8});
   const auto hessian = test::calibrate<Cpu>(layer);
   const gptq::Quantizer<Int4, Cpu> quantizer({.group_size = 8});
@@ -73,7 +74,7 @@ TEST_CASE("an order that is no permutation is refused by the place and the value
   CHECK_THAT(refused({0, 1, 2, 3, 4, 5, 6, 3}), Contains("order[7] = 3 is a repeat"));
 }
 
-TEST_CASE("grids that are given are the grids that are stored", "[doors]") {
+TEST_CASE("given grids are the ones stored", "[doors]") {
   auto layer = random_layer({.out = 37, .in = 96});
   for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, 5) = 0;  // dead
   test::round_to_float(layer);
@@ -85,7 +86,7 @@ TEST_CASE("grids that are given are the grids that are stored", "[doors]") {
     require_same(quantizer.quantize(layer.w(), factor, gptq::Grids{own.scales(), own.zeros()}),
                  own);
 
-    // Others: any fp16 scale, any zero point; the loss is that of the codes on them.
+    // Other grids: any fp16 scale, any zero point; the loss is that of the codes on them.
     test::Matrix scales(37, 3), zeros(37, 3);
     std::vector<float> s, z;
     for (int i = 0; i < 37 * 3; ++i) {
@@ -110,7 +111,8 @@ TEST_CASE("grids that are given are the grids that are stored", "[doors]") {
   }
 }
 
-TEST_CASE("grids that the scheme or the scale type does not have are refused by name", "[doors]") {
+TEST_CASE("grids that the scheme or the scale type cannot represent are refused by name",
+          "[doors]") {
   const auto layer = random_layer({.out = 2, .in = 8});
   const auto hessian = test::calibrate<Cpu>(layer);
   const gptq::Quantizer<Asymmetric<4>, Cpu> quantizer({.group_size = 8});
@@ -130,7 +132,7 @@ TEST_CASE("grids that the scheme or the scale type does not have are refused by 
   CHECK_THAT(refused({1, 1}, {1.5f, 1}), Contains("the zero point 1.5 of row 0"));
 }
 
-TEST_CASE("an observer sees every weight as it was rounded, whatever runs it", "[doors]") {
+TEST_CASE("an observer sees every weight as it was rounded, with any backend", "[doors]") {
   const auto layer = random_layer({.out = 70, .in = 96});
   const auto exact = test::calibrate<Reference>(layer);
   const auto look = [&](const auto& hessian, const Params& params) {
@@ -140,7 +142,7 @@ TEST_CASE("an observer sees every weight as it was rounded, whatever runs it", "
     std::mutex mutex;
     test::Matrix targets(70, 96);
     std::set<std::pair<Index, Index>> seen;
-    std::vector<std::pair<Index, Index>> others;  // codes that differ from what comes out
+    std::vector<std::pair<Index, Index>> others;  // codes that differ from the result
     test::Matrix codes(70, 96);
     const auto watch = [&](const gptq::SolvedBlock<typename B::Scalar>& block) {
       const std::lock_guard lock(mutex);
@@ -150,7 +152,7 @@ TEST_CASE("an observer sees every weight as it was rounded, whatever runs it", "
           targets(row, column) = static_cast<double>(block.targets(p, r)) * block.weight_unit;
           codes(row, column) = block.codes(p, r);
           seen.insert({row, column});
-          // The code is the nearest one on the grid that the observer is shown.
+          // The code is the nearest one on the grid that the observer sees.
           const Index g = block.groups[std::size_t(p)];
           const gptq::scheme::Grid<typename B::Scalar> grid{block.scales(g, r), block.zeros(g, r)};
           CHECK(Int4{}.encode(block.targets(p, r), grid) ==
@@ -171,7 +173,7 @@ TEST_CASE("an observer sees every weight as it was rounded, whatever runs it", "
       Index close = 0;
       for (std::size_t i = 0; i < fast.data.size(); ++i)
         close += std::abs(fast.data[i] - slow.data[i]) < 1e-4;
-      CHECK(close > 70 * 96 * 95 / 100);  // but where a tie was taken the other way
+      CHECK(close > 70 * 96 * 95 / 100);  // except where a tie was rounded the other way
     }
 }
 
@@ -189,7 +191,7 @@ struct Alone : gptq::solver::LeftLooking {
 
 }  // namespace
 
-TEST_CASE("a form of one's own is what rounds", "[doors]") {
+TEST_CASE("a custom form of the solver does the rounding", "[doors]") {
   const auto layer = random_layer({.out = 37, .in = 96});
   const auto hessian = test::calibrate<Cpu>(layer);
   const Params params{.group_size = 32, .range = gptq::Range::minmax};
@@ -199,7 +201,7 @@ TEST_CASE("a form of one's own is what rounds", "[doors]") {
     for (Index c = 0; c < 96; ++c) REQUIRE(mine.codes()(r, c) == nearest.codes()(r, c));
 }
 
-TEST_CASE("the report says what was rounded together, and why not", "[doors]") {
+TEST_CASE("the report says what was rounded together, or why it was not", "[doors]") {
   const auto layer = random_layer({.out = 40, .in = 32});
   const auto hessian = test::calibrate<Cpu>(layer);
   const gptq::Quantizer<Int4, Cpu> quantizer({.group_size = 32});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// The two forms of the solver, the orders, and the groups they go with.
+// The two forms of the solver, with all orders and kinds of groups.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -53,7 +53,7 @@ TEMPLATE_TEST_CASE("both forms give the same codes in double precision, nearly s
     }
 }
 
-TEST_CASE("losses are measured alike under every order, form and kind of group",
+TEST_CASE("losses are measured the same with every order, form and kind of group",
           "[solver][forms]") {
   const Layer layer = random_layer({.out = 16, .in = 96});
   const auto h = test::hessian_of(layer);
@@ -68,7 +68,7 @@ TEST_CASE("losses are measured alike under every order, form and kind of group",
       }
 }
 
-TEST_CASE("only groups along a scattered order need a group index", "[solver][forms]") {
+TEST_CASE("only groups along a permuted order need a group index", "[solver][forms]") {
   const Layer layer = random_layer({.out = 8, .in = 100});
   for (const Order order : all_orders)
     for (const Groups groups : {Groups::static_, Groups::dynamic}) {
@@ -86,13 +86,13 @@ TEST_CASE("only groups along a scattered order need a group index", "[solver][fo
     }
 }
 
-TEST_CASE("group-aware order sorts inside groups, and the groups", "[order]") {
+TEST_CASE("group-aware order sorts inside groups and sorts the groups", "[order]") {
   const std::vector<double> diagonal{1, 9, 4, 2, 8, 3, 7, 5, 12, 1};
   CHECK(gptq::column_order(Order::group_aware, diagonal, 4) ==
         std::vector<Index>{8, 9, 1, 2, 3, 0, 4, 6, 7, 5});
 }
 
-TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[order]") {
+TEST_CASE("min-pivot puts the smallest pivot last, step by step", "[order]") {
   const Layer layer = random_layer({.out = 4, .in = 150, .tokens = 300, .correlation = 0.9});
   const Params params{.group_size = 50, .order = Order::min_pivot};
   const auto blocked = gptq::factorize(test::calibrate<Cpu>(layer), params);
@@ -101,8 +101,8 @@ TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[orde
   CHECK(std::vector<Index>(blocked.layout.order().begin(), blocked.layout.order().end()) == order);
   CHECK(std::set<Index>(order.begin(), order.end()).size() == 150);
 
-  // At every step, from the last on, no column that is left has a smaller pivot: its pivot is the
-  // diagonal of the inverse of that column and those that were picked, inverted.
+  // At every step, from the last position on, no remaining column has a smaller pivot: the
+  // reciprocal of its diagonal element in the inverse over that column and those already picked.
   const auto added = plain.added;
   const auto dense = test::hessian_of(layer);
   for (const std::size_t step :
@@ -133,7 +133,7 @@ TEST_CASE("min-pivot leaves the smallest pivot to the end, step by step", "[orde
   CHECK(pivots.back() == Approx(h(order.back(), order.back()) + natural.added[0]));
 }
 
-TEST_CASE("orders that look at the Hessian beat the natural one", "[order]") {
+TEST_CASE("orders based on the Hessian beat the natural one", "[order]") {
   double loss[4] = {};
   for (std::uint32_t seed = 1; seed <= 4; ++seed) {
     const Layer layer =
@@ -156,14 +156,14 @@ TEST_CASE("the codes do not change with the scale of the Hessian", "[solver][ide
         0);
 }
 
-TEST_CASE("damping by each input's own diagonal is indifferent to the scale of an input",
+TEST_CASE("damping by each input's own diagonal does not depend on the scale of an input",
           "[damping][identity]") {
   const Layer layer = random_layer({.out = 10, .in = 48});
   Layer scaled = layer;
   for (Index t = 0; t < scaled.activations.rows; ++t) scaled.activations(t, 7) /= 16;
   for (Index r = 0; r < scaled.weight.rows; ++r) scaled.weight(r, 7) *= 16;
   test::round_to_float(scaled);
-  // One group per input, so that the grids follow the weights.
+  // One group per input, so that grids scale with the weights.
   for (const auto rule : {DampingRule::own_diagonal, DampingRule::mean_diagonal}) {
     const Params params{.group_size = 1,
                         .order = Order::natural,
@@ -177,7 +177,7 @@ TEST_CASE("damping by each input's own diagonal is indifferent to the scale of a
   }
 }
 
-TEST_CASE("the condition of the damped Hessian is estimated", "[damping]") {
+TEST_CASE("the condition number of the damped Hessian is estimated", "[damping]") {
   const Index n = 64;
   Layer layer = random_layer({.out = 4, .in = n, .tokens = n});
   for (Index t = 0; t < n; ++t)

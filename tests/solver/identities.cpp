@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Equations that the solver must satisfy exactly, and what it must do on other tokens than those it
-// was calibrated on. Others of this kind: losses and oracles in solver.cpp, baseline/ancestors.cpp.
+// Equations that the solver must satisfy exactly, and its results on tokens that it was not
+// calibrated on. More of this kind: losses and oracles in solver.cpp, baseline/ancestors.cpp.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -95,7 +95,7 @@ TEST_CASE("rows of the paper's factor over their diagonals invert the LDL factor
     }
 }
 
-TEST_CASE("two inputs: the second makes up for the first as the closed form says",
+TEST_CASE("two inputs: the second compensates for the first as the closed form says",
           "[solver][identity]") {
   for (std::uint32_t seed = 1; seed <= 30; ++seed) {
     const Layer layer =
@@ -113,7 +113,7 @@ TEST_CASE("two inputs: the second makes up for the first as the closed form says
   }
 }
 
-TEST_CASE("inputs in another order are the same inputs", "[solver][identity]") {
+TEST_CASE("permuting the inputs permutes the result", "[solver][identity]") {
   const Layer layer = random_layer({.out = 9, .in = 40, .tokens = 120});
   std::vector<Index> shuffled(40);
   std::iota(shuffled.begin(), shuffled.end(), Index{0});
@@ -136,12 +136,12 @@ TEST_CASE("inputs in another order are the same inputs", "[solver][identity]") {
   }
 }
 
-TEST_CASE("what lowers the loss lowers it on other tokens too", "[solver][identity]") {
+TEST_CASE("choices that lower the loss also lower it on unseen tokens", "[solver][identity]") {
   constexpr Index n = 96;
   for (const double share : {0.75, 2.0, 16.0}) {  // tokens per input
     INFO(share << " tokens per input");
     const auto tokens = static_cast<Index>(share * n);
-    // One layer, one source of activations: the first tokens to calibrate, the others to judge.
+    // One layer, one source of activations: the first tokens calibrate, the others evaluate.
     Layer layer = random_layer({.out = 48, .in = n, .tokens = tokens + 2000, .correlation = 0.8});
     Layer judge = layer;
     judge.activations = Matrix(2000, n);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// What quantizing takes from the heap, against what the plan says.
+// Heap use of quantization compared with the memory plan.
 
 #include "../support/allocations.hpp"
 #include "../support/catch.hpp"
@@ -45,7 +45,7 @@ std::vector<Variant> variants() {
   return all;
 }
 
-/// Bytes of one heap block are rounded up and have a header.
+/// A heap block is rounded up and has a header.
 bool within(double measured, Index planned, double share) {
   return measured <= static_cast<double>(planned) * (1 + share) &&
          measured >= static_cast<double>(planned) * (1 - share);
@@ -53,14 +53,14 @@ bool within(double measured, Index planned, double share) {
 
 }  // namespace
 
-TEST_CASE("the memory plan is what is taken, stage by stage", "[memory]") {
+TEST_CASE("the memory plan matches actual use, stage by stage", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 2048, tokens = 300;
   for (const Index rows : {Index{200}, Index{1536}})
     for (const int threads : {1, 2}) {
       const Cpu backend{gptq::exec::Threads(threads)};
       auto weight = random_numbers(rows * n), activations = random_numbers(tokens * n);
-      for (Index t = 0; t < tokens; ++t)  // dead inputs take nothing more
+      for (Index t = 0; t < tokens; ++t)  // dead inputs take no more memory
         activations[static_cast<std::size_t>(t * n + 3)] = 0;
       gptq::Hessian<Cpu> hessian(n, backend);
       hessian.add(MatrixView<const float>(activations.data(), tokens, n));
@@ -86,7 +86,7 @@ TEST_CASE("the memory plan is what is taken, stage by stage", "[memory]") {
     }
 }
 
-TEST_CASE("the plan for experts is what all of them take in one call", "[memory]") {
+TEST_CASE("the plan for experts matches what one call takes for all of them", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 768, rows = 192, count = 9;
   const auto weight = random_numbers(rows * n), activations = random_numbers(200 * n);
@@ -105,15 +105,14 @@ TEST_CASE("the plan for experts is what all of them take in one call", "[memory]
                                          std::span<const gptq::Hessian<Cpu>* const>(hessians));
       const auto taken = static_cast<double>(Allocations::now().peak);
       CAPTURE(taken, plan.peak(), results.size());
-      // With several threads it depends on the hour how much is there at once.
+      // With several threads, how much exists at once depends on timing.
       CHECK(taken <= 1.1 * static_cast<double>(plan.peak()));
       CHECK(taken >= (threads == 1 ? 0.9 : 0.5) * static_cast<double>(plan.peak()));
     }
   }
 }
 
-TEST_CASE("activations of either layout are used where they lie, with the same result",
-          "[memory]") {
+TEST_CASE("activations in either layout are used in place, with the same result", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 1024, tokens = 2048;
   const auto rows = random_numbers(tokens * n);
@@ -131,7 +130,7 @@ TEST_CASE("activations of either layout are used where they lie, with the same r
     for (Index j = i; j < n; ++j) REQUIRE(a.sum()(i, j) == b.sum()(i, j));
 }
 
-TEST_CASE("calibration takes what is planned, whatever the tokens", "[memory]") {
+TEST_CASE("calibration takes the planned memory, however many tokens there are", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 512, tokens = 6000;
   std::vector<gptq::bfloat16> activations;
@@ -152,7 +151,7 @@ TEST_CASE("the plain solve has one square array, and raised damping does not add
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index n = 1024, rows = 64;
   const auto weight = random_numbers(rows * n);
-  // Two equal tokens: rank one, so that tiny damping has to be raised.
+  // Two equal tokens: rank one, so that the tiny damping must be raised.
   std::vector<float> activations = random_numbers(n);
   activations.insert(activations.end(), activations.begin(), activations.begin() + n);
   gptq::Hessian<Cpu> hessian(n, Cpu(gptq::exec::Threads(1)));
@@ -172,7 +171,7 @@ TEST_CASE("the plain solve has one square array, and raised damping does not add
   }
 }
 
-TEST_CASE("no view of a caller's matrix is copied as a whole", "[memory]") {
+TEST_CASE("no caller's matrix is copied as a whole", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
   constexpr Index rows = 4096, n = 192, tokens = 12000;
   const Cpu backend{gptq::exec::Threads(2)};
@@ -199,7 +198,7 @@ TEST_CASE("no view of a caller's matrix is copied as a whole", "[memory]") {
     for (const auto& weight : views(rows)) {
       Allocations::reset();
       const auto q = gptq::Quantizer<Int4, Cpu>({.group_size = 64}).quantize(weight, hessian);
-      // Codes are a byte per weight, and the largest thing that is made.
+      // Codes are a byte per weight, and the largest allocation.
       CHECK(Allocations::now().largest <= rows * n + 4096);
       CHECK(q.rows() == rows);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// The habits of other implementations, each switched on and off.
+// The quirks of other implementations, each switched on and off.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -42,7 +42,7 @@ TEST_CASE("parity: stale scales depend on the block size, fresh ones do not", "[
   CHECK_THROWS_WITH((gptq::Quantizer<Int4, Cpu>(left)), ContainsSubstring("stale_group_scales"));
 }
 
-TEST_CASE("parity: a group without negative weights has the full range unless asked otherwise",
+TEST_CASE("parity: a group without negative weights uses all codes unless asked otherwise",
           "[parity]") {
   Layer layer = random_layer({.out = 6, .in = 32});
   for (double& w : layer.weight.data) w = std::abs(w);
@@ -60,7 +60,7 @@ TEST_CASE("parity: a group without negative weights has the full range unless as
   CHECK(full.report().loss < half.report().loss);
 }
 
-TEST_CASE("parity: rounding with the zero point inside differs at ties alone", "[parity]") {
+TEST_CASE("parity: rounding after adding the zero point differs only at ties", "[parity]") {
   gptq::Parity parity;
   parity.round_with_zero = true;
   const gptq::scheme::Grid<float> odd{1.0f, 3.0f}, even{1.0f, 4.0f};
@@ -74,7 +74,8 @@ TEST_CASE("parity: rounding with the zero point inside differs at ties alone", "
   CHECK_THROWS_WITH((gptq::Quantizer<NF4, Cpu>(params)), ContainsSubstring("affine"));
 }
 
-TEST_CASE("parity: a dead input's place and diagonal", "[parity]") {
+TEST_CASE("parity: a dead input's position and diagonal are those of each implementation",
+          "[parity]") {
   Layer layer = random_layer({.out = 4, .in = 24});
   for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, 5) = 0;
   for (double& x : layer.activations.data) x *= 1e-3;
@@ -97,7 +98,7 @@ TEST_CASE("parity: a dead input's place and diagonal", "[parity]") {
   check(DeadInputs::unit_last, 23, (sum + 1) / 24, 1);
 }
 
-TEST_CASE("parity: how tokens are counted changes losses by a factor, and no code", "[parity]") {
+TEST_CASE("parity: how tokens are counted scales losses and changes no code", "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 96, .tokens = 240});
   Params params{.group_size = 32, .order = Order::act};
   const auto by_tokens = quantize<Int4, Reference>(layer, params);
@@ -118,8 +119,7 @@ TEST_CASE("parity: how tokens are counted changes losses by a factor, and no cod
   }
 }
 
-TEST_CASE("parity: stale scales are the same thing where no block holds a group's beginning",
-          "[parity]") {
+TEST_CASE("parity: stale scales change nothing if no group begins inside a block", "[parity]") {
   const Layer layer = random_layer({.out = 24, .in = 128});
   for (const Groups groups : {Groups::static_, Groups::dynamic}) {
     Params params = gptq::parity::paper(groups == Groups::static_ ? 32 : -1, groups);
@@ -133,7 +133,8 @@ TEST_CASE("parity: stale scales are the same thing where no block holds a group'
   }
 }
 
-TEST_CASE("parity: a grid of narrow range holds the largest weight of either sign", "[parity]") {
+TEST_CASE("parity: a narrow-range grid has levels for the largest weight of either sign",
+          "[parity]") {
   gptq::Parity parity;
   parity.narrow_range = true;
   const auto narrow = Int8{}.with(parity);
@@ -145,7 +146,7 @@ TEST_CASE("parity: a grid of narrow range holds the largest weight of either sig
     CHECK(grid.zero == 128);
     CHECK(narrow.encode(1.0f, exact) == 255);
     CHECK(narrow.encode(-1.0f, exact) == 1);
-    CHECK(narrow.encode(-1.01f, exact) == 0);  // the lowest code is there for what moved beyond
+    CHECK(narrow.encode(-1.01f, exact) == 0);  // the lowest code is for weights that moved beyond
   }
   CHECK(Int4{}.with(parity).fit(-1.0f, 1.0f, gptq::ScaleType::fp32).scale == 1.0f / 7);
   CHECK(Asymmetric<4>{}.with(parity).fit(-1.0f, 2.0f, gptq::ScaleType::fp32).scale == 3.0f / 15);
@@ -162,7 +163,8 @@ TEMPLATE_TEST_CASE("parity: msModelSlim's int8 per channel and per group, by pla
     params.block_size = 16;
     const auto q = quantize<TestType, Reference>(layer, params);
     const Index size = group_size == -1 ? 64 : group_size;
-    // Grids when the first column of a group is reached, from the weight as compensated by then.
+    // Grids are chosen when the first column of a group is reached, from the weight as compensated
+    // by then.
     std::vector<double> scale(12), offset(12);
     const auto rounded = test::paper_gptq_in_view(
         layer.weight, test::damped(layer), order,
@@ -185,8 +187,9 @@ TEMPLATE_TEST_CASE("parity: msModelSlim's int8 per channel and per group, by pla
   }
 }
 
-TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand, by plain loops",
-                   "[parity]", Int4, Asymmetric<4>) {
+TEMPLATE_TEST_CASE(
+    "parity: llm-compressor's groups of columns in their original order, by plain loops",
+    "[parity]", Int4, Asymmetric<4>) {
   Layer layer = random_layer({.out = 12, .in = 64, .tokens = 200});
   for (const Index dead : {3, 40})
     for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, dead) = 0;
@@ -196,7 +199,7 @@ TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand
   params.block_size = 24;
   const auto q = quantize<TestType, Reference>(layer, params);
 
-  // Sorted by the diagonal, then dead inputs get 1, then the damping is taken.
+  // First sorted by the diagonal, then dead inputs get 1, then the damping is computed.
   test::Matrix h = test::hessian_of(layer);
   for (double& x : h.data) x *= 2.0 * 200;  // one sequence
   std::vector<Index> order(64);
@@ -209,7 +212,7 @@ TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand
   test::Matrix weight = layer.weight;
   for (Index r = 0; r < 12; ++r) weight(r, 3) = weight(r, 40) = 0;
 
-  // Grids of the weight before anything moves, signed codes from -8 to 7.
+  // Grids of the original weight, signed codes from -8 to 7.
   const auto rounded = test::paper_gptq(weight, h, order, [&](Index r, Index c, double x) {
     double low = 0, high = 0;
     for (Index j = c / 16 * 16; j < c / 16 * 16 + 16; ++j)
@@ -225,7 +228,7 @@ TEMPLATE_TEST_CASE("parity: llm-compressor's groups of the columns as they stand
       CHECK(static_cast<double>(q(r, c)) == Approx(rounded(r, c)).margin(1e-7));
 }
 
-TEST_CASE("parity: weights of dead inputs count for the range of their row, or do not",
+TEST_CASE("parity: weights of dead inputs count in the range of their row only if asked to",
           "[parity]") {
   Layer layer = random_layer({.out = 20, .in = 48});
   for (Index t = 0; t < layer.activations.rows; ++t) layer.activations(t, 7) = 0;
@@ -242,7 +245,7 @@ TEST_CASE("parity: weights of dead inputs count for the range of their row, or d
       else CHECK(with.scales()(r, 0) == without.scales()(r, 0));
       CHECK(without.scales()(r, 0) < 0.1f);
     }
-    params.group_size = 48;  // fitted on the way, from what is left of the weight
+    params.group_size = 48;  // fitted during the solve, without the dead weights
     CHECK(test::code_differences(quantize<Int4, decltype(backend)>(layer, params, backend),
                                  without) == 0);
   };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// What holds for any layer and any choice: random shapes, sizes, spectra and parameters from seeds.
+// Properties of any layer with any parameters: shapes, magnitudes, spectra and parameters are
+// random, from seeds.
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
@@ -47,8 +48,8 @@ class Dice {
   std::mt19937 random_;
 };
 
-/// A layer with, by chance: one row, one column, fewer tokens than inputs, outliers of 1e4, dead
-/// and duplicate inputs, rows that are all equal or all zero.
+/// A random layer that may have one row, one column, fewer tokens than inputs, outliers of 1e4,
+/// dead and duplicate inputs, rows that are all equal or all zero.
 Layer any_layer(Dice& dice, int seed) {
   const test::LayerOptions o{.out = dice.chance(8) ? 1 : dice.pick(1, 40),
                              .in = dice.chance(8) ? 1 : dice.pick(1, 150),
@@ -127,7 +128,7 @@ void with_scheme(Dice& dice, const F& f) {
 
 }  // namespace
 
-TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
+TEST_CASE("results are sound, whatever the input", "[solver][property]") {
   const int seed = GENERATE(range(0, 400));
   Dice dice(seed);
   const Layer layer = any_layer(dice, seed);
@@ -138,7 +139,7 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
                          << ", solver " << static_cast<int>(params.solver));
   with_scheme(dice, [&](auto scheme) {
     using S = decltype(scheme);
-    if constexpr (!requires { scheme.with(params.parity); })  // habits of affine grids
+    if constexpr (!requires { scheme.with(params.parity); })  // quirks of affine grids
       params.parity.one_sided_range = params.parity.round_with_zero = params.parity.narrow_range =
           false;
     const auto q = quantize<S, Cpu>(layer, params, Cpu(gptq::exec::Threads(1)));
@@ -150,7 +151,7 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
       for (Index c = 0; c < q.cols(); ++c) REQUIRE(q.codes()(r, c) <= S::max_code);
     }
 
-    // The losses are those of the weights that a reader gets.
+    // The losses are those of the weights that a loader gets.
     const Matrix h = test::hessian_of(layer), d = test::error_of_weight(layer, q);
     const double energy = test::quadratic_form(layer.weight, h);
     const double counted = params.parity.samples == gptq::SampleCount::tokens ? 1
@@ -166,7 +167,7 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
     }
     CHECK(q.report().damped_loss == Approx(columns));
 
-    // Inputs that were never used cost nothing; their weights are rounded, or zero where asked for.
+    // Dead inputs cost nothing; their weights are rounded, or zero if asked for.
     Index dead = 0;
     for (Index c = 0; c < q.cols(); ++c) {
       if (h(c, c) != 0) continue;
@@ -200,7 +201,7 @@ TEST_CASE("what comes out is sound, whatever goes in", "[solver][property]") {
   });
 }
 
-TEST_CASE("a weight inside its grid misses by half a step at most, and losses are those misses",
+TEST_CASE("a weight inside its grid is off by at most half a step, and losses are those errors",
           "[solver][property][identity]") {
   Index inside = 0, all = 0;
   for (int seed = 1000; seed < 1100; ++seed) {
@@ -222,8 +223,8 @@ TEST_CASE("a weight inside its grid misses by half a step at most, and losses ar
       if (factor.layout.dead(p)) continue;
       const Index c = factor.layout.column(p);
       for (Index r = 0; r < q.rows(); ++r) {
-        double miss = 0;  // ((W − Q)·R)_p: what rounding the column missed by, times √d
-        double size = 0;  // of which the numbers that a reader gets have 24 bits
+        double miss = 0;  // ((W − Q)·R)_p: the column's rounding error times √d
+        double size = 0;  // magnitude of the terms, which have 24 bits in a loader
         for (Index k = 0; k <= p; ++k) {
           const Index at = factor.layout.column(k);
           miss += d(r, at) * factor.r(k, p);
@@ -241,7 +242,7 @@ TEST_CASE("a weight inside its grid misses by half a step at most, and losses ar
     }
     all += q.rows() * q.cols();
     CHECK(total == Approx(q.report().damped_loss).epsilon(1e-4).margin(1e-12));
-    // More than half a step beyond is beyond.
+    // More than half a step beyond the ends counts as clipped.
     CHECK(static_cast<double>(beyond) <=
           q.report().clipped * static_cast<double>(q.rows() * q.cols()) + 0.5);
   }
@@ -276,7 +277,7 @@ TEST_CASE("a weight times a power of two has the same codes, from 1e-30 to 1e30"
   Dice dice(seed);
   const Layer layer = any_layer(dice, seed);
   Params params = any_params(dice, layer.weight.cols);
-  params.scale_type = gptq::ScaleType::fp32;  // others have no room
+  params.scale_type = gptq::ScaleType::fp32;  // other types lack the range
   params.parity = {};
   with_scheme(dice, [&](auto scheme) {
     using S = decltype(scheme);
@@ -299,7 +300,7 @@ TEST_CASE("a weight times a power of two has the same codes, from 1e-30 to 1e30"
       CHECK(q.report().damped_loss == Approx(plain.report().damped_loss * squared));
       for (Index r = 0; r < q.rows(); ++r)
         for (Index g = 0; g < q.groups(); ++g)
-          // Groups of zeros alone have a grid of their own, in any unit.
+          // The grid of an all-zero group is the same in any unit.
           if (holds_a_number(r, g))
             REQUIRE(q.scales()(r, g) == std::ldexp(plain.scales()(r, g), exponent));
     }
@@ -340,7 +341,7 @@ TEST_CASE("a Hessian times a power of four has the same codes and relative error
   }
 }
 
-TEST_CASE("the target of asymmetric calibration does not depend on the size of the activations",
+TEST_CASE("the target of asymmetric calibration does not depend on the scale of the activations",
           "[solver][property][fault29]") {
   const Layer layer = test::random_layer({.out = 8, .in = 32, .tokens = 100});
   const auto aimed = [&](float factor) {
@@ -371,7 +372,7 @@ TEST_CASE("the target of asymmetric calibration does not depend on the size of t
   }
 }
 
-TEST_CASE("counts that make no Hessian are refused", "[solver][property][fault29]") {
+TEST_CASE("counts that no Hessian can have are refused", "[solver][property][fault29]") {
   const std::vector<float> sum{1, 0, 0, 1};
   const MatrixView<const float> view(sum.data(), 2, 2);
   const std::vector<float> w{0.5f, -0.3f};
@@ -387,7 +388,7 @@ TEST_CASE("counts that make no Hessian are refused", "[solver][property][fault29
   CHECK_THROWS_AS(quantized(1e-310, 1, gptq::SampleCount::tokens), gptq::NumericalError);
 }
 
-TEST_CASE("activations whose squares leave the range of the numbers are refused",
+TEST_CASE("activations whose squares overflow or underflow are refused",
           "[solver][property][errors]") {
   Layer layer = test::random_layer({.out = 4, .in = 32, .tokens = 60});
   const auto scaled = [&](float factor) {
@@ -411,7 +412,7 @@ TEST_CASE("activations whose squares leave the range of the numbers are refused"
   hessian.add(MatrixView<const float>(small.data(), 60, 32));
   CHECK_THROWS_WITH((gptq::Quantizer<Int4, Cpu>({.group_size = 16}).quantize(layer.w(), hessian)),
                     ContainsSubstring("their squares vanish"));
-  // In double precision both have room.
+  // In double precision both fit.
   using Double = gptq::backend::BasicCpu<gptq::exec::Threads, double>;
   for (const auto& x : {large, small}) {
     gptq::Hessian<Double> exact(32);
@@ -421,7 +422,8 @@ TEST_CASE("activations whose squares leave the range of the numbers are refused"
   }
 }
 
-TEST_CASE("single precision keeps up whatever is wrong with the inputs", "[solver][property]") {
+TEST_CASE("single precision is good enough, whatever is wrong with the inputs",
+          "[solver][property]") {
   constexpr Index n = 120;
   struct Case {
     const char* name;
@@ -453,15 +455,15 @@ TEST_CASE("single precision keeps up whatever is wrong with the inputs", "[solve
   }
 }
 
-TEST_CASE("conditions from 1e2 to 1e10: single precision keeps up, and nothing is silent",
+TEST_CASE("condition numbers 1e2 to 1e10: single precision is good enough, or the report says so",
           "[solver][property]") {
   constexpr Index n = 96, out = 12, tokens = 200;
   for (const double exponent : {2.0, 4.0, 6.0, 7.0, 8.0, 10.0})
     for (const double damping : {0.01, 1e-6}) {
       INFO("condition 1e" << exponent << ", damping " << damping);
       Layer layer = test::random_layer({.out = out, .in = n, .tokens = tokens, .outlier = 1});
-      // X = Z·D·Q: Z noise, D falling from 1 to the root of the condition, Q a rotation of all
-      // inputs (products of reflections).
+      // X = Z·D·Q: Z noise, D a decreasing diagonal whose square has this condition, Q a rotation
+      // of all inputs (a product of reflections).
       std::mt19937 random(7);
       std::normal_distribution<double> normal;
       for (double& x : layer.activations.data) x = normal(random);
@@ -490,8 +492,8 @@ TEST_CASE("conditions from 1e2 to 1e10: single precision keeps up, and nothing i
       CHECK(std::isfinite(fast.report().loss));
       CHECK(fast.report().damping.fraction >= damping);
       CHECK(fast.report().damping.condition > 1);
-      // Hardly damped, compensation can push weights off their grids, which costs more than it
-      // repairs.
+      // With hardly any damping, compensation can push weights off their grids, which costs more
+      // than it gains.
       if (damping == 0.01) CHECK(fast.report().relative_error < fast.report().rtn_relative_error);
       if (exponent <= 7 && fast.report().damping.retries == 0)
         CHECK(fast.report().damped_loss <= 1.02 * exact.report().damped_loss);

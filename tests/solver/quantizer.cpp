@@ -18,7 +18,7 @@ using gptq::scheme::Int4;
 using test::random_layer;
 using Cpu = gptq::backend::Cpu;
 
-TEST_CASE("what cannot be quantized is refused with the reason", "[quantizer]") {
+TEST_CASE("a weight that cannot be quantized is refused with the reason", "[quantizer]") {
   auto layer = random_layer({.out = 8, .in = 96, .tokens = 50});
   const auto hessian = test::calibrate<Cpu>(layer);
   const Quantizer<Int4, Cpu> quantizer({.group_size = 32});
@@ -76,7 +76,7 @@ TEST_CASE("a Hessian serves any number of weights and settings and is not change
   CHECK(other.report().relative_error > first.report().relative_error);
 }
 
-TEST_CASE("one factor serves all weights that read the input", "[quantizer]") {
+TEST_CASE("one factor serves all weights that read the same input", "[quantizer]") {
   const auto layer = random_layer({.out = 30, .in = 64, .tokens = 100});
   const auto hessian = test::calibrate<Cpu>(layer);
   const Quantizer<Int4, Cpu> quantizer({.group_size = 32});
@@ -92,7 +92,7 @@ TEST_CASE("one factor serves all weights that read the input", "[quantizer]") {
              ContainsSubstring("groups of 32"));
 }
 
-TEST_CASE("weights of any layout and of 16 bits give the codes of the same numbers in float",
+TEST_CASE("weights of any layout, also in 16 bits, get the codes of the same numbers in float",
           "[quantizer]") {
   auto layer = random_layer({.out = 20, .in = 64, .tokens = 100});
   std::vector<gptq::bfloat16> bf16;
@@ -116,7 +116,7 @@ TEST_CASE("weights of any layout and of 16 bits give the codes of the same numbe
           expected) == 0);
 }
 
-TEST_CASE("what is stored is what was rounded", "[quantizer]") {
+TEST_CASE("the stored weight is the one that was rounded", "[quantizer]") {
   const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
   const auto q = test::quantize<Int4, Cpu>(layer, {.group_size = 16});
   const Eigen::MatrixXf restored = gptq::to_eigen(q);
@@ -131,7 +131,7 @@ TEST_CASE("what is stored is what was rounded", "[quantizer]") {
   CHECK_THROWS_AS(q.dequantize({small.data(), 2, 5}), gptq::InvalidArgument);
 }
 
-TEST_CASE("a factor serves only what it was made for", "[quantizer]") {
+TEST_CASE("a factor is refused for settings that it was not made with", "[quantizer]") {
   const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
   const auto hessian = test::calibrate<Cpu>(layer);
   using gptq::Groups, gptq::Order;
@@ -159,7 +159,7 @@ TEST_CASE("a factor serves only what it was made for", "[quantizer]") {
             .groups() == 1);
 }
 
-TEST_CASE("who has had enough is asked no more, and little more is done", "[quantizer]") {
+TEST_CASE("a callback that has cancelled or thrown is not called again", "[quantizer]") {
   const auto layer = random_layer({.out = 4000, .in = 64, .tokens = 80});
   for (const int threads : {1, 2, 8}) {
     const auto hessian = test::calibrate(layer, Cpu(gptq::exec::Threads(threads)));
@@ -186,7 +186,7 @@ TEST_CASE("who has had enough is asked no more, and little more is done", "[quan
 
 namespace {
 
-/// A grid with a width of its own, which only who makes it knows.
+/// A scheme with state: a width that only its creator knows.
 struct Stateful {
   static constexpr int bits = 3, max_code = 7;
   explicit Stateful(float width) : width_(width) {}
@@ -212,7 +212,7 @@ static_assert(gptq::scheme::Scheme<Stateful> && !std::default_initializable<Stat
 
 }  // namespace
 
-TEST_CASE("a scheme is the one that was handed over, with what it holds", "[quantizer]") {
+TEST_CASE("a scheme with state keeps the state that it was passed with", "[quantizer]") {
   const auto layer = random_layer({.out = 12, .in = 64, .tokens = 80});
   const auto hessian = test::calibrate<Cpu>(layer);
   for (const auto type : {gptq::ScaleType::fp32, gptq::ScaleType::fp8_e4m3}) {
@@ -226,9 +226,10 @@ TEST_CASE("a scheme is the one that was handed over, with what it holds", "[quan
   }
 }
 
-TEST_CASE("what is counted as clipped lies beyond the ends, whichever sign scales have",
-          "[quantizer][report]") {
-  // One token for each input alone: no compensation, so weights are rounded as they are.
+TEST_CASE(
+    "only weights beyond the ends of the grid count as clipped, whatever the sign of the scale",
+    "[quantizer][report]") {
+  // Each token activates one input: no compensation, so weights are rounded as they are.
   constexpr Index n = 8;
   gptq::Hessian<Cpu> hessian(n);
   std::vector<float> unit(n * n, 0.0f);
@@ -242,14 +243,14 @@ TEST_CASE("what is counted as clipped lies beyond the ends, whichever sign scale
     return q.report().clipped * n;
   };
   const gptq::Params minmax{.range = gptq::Range::minmax};
-  // Codes 0 .. 7 of a grid from 0 on: small weights are inside.
+  // A grid that starts at 0 with codes 0 .. 7: small weights are inside.
   CHECK(clipped(gptq::scheme::Asymmetric<3>{}, {0.1f, 0.2f, 0.3f, 1, 2, 3, 5, 7}, minmax) == 0);
   CHECK(clipped(gptq::scheme::Asymmetric<3>{}, {-0.1f, -0.2f, -0.3f, -1, -2, -3, -5, -7}, minmax) ==
         0);
-  // A symmetric grid of 3 bits has -4s .. 3s with s = 2/7 of the largest: 3.5 s is beyond.
+  // A symmetric 3-bit grid is -4s .. 3s with s = 2/7 of the largest weight, so 3.5 s is beyond.
   CHECK(clipped(gptq::scheme::Affine<3>{}, {7, 0, 0, 0, 0, 0, 0, 1}, minmax) == 1);
   CHECK(clipped(gptq::scheme::Affine<3>{}, {-7, 0, 0, 0, 0, 0, 0, 1}, minmax) == 0);
-  // With its sign turned it has -3s .. 4s.
+  // With a negative scale it is -3s .. 4s.
   gptq::Params turned;
   turned.order = gptq::Order::natural;
   CHECK(clipped(gptq::scheme::Affine<3>{}, {4, 3, 2, 1, 0, -1, -2, -3}, turned) == 0);

@@ -77,7 +77,7 @@ TEMPLATE_TEST_CASE(
       }
 }
 
-TEST_CASE("the loss that columns report adds up to the loss of the layer", "[solver][identity]") {
+TEST_CASE("the losses of the columns add up to the loss of the layer", "[solver][identity]") {
   for (const Order order : {Order::natural, Order::act}) {
     const Params params{.group_size = 32, .order = order};
     const Layer layer = random_layer();
@@ -117,11 +117,10 @@ TEST_CASE("GPTQ beats round to nearest, and the search beats min-max", "[solver]
   CHECK(weighted.relative_error < 0.8 * minmax.relative_error);
 }
 
-TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest, exactly",
-          "[solver][identity]") {
+TEST_CASE("with uncorrelated inputs GPTQ is exactly round to nearest", "[solver][identity]") {
   const Index n = 64;
   const Layer layer = random_layer({.out = 16, .in = n, .tokens = n});
-  // H = 8·I and a damping of the same: all pivots are 16, with a root that is exact.
+  // H = 8·I and damping of the same size: all pivots are 16, whose root is exact.
   const auto check = [&](const auto& scheme, Params params, auto backend) {
     using S = std::remove_cvref_t<decltype(scheme)>;
     using B = decltype(backend);
@@ -133,7 +132,7 @@ TEST_CASE("with inputs that do not influence each other GPTQ is round to nearest
         gptq::Hessian<B>::from_sum(gptq::MatrixView<const float>(sum.data(), n, n), 1, 1, backend);
     const auto rtn = gptq::baseline::round_to_nearest<S>(layer.w(), params, backend);
     const auto q = gptq::Quantizer<S, B>(params).quantize(layer.w(), exact);
-    // Groups along any order are the same groups here: with equal inputs it is the natural one.
+    // Every order is the natural one here, as all inputs are equal; so groups are the same too.
     CHECK(test::code_differences(q, rtn) == 0);
     for (Index r = 0; r < 16; ++r)
       for (Index c = 0; c < n; ++c) REQUIRE(q(r, c) == rtn(r, c));
@@ -194,7 +193,7 @@ TEST_CASE("in single precision neither the block size nor the form changes more 
   }
 }
 
-TEST_CASE("single precision on the CPU agrees with double precision loops but for a few ties",
+TEST_CASE("single precision on the CPU agrees with double precision loops except for a few ties",
           "[solver]") {
   for (const auto groups : {Groups::static_, Groups::dynamic}) {
     const Layer layer = random_layer({.out = 70, .in = 320, .tokens = 900});
@@ -227,8 +226,8 @@ TEST_CASE("codes have the same bits for any number of threads", "[solver][determ
 
 namespace {
 
-/// Dead: input 9, input 70 with weights a thousand times as large as the others', and all inputs of
-/// the last group. In row 3 the first group has no other weight.
+/// Dead: input 9, input 50 with weights a thousand times as large as the others, and all inputs of
+/// the last group. In row 3 all live weights of the first group are zero.
 Layer layer_with_dead_inputs() {
   Layer layer = random_layer({.out = 40, .in = 96, .tokens = 150});
   const auto kill = [&](Index c) {
@@ -261,7 +260,7 @@ void require_dead_weights_rounded(const Layer& layer, const Params& params) {
     for (Index r = 0; r < kept.rows(); ++r) {
       const auto g = kept.group_index()[static_cast<std::size_t>(c)];
       const bool own_grid = g != zeroed.group_index()[63] && c >= 64;
-      if (!is_dead(c)) {  // what is in use is as it was
+      if (!is_dead(c)) {  // live inputs are as before
         REQUIRE(kept(r, c) == zeroed(r, c));
         if (r != 3) REQUIRE(kept.codes()(r, c) == zeroed.codes()(r, c));
         continue;
@@ -279,7 +278,7 @@ void require_dead_weights_rounded(const Layer& layer, const Params& params) {
 
 }  // namespace
 
-TEST_CASE("weights of dead inputs are rounded to nearest, and what is in use stays as it is",
+TEST_CASE("weights of dead inputs are rounded to nearest, and live ones are not affected",
           "[solver][dead]") {
   const Layer layer = layer_with_dead_inputs();
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
@@ -323,15 +322,15 @@ struct HalfSteps {
 
 }  // namespace
 
-TEST_CASE("a grid without a zero: dead inputs count in no loss", "[solver][dead]") {
-  for (const Index out : {5, 40}) {  // in lanes that are not full, too
+TEST_CASE("on a grid without zero, dead inputs count in no loss", "[solver][dead]") {
+  for (const Index out : {5, 40}) {  // also in partly filled lanes
     Layer layer = layer_with_dead_inputs();
     layer.weight.rows = out;
     layer.weight.data.resize(static_cast<std::size_t>(out * 96));
     test::round_to_float(layer);
     const Matrix h = test::hessian_of(layer);
     const double energy = test::quadratic_form(layer.weight, h);
-    Layer used = layer;  // without the weights that grids are not chosen for
+    Layer used = layer;  // without the dead weights, which grids ignore
     for (Index r = 0; r < out; ++r)
       for (Index c = 0; c < 96; ++c)
         if (h(c, c) == 0) used.weight(r, c) = 0;
@@ -350,7 +349,7 @@ TEST_CASE("a grid without a zero: dead inputs count in no loss", "[solver][dead]
       CHECK(q.column_loss()[9] == 0);
       CHECK(q.report().rtn_relative_error == Approx(rtn_loss / energy).epsilon(1e-4));
       if (!params.parity.zero_dead_weights) return;
-      for (Index r = 0; r < out; ++r)  // what is nearest to zero
+      for (Index r = 0; r < out; ++r)  // the level nearest to zero
         CHECK(std::abs(q(r, 9)) == 0.5f * std::abs(q.scales()(r, q.group_index()[9])));
     };
     for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch})
@@ -365,7 +364,7 @@ TEST_CASE("a grid without a zero: dead inputs count in no loss", "[solver][dead]
   }
 }
 
-TEST_CASE("stages take no more time together than the call, and a factor counts once",
+TEST_CASE("the times of the stages add up to at most the total, and a factor counts once",
           "[solver][report]") {
   const Layer layer = random_layer({.out = 96, .in = 256, .tokens = 64});
   const gptq::backend::Cpu backend(gptq::exec::Threads(4));
@@ -387,7 +386,7 @@ TEST_CASE("stages take no more time together than the call, and a factor counts 
   }
 }
 
-TEST_CASE("with a pattern of zeros dead inputs are the first ones, and habits make them zero",
+TEST_CASE("sparsity patterns zero dead inputs first, and parity presets make them zero",
           "[solver][dead]") {
   const Layer layer = layer_with_dead_inputs();
   Params sparse{.group_size = 32, .order = Order::natural, .sparsity = {2, 4}};

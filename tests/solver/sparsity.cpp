@@ -37,8 +37,8 @@ Params sparse(Sparsity sparsity, Solver solver = Solver::left_looking) {
   return params;
 }
 
-/// The paper's loop with an inverse at every step; at the head of each pattern the columns with the
-/// smallest w²/[H⁻¹]_jj of the weights as they then are become zeros. [H⁻¹]_jj is that of the
+/// The paper's loop with an inverse at every step; at the start of each pattern, the columns with
+/// the smallest w²/[H⁻¹]_jj, w as compensated by then, become zeros. [H⁻¹]_jj is that of the
 /// columns from j on.
 template <class Round>
 Matrix sparse_gptq(Matrix weight, const Matrix& damped, Sparsity sparsity, const Round& round) {
@@ -103,7 +103,7 @@ TEMPLATE_TEST_CASE("zeros are chosen as the loop with an explicit inverse choose
     }
 }
 
-TEST_CASE("every pattern is kept, in every tail, form and precision", "[solver][sparsity]") {
+TEST_CASE("every pattern holds, with every tail, form and precision", "[solver][sparsity]") {
   for (const Index in : {16, 20, 28, 96, 200})
     for (const Sparsity sparsity : {Sparsity{1, 2}, Sparsity{2, 4}, Sparsity{3, 4}})
       for (const Solver solver : {Solver::left_looking, Solver::lazy_batch}) {
@@ -116,7 +116,7 @@ TEST_CASE("every pattern is kept, in every tail, form and precision", "[solver][
       }
 }
 
-TEST_CASE("choosing and rounding together beats the smallest weights, and any order of the two",
+TEST_CASE("choosing and rounding together beats pruning by size, and either order of the two",
           "[solver][sparsity]") {
   const Layer layer = random_layer({.out = 32, .in = 192, .tokens = 800, .correlation = 0.9});
   const auto together = quantize<Int4, Cpu>(layer, sparse({2, 4}));
@@ -132,8 +132,8 @@ TEST_CASE("choosing and rounding together beats the smallest weights, and any or
             test::quadratic_form(layer.weight, h) ==
         Approx(together.report().rtn_relative_error).epsilon(1e-3));
 
-  // Zeros first and GPTQ of what is left afterwards, which fills some of them again: were they
-  // kept, the loss could only grow.
+  // Zeros first and GPTQ on the result, which makes some of them non-zero again: had they been
+  // kept, the loss could only be larger.
   Layer pruned = layer;
   for (Index r = 0; r < 32; ++r)
     for (Index c = 0; c < 192; ++c) {
@@ -144,8 +144,7 @@ TEST_CASE("choosing and rounding together beats the smallest weights, and any or
   CHECK(together.report().loss < test::quadratic_form(test::error_of_weight(layer, after), h));
 }
 
-TEST_CASE("with inputs that know nothing of each other the smallest weights go",
-          "[solver][sparsity]") {
+TEST_CASE("with uncorrelated inputs the smallest weights become zero", "[solver][sparsity]") {
   Layer layer = random_layer({.out = 8, .in = 64, .tokens = 64});
   layer.activations = Matrix(64, 64);
   for (Index i = 0; i < 64; ++i) layer.activations(i, i) = 8;
@@ -187,7 +186,8 @@ struct Midrise {
 
 }  // namespace
 
-TEST_CASE("what a sparsity pattern cannot go with is refused", "[solver][sparsity][errors]") {
+TEST_CASE("settings that a sparsity pattern cannot be combined with are refused",
+          "[solver][sparsity][errors]") {
   const auto refused = [](Params params, const char* text) {
     CHECK_THROWS_WITH((gptq::Quantizer<Int4, Cpu>(params)), ContainsSubstring(text));
   };

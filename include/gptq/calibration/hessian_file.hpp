@@ -119,7 +119,7 @@ Hessian<B> load_hessian(const std::filesystem::path& path, B backend = default_b
   const std::uint64_t n = header.in_features;
   check(n > 0 && n < (std::uint64_t(1) << 24), "in_features = ", n);
   const std::uint64_t wanted = sizeof(header) + detail::hessian_bytes(header);
-  check(size == wanted, "has ", size, " bytes, a Hessian of ", n, " inputs has ", wanted);
+  check(size == wanted, "has ", size, " bytes, but a Hessian of ", n, " inputs has ", wanted);
 
   const auto read = [&]<class T>(T) {
     std::vector<T> sum(static_cast<std::size_t>(n * n));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// backend::Cuda: on a GPU where there is one, and on a device that is made of host memory, where
-// every line of it runs but cuBLAS, cuSOLVER and the launches themselves.
+// backend::Cuda: on a GPU if there is one, and on a device emulated in host memory, where every
+// line of it runs except cuBLAS, cuSOLVER and the launches themselves.
 
 #include "ties.hpp"
 
@@ -43,7 +43,7 @@ class OnDevice {
   Index rows_, cols_;
 };
 
-/// The same codes but where two are equally near, and what follows from those.
+/// The same codes except where two are equally near, and after such a tie.
 template <class S>
 void require_same_as_cpu(const test::Layer& layer, const Params& params,
                          const Cuda& backend = Cuda{}) {
@@ -83,7 +83,7 @@ TEST_CASE("a GPU gives the codes of the CPU", "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 75, .in = 192, .tokens = 700});
   using gptq::Groups, gptq::Order, gptq::Range, gptq::Solver;
-  SECTION("in every order and with groups on the way") {
+  SECTION("in every order and with dynamic groups") {
     for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot})
       for (const Groups groups : {Groups::static_, Groups::dynamic}) {
         INFO("order " << static_cast<int>(order) << ", groups " << static_cast<int>(groups));
@@ -127,7 +127,7 @@ TEST_CASE("a GPU gives the codes of the CPU", "[cuda]") {
   }
 }
 
-TEST_CASE("dead inputs and weights of any size are solved as on the CPU", "[cuda]") {
+TEST_CASE("dead inputs and weights of any magnitude are solved as on the CPU", "[cuda]") {
   if (no_device()) return;
   auto layer = test::random_layer({.out = 33, .in = 96, .tokens = 300});
   for (Index t = 0; t < layer.activations.rows; ++t)
@@ -191,7 +191,8 @@ TEST_CASE("a GPU's Hessian is that of double precision, whatever the activations
   }
 }
 
-TEST_CASE("weights and activations may lie on the device, with any strides on the host", "[cuda]") {
+TEST_CASE("weights and activations may be on the device, or with any strides on the host",
+          "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 40, .in = 96, .tokens = 300});
   const Cuda backend;
@@ -215,7 +216,7 @@ TEST_CASE("weights and activations may lie on the device, with any strides on th
   const gptq::MatrixView<const float> strided(transposed.data(), 40, 96, 1, 40);
   CHECK(test::code_differences(expected, quantizer.quantize(strided, hessian)) == 0);
 
-  // Rows that overlap: windows of a signal; one token, as a column of something.
+  // Overlapping rows (windows of a signal), and a single token that is a column of a matrix.
   const std::vector<gptq::MatrixView<const float>> views{{x.view().data(), 200, 96, 7, 1},
                                                          {x.view().data(), 1, 96, 1, 1}};
   for (const auto& view : views) {
@@ -228,7 +229,7 @@ TEST_CASE("weights and activations may lie on the device, with any strides on th
   }
 }
 
-TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
+TEST_CASE("activations are copied in parts, from pinned memory too", "[cuda]") {
   if (no_device()) return;
   const Cuda backend;
   constexpr Index n = 6;
@@ -246,14 +247,14 @@ TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
   expected.add(view(pageable.data()));
   a.add(view(pageable.data()));
   b.add(view(pinned.data()));
-  std::fill(pinned.data(), pinned.data() + pinned.size(), -1.0f);  // it is the caller's again
+  std::fill(pinned.data(), pinned.data() + pinned.size(), -1.0f);  // the caller may reuse it
   const test::Matrix sum = download(expected.backend(), expected.sum(), n, n);
   for (const auto* hessian : {&a, &b}) {
     const test::Matrix mine = download(backend, hessian->sum(), n, n);
     for (Index i = 0; i < n; ++i)
       for (Index j = i; j < n; ++j) CHECK(mine(i, j) == Approx(sum(i, j)).margin(1e-5 * sum(0, 0)));
   }
-  // Columns that the device cannot read as they lie.
+  // Columns that the device cannot read in place.
   gptq::Hessian<Cuda> turned(4, backend), plain(4, backend);
   const gptq::MatrixView<const float> across(pinned.data(), 4, n + 2);
   std::copy(pageable.begin(), pageable.begin() + 4 * (n + 2), pinned.data());
@@ -263,7 +264,7 @@ TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
   turned.add(across.transposed());
   plain.add(gptq::MatrixView<const float>(copied.data(), n + 2, 4));
   CHECK(backend.diagonal(turned.sum()) == backend.diagonal(plain.sum()));
-  // What is made of a part is right in its place.
+  // The results of each part are in the right place.
   const auto copy = backend.upload(view(pageable.data()));
   std::vector<float> back(static_cast<std::size_t>(tokens * n));
   backend.download(copy, gptq::MatrixView<float>(back.data(), tokens, n));
@@ -274,7 +275,8 @@ TEST_CASE("activations come over in parts, from pinned memory too", "[cuda]") {
   CHECK(wrong == 0);
 }
 
-TEST_CASE("what is not finite is named wherever it lies, and nothing is added", "[cuda]") {
+TEST_CASE("an element that is not finite is named, wherever it is, and nothing is added",
+          "[cuda]") {
   if (no_device()) return;
   auto layer = test::random_layer({.out = 4, .in = 64, .tokens = 100});
   const Cuda backend;
@@ -291,7 +293,8 @@ TEST_CASE("what is not finite is named wherever it lies, and nothing is added", 
   CHECK(backend.diagonal(hessian.sum())[9] == 0);
 }
 
-TEST_CASE("what cannot be factored is damped, refused or rounded as on the CPU", "[cuda]") {
+TEST_CASE("a Hessian that cannot be factored is damped, refused or rounded as on the CPU",
+          "[cuda]") {
   if (no_device()) return;
   test::Layer layer = test::random_layer({.out = 8, .in = 64, .tokens = 20});
   for (Index t = 0; t < 20; ++t)  // rank 1, and large
@@ -307,7 +310,7 @@ TEST_CASE("what cannot be factored is damped, refused or rounded as on the CPU",
   CHECK_THROWS_AS((test::quantize<gptq::scheme::Int4, Cuda>(layer, params)), gptq::NumericalError);
 }
 
-TEST_CASE("a GPU rounds to nearest, finds the columns' order and aims as the CPU does", "[cuda]") {
+TEST_CASE("round to nearest, column orders and asymmetric targets are those of the CPU", "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
   const Cuda gpu;
@@ -345,7 +348,8 @@ TEST_CASE("a GPU rounds to nearest, finds the columns' order and aims as the CPU
   for (std::size_t i = 0; i < x.size(); ++i) REQUIRE(y[i] == Approx(x[i]).margin(1e-3));
 }
 
-TEST_CASE("several backends share a device, and a backend takes the caller's stream", "[cuda]") {
+TEST_CASE("several backends can share a device, and a backend can use the caller's stream",
+          "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
   cudaStream_t stream = nullptr;
@@ -363,7 +367,7 @@ TEST_CASE("several backends share a device, and a backend takes the caller's str
   CHECK_THROWS_AS(Cuda(99), gptq::InvalidArgument);
 }
 
-TEST_CASE("every device of the machine gives the same", "[cuda]") {
+TEST_CASE("every device of the machine gives the same result", "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 75, .in = 192, .tokens = 700});
   for (int device = 0; device < gptq::backend::cuda::device_count(); ++device) {
@@ -372,11 +376,10 @@ TEST_CASE("every device of the machine gives the same", "[cuda]") {
   }
 }
 
-TEST_CASE("Hessians of backends of their own add up, of thousands of inputs and tokens too",
+TEST_CASE("Hessians of separate backends add up, also with thousands of inputs and tokens",
           "[cuda]") {
   if (no_device()) return;
-  // More inputs than a block of the Hessian has, and not a multiple of it; a bias, so that sums
-  // grow.
+  // More inputs than a block of the Hessian, and not a multiple of it; a bias, so that sums grow.
   constexpr Index n = 1300, tokens = 9000, piece = 4500;
   std::vector<gptq::bfloat16> x(static_cast<std::size_t>(n * tokens));
   std::minstd_rand random(5);
@@ -421,7 +424,7 @@ TEST_CASE("words are packed on a GPU as on the CPU", "[cuda]") {
   check(gptq::scheme::Affine<8>{});
 }
 
-TEST_CASE("experts in one launch come out as one by one", "[cuda]") {
+TEST_CASE("experts in one launch have the results of single ones", "[cuda]") {
   if (no_device()) return;
   constexpr std::size_t count = 5;
   std::vector<test::Layer> layers;
@@ -485,7 +488,7 @@ TEST_CASE("experts in one launch come out as one by one", "[cuda]") {
   sparse.sparsity = {2, 4};
   check(sparse);
   check({.group_size = 32, .order = Order::group_aware, .groups = Groups::dynamic});  // one by one
-  Params fp8{.group_size = 16};  // scales in units of their own
+  Params fp8{.group_size = 16};  // each weight has its own scale_unit
   fp8.scale_type = gptq::ScaleType::fp8_e4m3;
   check(fp8);
 }
@@ -522,7 +525,8 @@ TEST_CASE("triangles of many experts are solved in blocks", "[cuda]") {
   }
 }
 
-TEST_CASE("weights that read one input come out in one launch as one by one", "[cuda]") {
+TEST_CASE("weights that read the same input have in one launch the results of single ones",
+          "[cuda]") {
   if (no_device()) return;
   const auto layer = test::random_layer({.out = 120, .in = 96, .tokens = 300});
   const Cuda backend;

@@ -51,8 +51,8 @@ const Blocks::value_type* within(const Blocks& all, const void* data) {
 }
 const Blocks::value_type* block_of(const void* data) { return within(blocks(), data); }
 
-/// Work is done when it is queued in a stream that computes, and as late as may be in any other: a
-/// reader who does not wait for a copy reads what was there before.
+/// Work is done at once if queued in a stream that computes, and as late as allowed in any other: a
+/// reader that does not wait for a copy reads the old contents.
 struct Stream {
   bool at_once = false;
   std::size_t done = 0;
@@ -73,7 +73,7 @@ std::set<Stream*>& streams() {
   static std::set<Stream*> all;
   return all;
 }
-/// Null for a stream that the caller made up.
+/// Null for a stream that was not created here.
 Stream* of(cudaStream_t stream) {
   auto* const known = reinterpret_cast<Stream*>(stream);
   return streams().count(known) ? known : nullptr;
@@ -104,13 +104,13 @@ double number(const void* data, cudaDataType type, std::size_t i) {
   }
 }
 
-/// Where an element of a column-major matrix lies.
+/// The offset of an element of a column-major matrix.
 std::size_t place(int row, int col, int ld) {
   return static_cast<std::size_t>(row) +
          static_cast<std::size_t>(col) * static_cast<std::size_t>(ld);
 }
 
-/// A triangular matrix, column-major as cuBLAS has it: op(A)(i, j).
+/// A triangular matrix, column-major as in cuBLAS: op(A)(i, j).
 struct Triangle {
   const float* data;
   int ld;
@@ -122,7 +122,7 @@ struct Triangle {
   }
 };
 
-/// A = Uᵀ·U, column-major, upper; the other triangle is lost, as documented of some.
+/// A = Uᵀ·U, column-major, upper; the other triangle is overwritten, as some routines document.
 template <class T>
 int factor(std::int64_t n, T* a, std::int64_t lda) {
   for (std::int64_t j = 0; j < n; ++j)
@@ -218,13 +218,13 @@ cudaError_t cudaMallocHost(void** data, std::size_t bytes) {
   return cudaSuccess;
 }
 cudaError_t cudaFreeHost(void* data) {
-  for (Stream* stream : streams()) stream->run_all();  // as the call waits for the device
+  for (Stream* stream : streams()) stream->run_all();  // because the call waits for the device
   pinned().erase(data);
   std::free(data);
   return cudaSuccess;
 }
 cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr attribute, void* value) {
-  const test::HostDevice& device = test::host_device();  // whose pool keeps nothing
+  const test::HostDevice& device = test::host_device();  // its pool keeps nothing
   *static_cast<std::uint64_t*>(value) =
       attribute == cudaMemPoolAttrUsedMemHigh ? device.peak : device.used;
   return cudaSuccess;
@@ -389,7 +389,7 @@ cublasStatus_t cublasStrsm_v2(cublasHandle_t, cublasSideMode_t side, cublasFillM
   const Triangle t{a, lda, uplo == CUBLAS_FILL_MODE_LOWER, op != CUBLAS_OP_N};
   const bool lower = t.lower != t.transposed;  // op(A)
   for (int i = 0; i < m; ++i) {
-    // x·op(A) = b for a row: from the last column to the first where op(A) is lower.
+    // x·op(A) = b for a row: from the last column to the first if op(A) is lower.
     std::vector<double> x(static_cast<std::size_t>(n));
     for (int step = 0; step < n; ++step) {
       const int j = lower ? n - 1 - step : step;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// What a real device seldom does on request: be absent, and run out of memory.
+// What a real device rarely does on request: be absent, or run out of memory.
 
 #include "../../support/catch.hpp"
 #include "../../support/layer.hpp"
@@ -16,7 +16,7 @@ using gptq::backend::Cuda;
 
 namespace {
 
-/// How often one stream is told to wait for another in the meantime.
+/// How often one stream is told to wait for another during the work.
 template <class Work>
 int waits(const Work& work) {
   const int before = test::host_device().waits;
@@ -26,7 +26,7 @@ int waits(const Work& work) {
 
 }  // namespace
 
-TEST_CASE("grids on the way are fitted to what the proof of ties takes for it", "[cuda]") {
+TEST_CASE("dynamic grids are fitted to the weights that the check of ties assumes", "[cuda]") {
   using gptq::Groups, gptq::Order;
   const auto layer = test::random_layer({.out = 12, .in = 96, .tokens = 300});
   for (const Order order : {Order::natural, Order::act, Order::group_aware, Order::min_pivot}) {
@@ -62,13 +62,13 @@ TEST_CASE("grids on the way are fitted to what the proof of ties takes for it", 
   }
 }
 
-TEST_CASE("what another backend holds is read in the order of both streams", "[cuda]") {
+TEST_CASE("another backend's matrix is read in the order of both streams", "[cuda]") {
   const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
   const Cuda backend;
   auto sum = test::calibrate<Cuda>(layer, backend);
   const auto same = test::calibrate<Cuda>(layer, backend), apart = test::calibrate<Cuda>(layer);
   CHECK(waits([&] { sum.merge(same); }) == 0);
-  CHECK(waits([&] { sum.merge(apart); }) == 2);  // for what is written, and before it may be freed
+  CHECK(waits([&] { sum.merge(apart); }) == 2);  // for its writes, and before it may be freed
   std::vector<float> numbers(64 * 64);
   const gptq::MatrixView<float> to(numbers.data(), 64, 64);
   CHECK(waits([&] { backend.download(sum.sum(), to); }) == 0);
@@ -79,7 +79,7 @@ TEST_CASE("what another backend holds is read in the order of both streams", "[c
   CHECK_THROWS_WITH(sum.merge(elsewhere), ContainsSubstring("device 1 cannot be read on device 0"));
 }
 
-TEST_CASE("a copy beside the work is there only for who waits", "[cuda]") {
+TEST_CASE("an overlapping copy is visible only to those who wait for it", "[cuda]") {
   namespace cuda = gptq::backend::cuda;
   const Cuda backend;
   const auto runtime = backend.runtime();
@@ -96,7 +96,7 @@ TEST_CASE("a copy beside the work is there only for who waits", "[cuda]") {
   CHECK(there());
 }
 
-TEST_CASE("a copy beside the work waits for room, and the work for the copy", "[cuda]") {
+TEST_CASE("an overlapping copy waits for free memory, and the work waits for the copy", "[cuda]") {
   namespace cuda = gptq::backend::cuda;
   const Cuda backend;
   constexpr Index rows = 5, cols = cuda::staging_bytes / 2 / Index(sizeof(float));
@@ -109,11 +109,11 @@ TEST_CASE("a copy beside the work waits for room, and the work for the copy", "[
   const std::vector<float> row(cols);
   CHECK(parts(row.data()) == 2 * rows);
   const auto pinned = cuda::DeviceMatrix<float>::pinned(backend.runtime(), 1, cols);
-  CHECK(parts(pinned.data()) == 2 * rows);  // the host reads it, after the device's last word
+  CHECK(parts(pinned.data()) == 2 * rows);  // the host reads it, after the device's last write
   const auto all = cuda::DeviceMatrix<float>::pinned(backend.runtime(), 2, cols);
   const gptq::MatrixView<const float> dense(all.data(), 2, cols);
   CHECK(waits([&] { cuda::for_parts_on_device(backend.runtime(), dense, [](auto, Index) {}); }) ==
-        1 + 2 * 2);  // what the device is to write there comes first
+        1 + 2 * 2);  // the device's queued writes there come first
   struct Stop {};
   std::vector<float> big(2 * std::size_t(cols), 1.0f);
   CHECK_THROWS_AS(cuda::for_parts_on_device(backend.runtime(),
@@ -127,14 +127,14 @@ TEST_CASE("a machine without a device says so", "[cuda]") {
   CHECK(gptq::backend::cuda::device_count() == 0);
   try {
     const Cuda backend;
-    FAIL("there is none");
+    FAIL("there is no device");
   } catch (const gptq::CudaError& error) {
     CHECK(std::string(error.what()).find("no CUDA device can be used: cudaErrorNoDevice") == 0);
   }
   test::host_device().devices = 1;
 }
 
-TEST_CASE("too little memory is told with what was asked for and what there is", "[cuda]") {
+TEST_CASE("out of memory is reported with the amounts requested and free", "[cuda]") {
   test::host_device().memory = std::size_t{3} << 20;
   {
     const Cuda backend;
@@ -147,7 +147,7 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
     }
   }
   CHECK(test::host_device().used == 0);
-  // In a solve: what the plan proposes.
+  // In a solve, also what the plan proposes.
   const auto layer = test::random_layer({.out = 64, .in = 512, .tokens = 600});
   test::host_device().memory = std::size_t{8} << 30;
   {
@@ -174,8 +174,7 @@ TEST_CASE("too little memory is told with what was asked for and what there is",
   CHECK(test::host_device().used == 0);
 }
 
-TEST_CASE("a weight takes no more of the device than the plan says, and all of it is given back",
-          "[cuda]") {
+TEST_CASE("a weight takes no more device memory than planned, and all of it is freed", "[cuda]") {
   test::HostDevice& device = test::host_device();
   // Wide and tall, so that strips of rows and sums over warps count.
   for (const auto& [out, in] : {std::pair<gptq::Index, gptq::Index>{256, 512}, {2100, 192}}) {
@@ -190,14 +189,14 @@ TEST_CASE("a weight takes no more of the device than the plan says, and all of i
       static_cast<void>(quantizer.quantize(layer.w(), hessian));
       const auto plan = gptq::memory_plan(out, in, params, backend);
       const auto taken = static_cast<gptq::Index>(device.peak - before);
-      // What lies on the host, and cuBLAS's own, which takes none here.
+      // Without what is on the host, and cuBLAS's workspace, which takes nothing here.
       const gptq::Index planned = plan.factor + plan.panel * plan.panels;
       INFO(out << " x " << in << ": " << taken << " of " << planned);
       CHECK(taken <= planned);
       CHECK(taken >= planned * 8 / 10);
     }
   }
-  // More than what comes over at once: two halves of the way are taken.
+  // More than is copied at once: takes both halves of the staging memory.
   constexpr Index rows = 16384, cols = 520;
   const Cuda backend;
   const std::vector<float> weight(std::size_t(rows * cols));
@@ -215,7 +214,8 @@ TEST_CASE("a weight takes no more of the device than the plan says, and all of i
   CHECK(device.used == 0);
 }
 
-TEST_CASE("what libraries and the host refuse is told by name, with what there is", "[cuda]") {
+TEST_CASE("refusals by libraries and the host are reported by name, with the free memory",
+          "[cuda]") {
   namespace cuda = gptq::backend::cuda;
   CHECK_THAT(error_of<gptq::OutOfMemory>(
                  [] { cuda::check(CUSOLVER_STATUS_ALLOC_FAILED, "cusolverDnXpotrf"); }),
@@ -235,15 +235,15 @@ TEST_CASE("what libraries and the host refuse is told by name, with what there i
   test::host_device().pinnable = std::size_t{8} << 30;
 }
 
-TEST_CASE("activations come while the device is at those before them", "[cuda]") {
+TEST_CASE("activations are copied while the device works on earlier ones", "[cuda]") {
   const auto layer = test::random_layer({.out = 8, .in = 64, .tokens = 100});
   const Cuda backend;
   auto hessian = test::calibrate(layer, backend);
-  // The work for the copy, not the copy for the work.
+  // The work waits for the copy, not the copy for the work.
   CHECK(waits([&] { hessian.add(layer.x()); }) == 1);
 }
 
-TEST_CASE("a backend works on the device that it was made for", "[cuda]") {
+TEST_CASE("a backend works on the device that it was created for", "[cuda]") {
   const auto layer = test::random_layer({.out = 20, .in = 64, .tokens = 200});
   const gptq::Params params{.group_size = 32};
   const auto first = test::quantize<gptq::scheme::Int4, Cuda>(layer, params);
@@ -263,7 +263,7 @@ TEST_CASE("a backend works on the device that it was made for", "[cuda]") {
   test::host_device().devices = 1;
 }
 
-TEST_CASE("many experts take as many products as one", "[cuda]") {
+TEST_CASE("many experts take no more products than one", "[cuda]") {
   const Cuda backend;
   std::vector<test::Layer> layers;
   std::vector<gptq::Hessian<Cuda>> hessians;
@@ -305,7 +305,7 @@ TEST_CASE("many experts take as many products as one", "[cuda]") {
         }) == one);
 }
 
-TEST_CASE("devices that do not multiply bfloat16 do without it", "[cuda]") {
+TEST_CASE("devices that cannot multiply bfloat16 work without it", "[cuda]") {
   test::host_device().capability = 7;
   {
     const auto layer = test::random_layer({.out = 16, .in = 64, .tokens = 200});

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Registers, stack and shared memory of the kernels, as ptxas and their launchers have them, stay within
-# what docs/cuda.md plans with.
+# Registers, stack and shared memory of the kernels, as reported by ptxas and their launchers, stay within
+# the plan in docs/cuda.md.
 #   sh resources.sh NVCC INCLUDE
 set -eu
 folder=$(mktemp -d)
@@ -25,7 +25,7 @@ template void load_panels(cudaStream_t, const MatrixView<const float>*, Index, I
 template void largest_of_rows(cudaStream_t, MatrixView<const float>, float*);
 template void arrange(cudaStream_t, const float*, Index, const Index*, double, const double*, double*);
 template void narrow(cudaStream_t, MatrixView<const float>, bfloat16*);
-// What the launchers ask for beyond what a kernel declares.
+// What the launchers request beyond what a kernel declares.
 using Solver = kernels::Solve<kernel::LeftLooking, false, true, scheme::Affine<4>>;
 static_assert(Solver::threads == 64 && Solver::shared_bytes(128) == 64 << 10);
 static_assert(kernels::LoadPanel<float>::threads == 256 && kernels::LoadPanel<float>::shared_bytes <= 5 << 10);
@@ -56,7 +56,7 @@ for a in $architectures; do
     /bytes stack frame/ {
       stack = $0; sub(/ bytes stack frame.*/, "", stack); sub(/^[^0-9]*/, "", stack)
       if ($0 !~ / 0 bytes spill stores, 0 bytes spill loads/) { print kernel, "spills:", $0; bad++ }
-      # Tables and patterns have arrays that are walked; the dense solver of affine grids has none.
+      # Tables and patterns are arrays in memory; the dense solver of affine grids has none.
       most_stack = kernel ~ /5SolveINS_6kernel[0-9]+[A-Za-z]+ELb0E.*6Affine/ ? 0 : 256
       if (stack + 0 > most_stack) { print kernel, "has a stack of", stack; bad++ }
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Two results of one solve in single precision, on different devices: where they part, it must be
-// at a tie that double precision cannot decide otherwise.
+// Two results of the same solve in single precision, on different devices: where they first differ,
+// it must be at a tie that single precision cannot decide, checked in double precision.
 
 #include "../../support/catch.hpp"
 #include "../../support/layer.hpp"
@@ -26,21 +26,21 @@ class ExactRow {
       weight_.push_back(layout.dead(p) ? 0 : weight(row, layout.column(p)));
   }
 
-  /// What position p is to be rounded from, with those before it rounded.
+  /// The target of position p, with those before it rounded.
   double at(Index p) const { return weight_[std::size_t(p)] + carried(p, p) / r_(p, p); }
 
   void set(Index p, double rounded) {
     residual_[std::size_t(p)] = weight_[std::size_t(p)] - rounded;
   }
 
-  /// What the grid of a group is fitted to: its weights, or what is best for all of them after
-  /// those before the group were rounded.
+  /// What the grid of a group is fitted to: its weights, or their targets once all positions before
+  /// the group are rounded.
   std::vector<double> source(Index g, bool corrected) const {
     const auto members = layout_.members(g);
     std::vector<Index> positions(members.begin(), members.end());
     std::sort(positions.begin(), positions.end());
     const Index first = positions.front();
-    std::vector<double> more(positions.size(), 0.0);  // in their order, which has no gaps
+    std::vector<double> more(positions.size(), 0.0);  // in order, without gaps
     for (std::size_t k = 0; corrected && k < positions.size(); ++k) {
       const Index p = positions[k];
       double x = carried(p, first);
@@ -67,10 +67,10 @@ class ExactRow {
   std::vector<double> weight_, residual_;
 };
 
-/// Checks that a and b have the same codes and grids, but for rows that part at a tie: a weight
-/// halfway between two numbers of the grid, or two grids that are equally good for a group.
-/// (Range::minmax: with Groups::static_ alone.)
-/// \return  how many rows part
+/// Checks that a and b have the same codes and grids, except for rows that differ from a tie on: a
+/// weight halfway between two numbers of the grid, or two grids equally good for a group.
+/// (Range::minmax: only with Groups::static_.)
+/// \return  how many rows differ
 template <class S>
 Index require_ties_alone(const Layer& layer, const gptq::Params& params,
                          const gptq::QuantizedMatrix<S>& a, const gptq::QuantizedMatrix<S>& b) {
@@ -86,7 +86,7 @@ Index require_ties_alone(const Layer& layer, const gptq::Params& params,
   Index parted = 0;
   for (Index row = 0; row < a.rows(); ++row) {
     ExactRow solve(r, layout, layer.weight, row);
-    // Σ d·|w − q|ᵖ over a group with the grid of q, as the search has it.
+    // Σ d·|w − q|ᵖ over a group with the grid of q, as the search computes it.
     const auto loss = [&](const gptq::QuantizedMatrix<S>& q, Index g) {
       const gptq::scheme::Grid<float> grid{q.scales()(row, g), q.zeros()(row, g)};
       const auto members = layout.members(g);
@@ -112,7 +112,7 @@ Index require_ties_alone(const Layer& layer, const gptq::Params& params,
         fitted[std::size_t(g)] = true;
         if (std::abs(scale - other) > 1e-5 * std::abs(scale) ||
             a.zeros()(row, g) != b.zeros()(row, g)) {
-          // The ends of a range are found exactly: of those there is one grid.
+          // The ends of a range are found exactly, so there is only one grid for them.
           CHECK(params.range != gptq::Range::minmax);
           CHECK(loss(a, g) == Approx(loss(b, g)).epsilon(1e-4));
           ++parted;
