@@ -65,9 +65,9 @@ void for_each_activation(MatrixView<T> x, const F& f) {
   const auto visit = [&](Index row, Index col) {
     const auto value = to_float(x(row, col));
     if (!(std::abs(value) <= decltype(value)(FLT_MAX)))  // printed without the sign of a NaN
-      fail<NumericalError>("activations(", row, ", ", col,
-                           ") = ", std::isnan(value) ? std::abs(value) : value,
-                           std::isfinite(value) ? " does not fit a float" : " is not finite");
+      throw NumericalError(message(
+          "activations(", row, ", ", col, ") = ", std::isnan(value) ? std::abs(value) : value,
+          std::isfinite(value) ? " does not fit a float" : " is not finite"));
     f(row, static_cast<double>(value));
   };
   if (std::abs(x.col_stride()) <= std::abs(x.row_stride())) {
