@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 
-// The stages of quantizing on a GPU, each in percent of what the device or its libraries reach.
-// Needs nvcc alone: benchmarks/gpu.sh builds and runs it. With --small all stages at small sizes,
-// for tools that look at each access to memory.
+// The stages of quantizing on a GPU, each as a percentage of what the device or its libraries
+// reach. Needs only nvcc: benchmarks/gpu.sh builds and runs it. With --small, all stages run at
+// small sizes, for tools that check each memory access.
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/backend/cuda/device.cuh>
@@ -16,8 +16,8 @@
 #include <exception>
 #include <vector>
 
-/// Numbers that are the same each time, neighbours correlated. (Not in a namespace without a name:
-/// nvcc warns of kernels of such types.)
+/// The same numbers each time, adjacent ones correlated. (Not in an unnamed namespace: nvcc warns
+/// about kernels with such types.)
 struct Noise {
   std::uint32_t seed;
   float correlated;
@@ -62,14 +62,14 @@ double best(const Cuda& backend, int runs, const F& f) {
   return least;
 }
 
-/// What a device reaches: its libraries' best product, measured, and the peak of its data sheet
-/// (dense), where it is known here.
+/// What a device reaches: its libraries' best product, measured, and the (dense) peak from its data
+/// sheet, if known here.
 struct Limit {
   const char* name;
   double product, peak;
 };
 
-/// The peaks of one H200; nothing is known of other devices.
+/// The peaks of an H200; those of other devices are unknown.
 double known_peak(const char* device, double of_h200) {
   return std::strstr(device, "H200") ? of_h200 : 0;
 }
@@ -93,7 +93,7 @@ gptq::Params solve_only() {
 
 class Bench {
  public:
-  /// \param size  of the products that others are compared with
+  /// \param size  of the products that stages are compared with
   explicit Bench(Index size) : runtime_(backend_.runtime()) {
     cudaDeviceProp device{};
     cuda::check(cudaGetDeviceProperties(&device, 0), "cudaGetDeviceProperties");
@@ -117,11 +117,11 @@ class Bench {
     std::snprintf(name, sizeof(name), "hessian, %td tokens x %td, bfloat16", tokens, n);
     row(name, best(backend_, 3, [&] { backend_.accumulate(sum, view, nullptr); }), flop, halves_);
     gptq::Hessian<Cuda> checked(n, backend_);
-    row("  with the search for numbers that are not finite",
+    row("  with the check for numbers that are not finite",
         best(backend_, 3, [&] { checked.add(view); }), flop, halves_);
   }
 
-  /// How far sums on the device are from those in double precision.
+  /// The error of sums on the device, compared with double precision.
   void hessian_accuracy(Index n, Index tokens) {
     const auto x = noise<bfloat16>(tokens, n, 3);
     std::vector<bfloat16> on_host(static_cast<std::size_t>(n * tokens));
@@ -140,8 +140,8 @@ class Bench {
         difference += (a[at] - b[at]) * (a[at] - b[at]);
         size += b[at] * b[at];
       }
-    std::printf("hessian, %td tokens x %td, bfloat16: off by %.1e of its size (1e-5 asked)\n",
-                tokens, n, std::sqrt(difference / size));
+    std::printf("hessian, %td tokens x %td, bfloat16: relative error %.1e (target 1e-5)\n", tokens,
+                n, std::sqrt(difference / size));
   }
 
   void factorize(Index n) {
@@ -165,10 +165,11 @@ class Bench {
       alone = (std::min)(alone, watch.lap());
     }
     row("  cuSOLVER's Cholesky alone", alone, size * size * size / 3, single_);
-    std::printf("  factorize takes %.2f times as long (1.2 asked)\n", whole / alone);
+    std::printf("  factorize takes %.2f times as long (target 1.2)\n", whole / alone);
   }
 
-  /// Grids, the loop and its updates, all on the device; then with codes and scales on the host.
+  /// Grids, the loop and its updates, all on the device; then including codes and scales copied to
+  /// the host.
   void solve(Index m, Index n, gptq::Range range) {
     gptq::Params params = solve_only();
     params.range = range;
@@ -186,7 +187,7 @@ class Bench {
         best(backend_, 3, [&] { (void)quantizer.quantize(weight, factor); }), flop, single_);
   }
 
-  /// Seconds that a panel takes on its way through the solver, all on the device.
+  /// Seconds that a panel takes through the solver, all on the device.
   double grids_loop_and_updates(MatrixView<const float> weight,
                                 const gptq::DampedFactor<Cuda>& factor,
                                 const gptq::Params& params) {
@@ -209,7 +210,7 @@ class Bench {
     return seconds;
   }
 
-  /// Experts in one launch, and one by one.
+  /// Experts in one launch, and one at a time.
   void experts(Index count, Index m, Index n) {
     const gptq::Quantizer<Int4, Cuda> quantizer(solve_only());
     const auto hessian = hessian_of(n);
@@ -229,7 +230,7 @@ class Bench {
                                         std::span<const gptq::Hessian<Cuda>* const>(hessians));
              }),
         flop, single_);
-    row("  one by one",
+    row("  one at a time",
         best(backend_, 1,
              [&] {
                for (const auto& weight : weights) (void)quantizer.quantize(weight, hessian);
@@ -237,8 +238,8 @@ class Bench {
         flop, single_);
   }
 
-  /// What benchmarks/gpu_triton.py does too: the factor, and the loop with min-max scales on the
-  /// way.
+  /// The same work as in benchmarks/gpu_triton.py: the factor, and the loop with dynamic min-max
+  /// scales.
   void against_rival() {
     constexpr Index n = 4096;
     gptq::Params params = solve_only();
@@ -258,7 +259,8 @@ class Bench {
         1e3 * factor_alone, 1e3 * loop, 1e3 * (factor_alone + loop));
   }
 
-  /// Device memory that a weight takes beside itself and its Hessian, in arrays of n x n floats.
+  /// Device memory that a weight takes in addition to itself and its Hessian, in arrays of n x n
+  /// floats.
   void memory(Index m, Index n) {
     const auto hessian = hessian_of(n);
     const auto w = noise<float>(m, n, 5);
@@ -270,12 +272,13 @@ class Bench {
     const auto plan = gptq::memory_plan(m, n, solve_only(), backend_);
     const auto asked = static_cast<double>(4 * n * n + plan.panel);
     std::printf(
-        "peak memory %td x %td: %.0f MiB beside weight and Hessian, planned %td MiB; %.2f times an "
-        "array of n x n floats and a panel (1 asked)\n",
+        "peak memory %td x %td: %.0f MiB beyond weight and Hessian, planned %td MiB; %.2f times an "
+        "array of n x n floats and a panel (target 1)\n",
         m, n, peak / 0x1p20, plan.peak() >> 20, peak / asked);
   }
 
-  /// 32 layers of seven matrices: Hessians of 262 144 tokens, each input factored once, and solves.
+  /// 32 layers with seven matrices: Hessians of 262 144 tokens, one factorization per input,
+  /// solves.
   void llama() {
     constexpr Index tokens = 262144;
     struct Input {
@@ -297,7 +300,7 @@ class Bench {
         runtime_->synchronize();
         hessians += watch.lap();
         const auto factor = quantizer.factorize(hessian);
-        std::vector<MatrixView<const float>> weights;  // of one input: in one launch
+        std::vector<MatrixView<const float>> weights;  // of the same input: in one launch
         for (const Index out : input.outs) weights.emplace_back(w.data(), out, input.in);
         (void)quantizer.quantize(std::span<const MatrixView<const float>>(weights), factor);
         solves += watch.lap();
@@ -354,7 +357,7 @@ int main(int argc, char** argv) {
   const bool small = argc > 1 && std::strcmp(argv[1], "--small") == 0;
   int failed = 0;
   Bench bench(small ? 256 : 8192);
-  const auto run = [&](const auto& f) {  // one that fails does not end the others
+  const auto run = [&](const auto& f) {  // a failing stage does not end the others
     try {
       f();
     } catch (const std::exception& error) {

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Measures the CUDA backend on the GPU of this machine, in a few minutes. Needs nvcc alone. What else is there is used:
-# compute-sanitizer, for all stages at small sizes; the tests of label gpu, where they have been built; PyTorch and Triton, for a
+# Measures the CUDA backend on this machine's GPU, in a few minutes. Needs only nvcc. Also uses, if available:
+# compute-sanitizer, for all stages at small sizes; the tests with label gpu, if they have been built; PyTorch and Triton, for a
 # fused loop of the same algorithm in the same run.
-#   sh benchmarks/gpu.sh [FOLDER]     the output goes to FOLDER/<device>-<date>.txt, benchmarks/results without one
-#   BUILD=build                       the build tree: the program goes to its gpu/, the tests are looked for in its tests/
+#   sh benchmarks/gpu.sh [FOLDER]     the output goes to FOLDER/<device>-<date>.txt; default: benchmarks/results
+#   BUILD=build                       the build tree: the program is built in its gpu/, the tests are expected in its tests/
 #   NVCC, GPTQ_GPU_ARCH               the compiler and its -arch (native)
 set -eu
 command="sh benchmarks/gpu.sh $*"
@@ -13,7 +13,7 @@ build=${BUILD:-build}
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 program=$build/gpu/gptq_gpu_benchmarks
 device=
-results=$build/gpu  # nothing to keep
+results=$build/gpu  # without a GPU, nothing to keep
 if names=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null) && [ -n "$names" ]; then
   device=$(echo "$names" | head -n 1 | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9-')
   results=benchmarks/results
@@ -27,7 +27,7 @@ mkdir -p "$folder" "$build/gpu"
 sanitize() {
   sanitizer=$(command -v compute-sanitizer || echo "$(dirname "$nvcc")/compute-sanitizer")
   if [ ! -x "$sanitizer" ] || [ -z "$device" ]; then
-    echo "SKIPPED: compute-sanitizer needs a GPU and itself"
+    echo "SKIPPED: compute-sanitizer is missing, or there is no GPU"
     return
   fi
   for tool in memcheck racecheck initcheck synccheck; do

@@ -2,7 +2,7 @@
 """The rival of benchmarks/gpu.sh: the paper's algorithm with PyTorch, its inner loop fused into one Triton kernel per block.
 
 Factor and loop of a 4096 x 4096 weight, 4 bits, groups of 128, min-max scales, natural order. The best of several tile
-sizes counts. Told for information: the same loop in eager PyTorch. Prints milliseconds, one figure a line.
+sizes counts. For information, also the same loop in eager PyTorch. Prints milliseconds, one figure per line.
 """
 import time
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// The stages of quantizing one matrix, each in percent of the best single-precision matrix product
-// of the same machine in the same run.
+// The stages of quantizing one matrix, each as a percentage of the best single-precision matrix
+// product on the same machine in the same run.
 //
 //   cmake -S . -B build -DCMAKE_BUILD_TYPE=Release -DGPTQ_BUILD_BENCHMARKS=ON
 //   cmake --build build --target gptq_benchmarks
@@ -41,8 +41,8 @@ Matrix random_matrix(Index rows, Index cols, unsigned seed) {
   return m;
 }
 
-/// Best FLOP/s of a single-precision product n x n x n on so many threads: OpenBLAS, or strips of
-/// Eigen's.
+/// Best FLOP/s of a single-precision product n x n x n on so many threads: OpenBLAS, or Eigen in
+/// strips.
 double sgemm_rate(int threads, Index n) {
   const Matrix a = random_matrix(n, n, 1), b = random_matrix(n, n, 2);
   Matrix c(n, n);
@@ -82,8 +82,8 @@ double sgemm_rate(int threads) {
   return known[threads] = (std::max)(sgemm_rate(threads, 2048), sgemm_rate(threads, 4096));
 }
 
-/// Times work() and reports the best time, as the product that it is compared with has its best.
-/// \param before  untimed, before each
+/// Times work() and reports the best time, like that of the product it is compared with.
+/// \param before  called untimed before each run
 template <class Work, class Before>
 void measure(benchmark::State& state, int threads, double flop, const Work& work,
              const Before& before) {
@@ -107,7 +107,7 @@ void measure(benchmark::State& state, int threads, double flop, const Work& work
   measure(state, threads, flop, work, [] {});
 }
 
-/// A Hessian with the look of a real one.
+/// A realistic Hessian.
 Hessian<Cpu> hessian_of(Index n, const Cpu& backend) {
   Matrix x = random_matrix(n / 2, n, 3);
   for (Index t = 0; t < x.rows(); ++t)
@@ -160,7 +160,7 @@ void factorize(benchmark::State& state) {
           [&] { benchmark::DoNotOptimize(quantizer.factorize(hessian)); });
 }
 
-/// \param factorize  whether that is timed too
+/// \param factorize  whether factorization is timed too
 void solve(benchmark::State& state, gptq::Range range, bool factorize) {
   const int threads = static_cast<int>(state.range(0));
   const Index m = state.range(1), n = state.range(2);
@@ -177,8 +177,8 @@ void solve(benchmark::State& state, gptq::Range range, bool factorize) {
   });
 }
 
-/// Everything that a layer takes from activations to codes and report: 4096 tokens, the Hessian,
-/// factor, search, solve, and the error of round to nearest beside it.
+/// A whole layer from activations to codes and report: 4096 tokens, the Hessian, factor, search,
+/// solve, and the error of round to nearest.
 void whole_layer(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
   const Index m = state.range(1), n = state.range(2), tokens = 4096;
@@ -195,8 +195,8 @@ void whole_layer(benchmark::State& state) {
           });
 }
 
-/// The search for scales alone, one group after the other. 54 grids are tried per group at about 8
-/// operations per weight.
+/// Only the search for scales, one group after the other: 54 grids per group at about 8 operations
+/// per weight.
 void range_search(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
   const Index m = state.range(1), n = state.range(2);
@@ -208,7 +208,7 @@ void range_search(benchmark::State& state) {
   });
 }
 
-/// 128 experts of one shape, eight Hessians taking turns.
+/// 128 experts of the same shape that take turns with eight Hessians.
 void experts(benchmark::State& state) {
   const int threads = static_cast<int>(state.range(0));
   constexpr Index count = 128, m = 768, n = 2048, distinct = 8;

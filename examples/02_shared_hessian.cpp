@@ -20,8 +20,8 @@ int main() {
   const gptq::Quantizer<gptq::scheme::Int4, Backend> four_bits(params);
   const gptq::Quantizer<gptq::scheme::Int8, Backend> eight_bits(params);
 
-  // The factor serves every weight and every scheme with the same order, group size and damping. A
-  // solve never changes it, nor the Hessian.
+  // The factor serves every weight and every scheme with the same order, group size and damping.
+  // Quantizing never changes it or the Hessian.
   const auto factor = four_bits.factorize(hessian);
   const double q_error = four_bits.quantize(q, factor, "q").report().relative_error;
   const double k_error = four_bits.quantize(k, factor, "k").report().relative_error;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// A scheme of your own: what GPTQ needs to know of a grid is how numbers become codes and back.
-// Here a weight is -1, 0 or +1 times a scale.
+// A scheme of your own: all that GPTQ needs to know about a grid is how numbers become codes and
+// codes become numbers. Here a weight is -1, 0 or +1 times a scale.
 
 #include <gptq/gptq.hpp>
 
@@ -10,7 +10,7 @@
 struct Ternary {
   static constexpr int bits = 2, max_code = 2;  // codes 0, 1, 2
 
-  // T is a number, or a lane of rows: arithmetic and the names of gptq/lane/arithmetic.hpp only.
+  // T is a number, or a lane of rows: use only arithmetic and the names of lane/arithmetic.hpp.
   template <class T>
   GPTQ_HD T encode(const T& x, const gptq::scheme::Grid<T>& grid) const {
     using gptq::lane::clamp, gptq::lane::round_even;

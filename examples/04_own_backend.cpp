@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// A backend of your own: where matrices live and who multiplies them. Here host memory and one line
-// of Eigen for each product; HostWorker does the rest. `test_backend` tells whether it is right.
+// A backend of your own: where matrices live and how they are multiplied. Here host memory and one
+// line of Eigen for each product; HostWorker does the rest. `test_backend` checks that it is right.
 
 #include <gptq/gptq.hpp>
 #include <gptq/testing/backend.hpp>
@@ -86,7 +86,7 @@ struct Plain {
     eigen(to).diagonal() += Eigen::VectorXd::Map(added.data(), to.rows());
     return to;
   }
-  Index factorize(Matrix& h) const {  // H = R·Rᵀ: H read backwards is L·Lᵀ
+  Index factorize(Matrix& h) const {  // H = R·Rᵀ: H reversed is L·Lᵀ
     for (Index k = h.rows() - 1; k >= 0; --k) {
       const double pivot = h(k, k) - eigen(h).row(k).tail(h.rows() - 1 - k).squaredNorm();
       if (!(pivot > 1e-15 * h(k, k))) return k;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Calibration in two processes, each with its share of the text: their Hessians meet in files. The
-// program starts itself twice; on a cluster it would be one process per machine.
+// Calibration in two processes, each with its share of the text: their Hessians are merged from
+// files. The program starts itself twice; on a cluster it would be one process per machine.
 
 #include <gptq/gptq.hpp>
 
@@ -17,7 +17,7 @@ using Backend = gptq::backend::Cpu;
 
 constexpr gptq::Index inputs = 96, tokens[] = {1000, 2000};
 
-/// The activations that a process sees: the same each time, others in each process.
+/// The activations of a process: the same in each run, different in each process.
 Eigen::MatrixXf activations(int process) {
   return Eigen::MatrixXf::NullaryExpr(tokens[process], inputs, [=](gptq::Index t, gptq::Index i) {
     return std::sin(static_cast<float>((t + 1) * (i + 3) + 1000 * process));

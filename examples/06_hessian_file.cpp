@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// From a Hessian file to a quantized layer, with nothing else known of the calibration text. Run 05
-// first.
+// From a Hessian file to a quantized layer, without the calibration text. Run 05 first.
 
 #include <gptq/gptq.hpp>
 

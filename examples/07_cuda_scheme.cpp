@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// A scheme of your own on an NVIDIA GPU: the scheme in a header, its kernels in a source of four
-// lines that nvcc compiles (07_cuda_scheme.cu), and here the backend as one word.
+// A scheme of your own on an NVIDIA GPU: the scheme is in a header, its kernels in a source of four
+// lines that nvcc compiles (07_cuda_scheme.cu), and here the backend is one word.
 
 #include "07_cuda_scheme.hpp"
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Threads of your own: the CPU backend, run by an executor that belongs to the program, which also
-// counts what it was asked to do.
+// Threads of your own: the CPU backend on the program's own executor, which also counts its calls.
 
 #include <gptq/gptq.hpp>
 
@@ -12,7 +11,7 @@
 #include <thread>
 #include <vector>
 
-/// An engine's own way to run things at the same time. Copies share what they count.
+/// An engine's own way to run calls in parallel. Copies share the count.
 struct EngineThreads {
   std::shared_ptr<std::atomic<long>> calls = std::make_shared<std::atomic<long>>(0);
 
@@ -25,7 +24,7 @@ struct EngineThreads {
       for (gptq::Index i = 0; i < n; ++i) f(i);
       return;
     }
-    // Two halves; of their exceptions the first half's is passed on, as the contract says.
+    // Two halves; if both throw, the first half's exception is passed on, as the contract requires.
     std::exception_ptr errors[2];
     const auto half = [&](int which) {
       try {
@@ -61,8 +60,8 @@ int main() {
   const auto b =
       gptq::Quantizer<gptq::scheme::Int4, gptq::backend::Cpu>(params).quantize(weight, theirs);
 
-  std::cout << "pieces of work: " << *threads.calls << '\n';
-  // Whoever runs the pieces, the bits are the same.
+  std::cout << "calls: " << *threads.calls << '\n';
+  // Any executor gives the same bits.
   for (gptq::Index r = 0; r < a.rows(); ++r)
     for (gptq::Index c = 0; c < a.cols(); ++c)
       if (a.codes()(r, c) != b.codes()(r, c)) return 1;

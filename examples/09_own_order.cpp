@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Columns in an order of your own: any permutation of the inputs. Here by what an input's weights
-// and activations move together, |w|²·h, instead of the activations alone.
+// A column order of your own: any permutation of the inputs. Here by the contribution of an input's
+// weights and activations together, |w|²·h, instead of the activations alone.
 
 #include <gptq/gptq.hpp>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// Grids that are given: scales of a checkpoint, of an observer, of a super-block. Here a layer that
-// somebody has rounded to nearest is rounded again on its own scales, so that only codes change.
+// Given grids, such as the scales of a checkpoint, a range observer or a super-block. Here a layer
+// already rounded to nearest is rounded again on the same grids, so that only codes change.
 
 #include <gptq/gptq.hpp>
 
@@ -13,7 +13,7 @@ int main() {
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, 128);
   const Eigen::MatrixXf noise = Eigen::MatrixXf::Random(512, 128);
   Eigen::MatrixXf activations = noise;
-  activations.colwise() += 2 * noise.col(0);  // inputs that have something in common
+  activations.colwise() += 2 * noise.col(0);  // correlated inputs
   const Backend backend;
   gptq::Hessian hessian(128, backend);
   hessian.add(activations);

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 
-// A range search of your own: a scheme that has `search` chooses its grids itself. Here four shares
-// of the range, by the largest miss of a group instead of the sum of squares.
+// A range search of your own: a scheme with `search` chooses its grids itself. Here it tries four
+// fractions of the range and minimizes the largest error of a group instead of a sum of squares.
 
 #include <gptq/gptq.hpp>
 
 #include <iostream>
 
 struct SmallestMiss : gptq::scheme::Int4 {
-  // T is a number, or a lane of rows; column(j) is weight j of the group, importance(j) what a
-  // squared error of it costs.
+  // T is a number, or a lane of rows; column(j) is weight j of the group, importance(j) the cost of
+  // its squared error.
   template <class T, class Column, class Importance>
   GPTQ_HD gptq::scheme::Grid<T> search(const Column& column, const Importance& /*importance*/,
                                        gptq::Index count,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// A form of the solver of your own: what one column does, and how a panel is walked. Here the
-// left-looking walk with columns that make up for only a part of what earlier ones have missed.
+// Your own form of the solver: what one column does, and in which sequence blocks are solved. Here
+// the left-looking form, but columns compensate for only a part of the errors of earlier ones.
 
 #include <gptq/gptq.hpp>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
-// An observer sees each block of columns as the solver leaves it: the numbers that were rounded,
-// grids and codes. Here it finds how far compensation has moved the weights, column by column.
+// An observer sees each block of columns as the solver leaves it: the weights that were rounded,
+// grids and codes. Here it finds how far compensation moved the weights of each column.
 
 #include <gptq/gptq.hpp>
 
@@ -21,7 +21,7 @@ int main() {
   const gptq::Quantizer<gptq::scheme::Int4, Backend> quantizer({.group_size = 32});
   const auto factor = quantizer.factorize(hessian);
 
-  std::mutex mutex;  // panels of rows are solved side by side
+  std::mutex mutex;  // panels of rows are solved in parallel
   std::vector<double> moved(128);
   const auto look = [&](const gptq::SolvedBlock<float>& block) {
     const std::lock_guard lock(mutex);

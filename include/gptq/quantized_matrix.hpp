@@ -67,7 +67,7 @@ class QuantizedMatrix {
 
   /// For ScaleType::fp8_e4m3, files store scale / scale_unit; else 1.
   float scale_unit() const { return scale_unit_; }
-  /// To be called before scales are stored.
+  /// Does not change scales().
   void set_scale_unit(float unit) { scale_unit_ = unit; }
 
   /// The group of each column (g_idx).

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# An object of a program that links gptq::compiled asks for the solver and has none of its own.
+# An object of a program that links gptq::compiled refers to the library's solver and contains none itself.
 #   sh leans_on_library.sh NM OBJECT
 set -eu
 symbols=$("$1" -C "$2")

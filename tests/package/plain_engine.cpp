@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// A plain C++ engine: its own buffers, its own heap, no Eigen of its own, no type information.
+// A plain C++ engine: its own buffers, its own heap, no use of Eigen, no RTTI.
 
 #include <gptq/gptq.hpp>
 
@@ -48,7 +48,7 @@ int main() {
     };
     for (float& w : weight) w = noise();
     for (float& x : activations) x = noise();
-    // Threads of its own, which end here; those of the process stay until its end.
+    // Its own threads, which end here; those of the process live until its end.
     const gptq::backend::Cpu backend(gptq::exec::Threads(2));
     gptq::Hessian hessian(in, backend);
     hessian.add(gptq::MatrixView<const float>(activations.data(), tokens, in));

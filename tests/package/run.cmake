@@ -1,4 +1,4 @@
-# Builds and runs the consumer project the way its users would. KIND: see CMakeLists.txt.
+# Builds and runs the consumer project as users would. KIND: see CMakeLists.txt.
 
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE code)
@@ -33,7 +33,7 @@ if(NVCC AND (KIND STREQUAL "install" OR KIND STREQUAL "build" OR KIND STREQUAL "
   endif()
 endif()
 if(KIND STREQUAL "reexport")
-  # A library that hands gptq on to its own users, installed beside it.
+  # A library that passes gptq on to its own users, installed alongside it.
   run(${CMAKE_COMMAND} -S ${CMAKE_CURRENT_LIST_DIR}/engine -B ${WORK}/engine ${options})
   run(${CMAKE_COMMAND} --build ${WORK}/engine)
   run(${CMAKE_COMMAND} --install ${WORK}/engine --prefix ${WORK}/moved)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// Uses a library that uses gptq, and gptq beside it.
+// Uses a library that uses gptq, and gptq itself.
 
 #include <engine.hpp>
 #include <gptq/gptq.hpp>

@@ -33,7 +33,7 @@ void given_back(void* block) {
 
 }  // namespace
 
-// The names that glibc gives to its own functions, for programs that replace the public ones.
+// The names of glibc's own functions, for programs that replace the public ones.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);

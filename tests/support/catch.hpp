@@ -15,7 +15,7 @@ inline auto ContainsSubstring(const std::string& text) { return Catch::Matchers:
 #include <iostream>
 #include <string>
 
-/// What a test that cannot run here does first; CTest shows it as skipped.
+/// Called first by a test that cannot run here; CTest reports the test as skipped.
 inline void skip(const std::string& reason) { std::cout << "SKIPPED: " << reason << std::endl; }
 
 /// The message of the exception that `f` throws; fails if it throws none or another type.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Runs a program and keeps what it says.
+// Runs a program and captures its output.
 
 #include <array>
 #include <cstdio>
@@ -13,7 +13,7 @@
 namespace test {
 
 struct Outcome {
-  int code;            ///< exit status; 128 + signal where one ended it
+  int code;            ///< exit status; 128 + signal if killed by one
   std::string output;  ///< standard output and error
 };
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The program on the demo model, from outside.
+// Runs the program on the demo model, from outside.
 
 #include "catch.hpp"
 #include "command.hpp"
@@ -39,7 +39,7 @@ struct DemoCopy {
   }
 };
 
-/// Runs a quantization that must fail with code 2, say these words, and leave no output.
+/// Runs a quantization that must fail with code 2 and this message, and leave no output.
 template <class Matcher>
 void check_refused(const std::string& arguments, const Matcher& says) {
   const TemporaryFolder out;

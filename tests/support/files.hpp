@@ -16,7 +16,7 @@
 
 namespace test {
 
-/// A folder of its own, gone at the end.
+/// A temporary folder, removed at the end of its lifetime.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
@@ -35,7 +35,7 @@ class TemporaryFolder {
   std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Everything in it, hidden and temporary files included.
+  /// Everything in it, including hidden and temporary files.
   std::vector<std::string> names() const {
     std::vector<std::string> out;
     for (const auto& entry : std::filesystem::directory_iterator(path_))
@@ -47,7 +47,7 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-/// Bytes from hexadecimal digits; blanks do not count.
+/// Bytes from hexadecimal digits; blanks are ignored.
 inline std::string from_hex(std::string_view hex) {
   std::string out, digits;
   for (const char c : hex) {

@@ -40,7 +40,7 @@ class GgufBuilder {
     return entry(key, 9, body);
   }
 
-  /// A tensor of floats; shape outermost first. One that is there already is replaced.
+  /// A tensor of floats; shape outermost first. Replaces one with the same name.
   GgufBuilder& tensor(const std::string& name, std::vector<std::int64_t> shape,
                       const std::vector<float>& values) {
     std::string bytes;
@@ -115,7 +115,7 @@ class GgufBuilder {
   std::vector<Tensor> tensors_;
 };
 
-/// A Llama of one layer: 32 wide, 2 heads of 16, 40 tokens, without a tokenizer.
+/// A Llama with one layer: hidden size 32, 2 heads of 16, 40 tokens, no tokenizer.
 inline GgufBuilder small_llama() {
   GgufBuilder b;
   b.text("general.architecture", "llama")

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Layers to test with: weights and activations from a seed, with the spectrum and the outliers of
-// real ones.
+// Layers for tests: weights and activations from a seed, with the spectrum and the outliers of real
+// ones.
 
 #include <gptq/gptq.hpp>
 
@@ -29,8 +29,8 @@ struct Matrix {
 struct LayerOptions {
   Index out = 24, in = 96, tokens = 256;
   std::uint32_t seed = 1;
-  double correlation = 0.5;  ///< of neighbouring inputs
-  double outlier = 15;       ///< size of a few inputs against the others
+  double correlation = 0.5;  ///< of adjacent inputs
+  double outlier = 15;       ///< magnitude of a few inputs relative to the others
 };
 
 struct Layer {
@@ -43,7 +43,7 @@ struct Layer {
   }
 };
 
-/// Copies the float versions from the double ones and back, so that both hold the same numbers.
+/// Rounds the double versions to float, so that both versions hold the same numbers.
 inline void round_to_float(Layer& layer) {
   const auto both = [](Matrix& m, std::vector<float>& f) {
     f.assign(m.data.begin(), m.data.end());
@@ -115,7 +115,7 @@ gptq::QuantizedMatrix<S> quantize(const Layer& layer, const gptq::Params& params
   return gptq::Quantizer<S, B>(params).quantize(layer.w(), calibrate<B>(layer, backend));
 }
 
-/// Codes that differ.
+/// The number of codes that differ.
 template <class S>
 Index code_differences(const gptq::QuantizedMatrix<S>& a, const gptq::QuantizedMatrix<S>& b) {
   Index count = 0;

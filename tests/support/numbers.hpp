@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Normally distributed numbers from a seed, where a test needs no layer.
+// Normally distributed numbers from a seed, for tests that need no layer.
 
 #include <gptq/core/matrix_view.hpp>
 

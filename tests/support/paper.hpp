@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// GPTQ as the paper tells it, in plain double loops with an explicit inverse at every step: rounds
-// the columns in the given order and spreads each error over the columns that are left (OBQ with a
-// fixed order). Slow, and shares no code with the library: the oracle for the integers.
+// GPTQ as the paper describes it, in plain double-precision loops with an explicit inverse at every
+// step: rounds the columns in the given order and spreads each error over the remaining columns
+// (OBQ with a fixed order). Slow, and shares no code with the library: the oracle for the codes.
 
 #include "layer.hpp"
 
@@ -71,7 +71,7 @@ inline Matrix paper_gptq(Matrix weight, const Matrix& damped, const std::vector<
       [&](const Matrix&, Index r, Index c, double value) { return round(r, c, value); });
 }
 
-/// H with a fraction of its mean diagonal added, as Params::damping has it.
+/// H with a fraction of its mean diagonal added, as with Params::damping.
 inline Matrix damped(const Layer& layer, double fraction = 0.01) {
   Matrix h = hessian_of(layer);
   double mean = 0;
@@ -80,8 +80,8 @@ inline Matrix damped(const Layer& layer, double fraction = 0.01) {
   return h;
 }
 
-/// round(row, column, value) to the nearest number of the grid that `q` has there. `q` must live as
-/// long as it.
+/// round(row, column, value): the nearest number on the grid that `q` has there. `q` must outlive
+/// it.
 template <class S>
 auto round_on_grids_of(const gptq::QuantizedMatrix<S>& q) {
   return [&q](Index r, Index c, double x) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Whether a sanitizer watches: tests that take seconds then take minutes, and do with less.
+// Whether a sanitizer is active: tests that take seconds would then take minutes, so they do less.
 
 namespace test {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// What code linked with -ffast-math does to a whole process: subnormal numbers are read and written
-// as zero.
+// The effect of linking code compiled with -ffast-math on a whole process: subnormal numbers are
+// read and written as zero.
 
 #if defined(__SSE2__)
 #include <immintrin.h>
@@ -10,7 +10,7 @@
 
 namespace test {
 
-/// While it lives, in this thread and in those that it starts.
+/// In effect during its lifetime, in this thread and in those that it starts.
 class SubnormalsAsZero {
  public:
 #if defined(__SSE2__)

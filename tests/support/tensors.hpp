@@ -11,7 +11,7 @@
 
 namespace test {
 
-/// The elements of a tensor, whose type is known to be T.
+/// The elements of a tensor of type T.
 template <class T>
 std::vector<T> numbers(const gptq::io::Safetensors& file, const std::string& name) {
   const auto bytes = file.at(name).bytes;

@@ -91,8 +91,8 @@ concept LazyBatchWorker = requires(const W w, typename W::Panel panel, const typ
   w.find_errors(s, layout, panel);
 };
 
-/// A backend is where matrices live and who multiplies them: a cheap handle whose copies share
-/// threads or a stream.
+/// A backend decides where matrices live and how they are multiplied. It is a cheap handle whose
+/// copies share threads or a stream.
 ///
 /// `Matrix` is row-major and stays where the backend keeps it. Symmetric matrices are stored in
 /// their upper triangle. All operations give the same bits however many threads run them.

@@ -105,7 +105,7 @@ class Cuda {
     return most;
   }
 
-  /// One element of a matrix that may lie on the device.
+  /// One element of a matrix that may be on the device.
   template <class T>
   float element(MatrixView<const T> matrix, Index row, Index col) const {
     T value{};
@@ -297,7 +297,7 @@ class Cuda {
     while (n / leaves > 1024) leaves *= 2;
     const Index leaf = leaves == 1 ? n : n / leaves / 128 * 128, main = leaf * leaves;
     const auto add = [&](Index count, Index size, Index from_diagonal) {
-      const Index on = size + from_diagonal;  // so far down and across lies the next one
+      const Index on = size + from_diagonal;  // from one to the next, down and across
       cuda::add_products<T>(*runtime_, cuda::part(sum, 0, from_diagonal, size, size),
                             a.middle_cols(0, size), b.middle_cols(from_diagonal, size), count,
                             {on * (n + 1), on, on});

@@ -13,7 +13,7 @@ namespace gptq::scheme {
 
 /// How a group's range is searched; taken from Params.
 struct RangeSearch {
-  Range range = Range::weighted;  ///< what the range minimizes
+  Range range = Range::weighted;  ///< how the range is chosen
   bool signed_scales = true;      ///< whether scales may be negative
   ScaleRounding rounding{};       ///< of scales
 };

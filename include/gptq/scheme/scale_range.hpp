@@ -19,7 +19,7 @@
 
 namespace gptq {
 
-/// For ScaleType::fp8_e4m3, the number by which the scale of a weight's largest element is the
+/// For ScaleType::fp8_e4m3, the unit in which the scale of a weight's largest element is the
 /// largest fp8 number; else 1.
 template <class S>
 float scale_unit(const S& scheme, ScaleType type, double largest_weight) {

@@ -83,13 +83,14 @@ void require_params(const Params& params, const S& scheme) {
                   zero);
 }
 
-/// A weight to round, checked against its Hessian or its factor (see require_weight).
+/// A weight to round, checked against its Hessian (see require_weight).
 template <class T, backend::Backend B>
 Task<std::remove_const_t<T>> task(MatrixView<T> weight, const Hessian<B>& hessian,
                                   const Params& params, std::string_view name) {
   return {weight, std::string(name),
           require_weight(weight, hessian.in_features(), params, hessian.backend(), name)};
 }
+/// The same with a factor.
 template <class T, backend::Backend B>
 Task<std::remove_const_t<T>> task(MatrixView<T> weight, const DampedFactor<B>& factor,
                                   const Params& params, std::string_view name) {

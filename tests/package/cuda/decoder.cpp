@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 
-// The decoder's operations on a device, where there is one.
+// The decoder's operations on a device, if there is one.
 
 #include <gptq/model/cuda_operations.hpp>
 

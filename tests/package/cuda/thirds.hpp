@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// A scheme of the consumer's own: -1, 0 and 1 times a scale.
+// A scheme defined by the consumer: -1, 0 and 1 times a scale.
 
 #include <gptq/scheme/codebook.hpp>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// A library whose interface speaks of gptq's types.
+// A library with gptq types in its interface.
 
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/affine.hpp>

@@ -28,6 +28,7 @@ template <class Scalar>
 Map<Scalar> map(MatrixView<Scalar> view) {
   return {view.data(), view.rows(), view.cols(), Eigen::OuterStride<>(view.row_stride())};
 }
+/// The same, to read.
 template <class Scalar>
 ConstMap<Scalar> map(MatrixView<const Scalar> view) {
   return {view.data(), view.rows(), view.cols(), Eigen::OuterStride<>(view.row_stride())};
@@ -38,6 +39,7 @@ template <class Scalar>
 Map<Scalar> block(HostMatrix<Scalar>& matrix, Index row, Index col, Index rows, Index cols) {
   return map(matrix.view().block(row, col, rows, cols));
 }
+/// The same, to read.
 template <class Scalar>
 ConstMap<Scalar> block(const HostMatrix<Scalar>& matrix, Index row, Index col, Index rows,
                        Index cols) {

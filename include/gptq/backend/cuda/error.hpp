@@ -47,6 +47,8 @@ inline void check(cudaError_t status, const char* call) {
   throw CudaError(text);
 }
 
+/// The same for cuBLAS.
+/// \throws OutOfMemory  it found too little memory for its workspace
 inline void check(cublasStatus_t status, const char* call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   refuse(detail::message(cublasGetStatusName(status), " (", cublasGetStatusString(status),
@@ -59,6 +61,7 @@ struct SolverStatus {
   /// For messages.
   const char *name, *text;
 };
+/// The name and the meaning of a status.
 inline SolverStatus describe(cusolverStatus_t status) {
   switch (status) {
     case CUSOLVER_STATUS_SUCCESS: return {"CUSOLVER_STATUS_SUCCESS", "done"};
@@ -89,6 +92,8 @@ inline SolverStatus describe(cusolverStatus_t status) {
   }
 }
 
+/// The same for cuSOLVER.
+/// \throws OutOfMemory  it found too little memory for its workspace
 inline void check(cusolverStatus_t status, const char* call) {
   if (status == CUSOLVER_STATUS_SUCCESS) return;
   const auto [name, meaning] = describe(status);

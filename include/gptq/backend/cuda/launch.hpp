@@ -110,6 +110,7 @@ void diagonals(cudaStream_t stream, const float* const* matrices, Index count, I
 
 /// Zeros below the diagonals of n x n matrices.
 void clear_lower(cudaStream_t stream, float* data, Index n, Index matrices);
+/// The same in double precision.
 void clear_lower(cudaStream_t stream, double* data, Index n, Index matrices);
 
 /// Reverses each of several runs of `count` numbers in place.

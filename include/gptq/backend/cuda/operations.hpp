@@ -21,6 +21,7 @@ template <class T>
 MatrixView<T> part(DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
   return {m.row(row) + col, rows, cols, m.cols(), 1};
 }
+/// The same, to read.
 template <class T>
 MatrixView<const T> part(const DeviceMatrix<T>& m, Index row, Index col, Index rows, Index cols) {
   return {m.row(row) + col, rows, cols, m.cols(), 1};
@@ -57,6 +58,7 @@ void add_product(const Runtime& runtime, MatrixView<float> out, MatrixView<const
       "cublasGemmEx");
 }
 
+/// The same in single precision, for views that convert.
 inline void add_product(const Runtime& runtime, MatrixView<float> out, MatrixView<const float> left,
                         MatrixView<const float> right) {
   add_product<float>(runtime, out, left, right);

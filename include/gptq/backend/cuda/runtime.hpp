@@ -85,7 +85,7 @@ class Runtime {
                                       cudaGetErrorString(found), ")"));
     }
     detail::require<InvalidArgument>(device >= 0 && device < count, "device ", device,
-                                     ": there are ", count);
+                                     " is out of range, the number of devices is ", count);
     const DeviceScope scope(device_);
     try {
       create();
