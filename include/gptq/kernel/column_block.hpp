@@ -169,17 +169,18 @@ enum class Blocks { any, dense, sparse };
 
 /// Rounds `some` columns from `first` on, for one lane T. The corrections of these columns stay in
 /// registers: each rounded column adds to those of later columns at once.
-/// \tparam Whole  `some` is columns_at_once and the block is dense; otherwise both are arbitrary
-///                (sparsity.of divides `some` if sparse): slower, but compiled once for all
-template <bool Whole, Blocks Kind, class T, class Form, class S, class Scalar, class Sums>
+/// \tparam Width  `some`, if it is known and the block is dense; 0: any number (sparsity.of divides
+/// it
+///                if the block is sparse), slower, but compiled once for all
+template <int Width, Blocks Kind, class T, class Form, class S, class Scalar, class Sums>
 GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, Index first, int some,
                            Sums& sums) {
-  constexpr int most = columns_at_once;
-  const int width = Whole ? most : some;
+  constexpr int most = Width > 0 ? Width : columns_at_once;
+  const int width = Width > 0 ? Width : some;
   const auto factor = [&](Index k, Index j) {
     return T(block.factor[k * block.factor_stride + j]);
   };
-  [[maybe_unused]] constexpr int steps = Whole ? most : 1;  // unrolled
+  [[maybe_unused]] constexpr int steps = Width > 0 ? Width : 1;  // unrolled
   struct Inputs {
     T weight;
     scheme::Grid<T> grid;
@@ -191,7 +192,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
   };
   // A thread with a single row issues all its loads before it waits for any; a lane of rows lacks
   // the registers for that, but has a cache.
-  constexpr bool ahead = Whole && std::is_same_v<T, Scalar>;
+  constexpr bool ahead = Width > 0 && std::is_same_v<T, Scalar>;
   [[maybe_unused]] Inputs inputs[ahead ? most : 1];
   if constexpr (ahead) {
     GPTQ_UNROLL(most)
@@ -207,7 +208,7 @@ GPTQ_HD void solve_columns(const S& scheme, const ColumnBlock<Scalar>& block, In
     GPTQ_UNROLL(most)
     for (int j = 0; j < width; ++j) correction[j] += carried * factor(k, first + j);
   }
-  constexpr bool perhaps = !Whole && Kind != Blocks::dense;
+  constexpr bool perhaps = Width == 0 && Kind != Blocks::dense;
   const bool sparse = perhaps && (Kind == Blocks::sparse || !block.sparsity.dense());
   [[maybe_unused]] T rank[perhaps ? most : 1];  // of the costs of zeroing the columns of a pattern
   GPTQ_UNROLL(steps)
@@ -249,12 +250,17 @@ GPTQ_HD void solve_block(const S& scheme, const ColumnBlock<Scalar>& block, Sums
   if constexpr (Kind != Blocks::sparse)
     if (Kind == Blocks::dense || block.sparsity.dense())
       for (; first + columns_at_once <= block.width; first += columns_at_once)
-        solve_columns<true, Kind, T, Form>(scheme, block, first, columns_at_once, sums);
-  while (first < block.width) {
-    const Index rest = block.width - first;
-    const int some = static_cast<int>(rest < columns_at_once ? rest : columns_at_once);
-    solve_columns<false, Kind, T, Form>(scheme, block, first, some, sums);
-    first += some;
+        solve_columns<columns_at_once, Kind, T, Form>(scheme, block, first, columns_at_once, sums);
+  if constexpr (Kind == Blocks::dense) {
+    for (; first < block.width; ++first)
+      solve_columns<1, Kind, T, Form>(scheme, block, first, 1, sums);
+  } else {
+    while (first < block.width) {
+      const Index rest = block.width - first;
+      const int some = static_cast<int>(rest < columns_at_once ? rest : columns_at_once);
+      solve_columns<0, Kind, T, Form>(scheme, block, first, some, sums);
+      first += some;
+    }
   }
 }
 
