@@ -24,6 +24,7 @@ int main() {
   for (const auto solver : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
     gptq::Params params;
     params.group_size = 128;
+    params.measure = gptq::Measure::full;  // exact figures; by default within a few per cent
     params.solver = solver;  // the same codes from both; lazy_batch is the paper's form
     const gptq::Quantizer<Scheme, Backend> quantizer(params);
     const auto layer = quantizer.quantize(weight, hessian, "my layer");

@@ -119,7 +119,7 @@ TEST_CASE("notes say which loaders will refuse", "[settings]") {
   CHECK_THAT(notes({{4, true, 32}, {}, {}}, 96),
              ContainsSubstring("96 x 96") || ContainsSubstring("not a multiple of 64 x 128"));
   CHECK_THAT(notes({{4, true, 128}, {Override::parse("re:.*q_proj=bits:8")}, {}}),
-             ContainsSubstring("q, k and v differ"));
+             ContainsSubstring("q, k and v have different settings"));
 }
 
 TEST_CASE("the configuration has the keys that loaders look for", "[settings]") {

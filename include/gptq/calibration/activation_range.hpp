@@ -41,6 +41,7 @@ constexpr std::string_view name(ActivationObserver observer) {
   return "entropy";
 }
 
+/// How an ActivationRange is found.
 struct ActivationParams {
   ActivationObserver observer = ActivationObserver::minmax;
   /// For moving_average: the share of the range that a call of `add` keeps, in [0, 1).

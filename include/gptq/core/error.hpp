@@ -5,6 +5,7 @@
 // column), and the offending value; the type says whose fault it is.
 
 #include <cstdint>
+#include <new>        // std::bad_alloc
 #include <sstream>    // std::ostringstream
 #include <stdexcept>  // std::runtime_error
 #include <string>
@@ -69,6 +70,7 @@ template <class... Parts>
 std::string message(const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
+  if (!text) throw std::bad_alloc();  // which streams keep to themselves
   return text.str();
 }
 

@@ -50,13 +50,12 @@ struct SafetensorsLayout {
     for (const TensorPlan& tensor : tensors) {
       gptq::detail::require(offsets.emplace(tensor.name, offset).second, "tensor ", tensor.name,
                             " was declared twice");
-      std::string shape;
-      for (const auto extent : tensor.shape)
-        shape.append(shape.empty() ? "" : ",").append(std::to_string(extent));
-      text += gptq::detail::message(',', nlohmann::json(tensor.name).dump(), R"(:{"dtype":")",
-                                    io::name(tensor.dtype), R"(","shape":[)", shape,
-                                    R"(],"data_offsets":[)", offset, ',', offset + tensor.bytes(),
-                                    "]}");
+      text.append(",").append(nlohmann::json(tensor.name).dump());
+      text.append(R"(:{"dtype":")").append(io::name(tensor.dtype)).append(R"(","shape":[)");
+      for (std::size_t i = 0; i < tensor.shape.size(); ++i)
+        text.append(i > 0 ? "," : "").append(std::to_string(tensor.shape[i]));
+      text.append(R"(],"data_offsets":[)").append(std::to_string(offset)).append(",");
+      text.append(std::to_string(offset + tensor.bytes())).append("]}");
       offset += tensor.bytes();
     }
     text += '}';
