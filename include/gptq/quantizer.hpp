@@ -118,8 +118,8 @@ class Quantizer {
     });
   }
 
-  /// The same with a factor from `factorize` of a quantizer with the same order, groups and
-  /// damping. \param doors  the caller's own grids or observer
+  /// The same with a factor from `factorize` of a quantizer with the same order, groups, damping.
+  /// \param doors  the caller's own grids or observer
   template <class W>
   Result quantize(MatrixView<W> weight, const DampedFactor<B>& factor, std::string_view name = {},
                   const Progress& progress = {}, const solver::Doors<B>& doors = {}) const {

@@ -107,7 +107,6 @@ class BasicCpu {
     /// Columns of R that `energy` takes at a time.
     static constexpr Index energy_width = 256;
     /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) of each section, A input-major.
-    /// ‖A·R‖² = tr(A·R·Rᵀ·Aᵀ) of each section, A input-major.
     std::vector<double> energy(const Matrix& factor, const Matrix& a, const Panel& panel) const {
       const Index n = a.rows();
       double total = 0;

@@ -95,7 +95,8 @@ inline Pruned prune_obs(MatrixView<const double> weight, MatrixView<const double
 }
 
 /// Optimal Brain Compressor (Frantar, Singh, Alistarh 2022): the same choices, but H⁻¹ is reduced
-/// by one step of elimination: n² operations per weight. \param pattern  N:M sparsity: weights are
+/// by one step of elimination: n² operations per weight.
+/// \param pattern  N:M sparsity: weights are
 /// skipped once their pattern has all its zeros
 inline Pruned prune_obc(MatrixView<const double> weight, MatrixView<const double> hessian,
                         Index count, Sparsity pattern = {}) {

@@ -57,7 +57,8 @@ struct Convolution {
 
 /// The patch under the kernel at each output position, for one group of channels (im2col): writes
 /// [positions, in_features] to `out`, positions from left to right and top to bottom, columns in
-/// the order of the flattened weight. \param image  [channels, height · width]
+/// the order of the flattened weight.
+/// \param image  [channels, height · width]
 template <class T, class B>
 void unfold(const B& backend, const Convolution& shape, Index group, MatrixView<const T> image,
             Index height, MatrixView<T> out) {

@@ -26,9 +26,10 @@ struct LeftLooking {
   }
 
   /// Solves a panel block by block and propagates errors between the blocks.
-  /// \param groups   cuts at dynamic groups, whose grids are chosen as they are reached; else both
-  /// ends \param prepare  prepare(first, last): called when such a group is reached \param solve
-  /// solve(first, last): rounds a block whose corrections are in panel.carry
+  ///
+  /// \param groups   cuts at dynamic groups, whose grids are chosen on arrival; else both ends
+  /// \param prepare  prepare(first, last): called when such a group is reached
+  /// \param solve    solve(first, last): rounds a block whose corrections are in panel.carry
   template <class Worker, class B, class Panel, class Prepare, class Solve>
   static void walk(const Worker& worker, const Factors<B>& factors, const Params& params,
                    const Cuts& groups, Panel& panel, const Prepare& prepare, const Solve& solve) {
