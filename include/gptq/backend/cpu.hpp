@@ -10,6 +10,7 @@
 #include <gptq/backend/concept.hpp>
 #include <gptq/backend/cpu/cholesky.hpp>
 #include <gptq/backend/cpu/inverse.hpp>
+#include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/pivot_order.hpp>
 #include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host/worker.hpp>

@@ -1,21 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Reversed Cholesky factorization, H = R·Rᵀ with R upper triangular, recursive on top of Eigen's
+// Reversed Cholesky factorization, H = R·Rᵀ with R upper triangular, recursive on top of our own
 // matrix product. The only factorization that GPTQ needs: R⁻¹ is exactly the factor of the inverse
 // that the paper uses.
 
-#include <gptq/backend/cpu/maps.hpp>
 #include <gptq/backend/cpu/packed_product.hpp>
 #include <gptq/backend/cpu/tiles.hpp>
 #include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
 
-#include <Eigen/Core>
-
 #include <algorithm>  // std::clamp, std::fill_n, std::min
 #include <cmath>      // std::sqrt
 #include <limits>
+#include <utility>  // std::as_const
 #include <vector>
 
 namespace gptq::backend {

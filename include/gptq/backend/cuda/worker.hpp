@@ -14,8 +14,7 @@
 #include <memory>
 #include <numeric>  // std::accumulate
 #include <span>
-#include <type_traits>  // std::is_same_v
-#include <utility>      // std::move
+#include <utility>  // std::move
 #include <vector>
 
 namespace gptq::backend::cuda {
