@@ -135,14 +135,22 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/staged_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/staging_area.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/attention.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/architecture.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/common.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_family.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/registry.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/rope_config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/block.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/calibration_text.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_aliases.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_keys.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuts.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder_tensors.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
@@ -153,8 +161,11 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline_options.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/placed_layer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/rope.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/step.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/stream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/text_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer.hpp
@@ -171,6 +182,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/values.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grid_blocks.hpp

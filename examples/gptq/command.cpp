@@ -236,11 +236,11 @@ Precision ComputeOptions::products() const {
   return hessian_products();
 }
 
-void cut_to_context(Index& sequence_length, const model::ModelConfig& config) {
-  if (config.context <= 0 || sequence_length <= config.context) return;
+void cut_to_context(Index& sequence_length, const model::Sizes& sizes) {
+  if (sizes.context <= 0 || sequence_length <= sizes.context) return;
   say("note: the model's context is {} tokens: --sequence-length {} is reduced to that\n",
-      config.context, sequence_length);
-  sequence_length = config.context;
+      sizes.context, sequence_length);
+  sequence_length = sizes.context;
 }
 
 std::size_t token_count(Index windows, Index sequence_length) {
@@ -254,7 +254,7 @@ std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
                                         std::size_t enough) {
   if (!token_file.empty()) {
     auto ids = model::read_token_ids(token_file);
-    model::require_token_ids(ids, model.config.vocabulary, token_file);
+    model::require_token_ids(ids, model.description.sizes.vocabulary, token_file);
     return ids;
   }
   std::vector<std::string> notes;

@@ -98,7 +98,7 @@ struct ComputeOptions {
 };
 
 /// Limits a window to the model's context, and says so.
-void cut_to_context(Index& sequence_length, const model::ModelConfig& config);
+void cut_to_context(Index& sequence_length, const model::Sizes& sizes);
 
 /// Tokens in that many windows; the largest number if the product overflows.
 std::size_t token_count(Index windows, Index sequence_length);

@@ -32,7 +32,7 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
   model::require_decoder_tensors(model);
   print_notes(model.notes);
   model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));
-  cut_to_context(o.sequence_length, model.config);
+  cut_to_context(o.sequence_length, model.description.sizes);
   const auto ids = load_tokens(
       model, o.text, o.tokens,
       o.windows > 0 ? token_count(o.windows, o.sequence_length) : model::Tokenizer::all);

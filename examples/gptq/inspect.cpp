@@ -45,11 +45,11 @@ void inspect_gguf(const std::filesystem::path& path) {
 }
 
 void print_model(const model::ModelFiles& model) {
-  const model::ModelConfig& c = model.config;
+  const model::Sizes& c = model.description.sizes;
   say("{}, {} layers, hidden {}, intermediate {}, {} heads ({} for keys and values) of {}, "
       "vocabulary {}, context {}\n",
-      c.architecture, c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads, c.head_dim,
-      c.vocabulary, c.context);
+      model.description.architecture, c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads,
+      c.head_dim, c.vocabulary, c.context);
   if (!model.quantization) say("not quantized\n");
   else if (model.quantization->method != "gptq")
     say("quantized with {}\n", model.quantization->method);

@@ -116,7 +116,7 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
 
 /// Whole windows from the start of the calibration text; says so if there are fewer than requested.
 std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
-  cut_to_context(o.sequence_length, model.config);
+  cut_to_context(o.sequence_length, model.description.sizes);
   auto ids = load_tokens(model, o.calibration, o.tokens, token_count(o.samples, o.sequence_length));
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
   detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
@@ -131,11 +131,11 @@ std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, Q
 }
 
 /// A Hessian of fewer tokens than inputs has directions without any data.
-void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsTable& table,
+void warn_of_few_tokens(const model::Description& model, const model::SettingsTable& table,
                         Index tokens) {
   Index widest = 0;
-  model::for_each_quantized(config, table, [&](const auto&, const auto&, const auto& shape) {
-    widest = (std::max)(widest, shape.in);
+  model::for_each_quantized(model, table, [&](const auto& linear, const auto&) {
+    widest = (std::max)(widest, linear.in);
   });
   if (tokens < widest)
     say("warning: {} calibration tokens are too few for modules of up to {} inputs: the errors "
@@ -145,12 +145,11 @@ void warn_of_few_tokens(const model::ModelConfig& config, const model::SettingsT
 }
 
 /// Whether the last group of a module is short.
-bool has_tail_group(const model::ModelConfig& config, const model::SettingsTable& table) {
+bool has_tail_group(const model::Description& model, const model::SettingsTable& table) {
   bool found = false;
-  model::for_each_quantized(
-      config, table, [&](const auto&, const auto& settings, const auto& shape) {
-        found = found || (settings.group_size != -1 && shape.in % settings.group_size != 0);
-      });
+  model::for_each_quantized(model, table, [&](const auto& linear, const auto& settings) {
+    found = found || (settings.group_size != -1 && linear.in % settings.group_size != 0);
+  });
   return found;
 }
 
@@ -217,15 +216,16 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
         model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
         "): quantizing it again would add up the errors; start from the original model"));
   model::require_decoder_tensors(model);
+  const auto modules = static_cast<std::size_t>(model.description.linear_count());
   print_notes(model.notes);
-  model::require_quantizable(model.config, options.settings, options.params);
+  model::require_quantizable(model.description, options.settings, options.params);
   if (!model.tokenizer_problem.empty())
     say("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
   RunReport run;
-  run.notes = model::reader_notes(model.config, options.settings);
+  run.notes = model::reader_notes(model.description, options.settings);
   print_notes(run.notes);
-  print_notes(model::rule_notes(model.config, options.settings));
-  if (o.allow_tail_group && !has_tail_group(model.config, options.settings))
+  print_notes(model::rule_notes(model.description, options.settings));
+  if (o.allow_tail_group && !has_tail_group(model.description, options.settings))
     say("note: every group size divides its inputs: --allow-tail-group has no effect\n");
 
   model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
@@ -236,11 +236,10 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   for (const std::string& text : {o.calibration, o.tokens})
     if (!text.empty()) folder.require_stays(text, "it is the calibration text");
   std::optional<io::OutputFile> report;
-  if (!o.report.empty())
-    report = open_report(o, folder, std::size_t(model.config.layers) * model::module_count);
+  if (!o.report.empty()) report = open_report(o, folder, modules);
   const auto ids = calibrated ? calibration_tokens(model, o) : std::vector<model::TokenId>{};
   if (calibrated)
-    warn_of_few_tokens(model.config, options.settings, static_cast<Index>(ids.size()));
+    warn_of_few_tokens(model.description, options.settings, static_cast<Index>(ids.size()));
 
   const auto sink = [&](const std::string& name, const model::QuantizedModule& module) {
     folder.write(name, module);
@@ -279,7 +278,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.backend = o.compute.backend;
   run.threads = operations.executor().concurrency();
   run.peak_memory = peak_memory();
-  run.skipped = std::size_t(model.config.layers) * model::module_count - run.modules.size();
+  run.skipped = modules - run.modules.size();
   if (report) {
     const std::string text =
         to_json(run).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";

@@ -2,7 +2,7 @@
 
 #include "harness.hpp"
 
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/cuts.hpp>
 #include <gptq/model/model_files.hpp>
 
 void fuzz::config(Input input) {
@@ -10,12 +10,13 @@ void fuzz::config(Input input) {
   may_refuse([&] {
     const auto json = gptq::io::read_json<nlohmann::ordered_json>(path);
     may_refuse([&] {
-      const auto config = gptq::model::ModelConfig::parse(json, "config.json");
-      if (config.head_dim <= 4096) config.rope.frequencies(config.head_dim);
-      for (int m = 0; m < gptq::model::module_count; ++m) {
-        const auto shape = module_shape(config, static_cast<gptq::model::Module>(m));
-        require(shape.in > 0 && shape.out > 0, "modules have inputs and outputs");
-      }
+      const auto model = gptq::model::Description::parse(json, "config.json");
+      for (const auto& rope : model.ropes)
+        if (rope.dims <= 4096) rope.frequencies();
+      model.for_each_linear([](const gptq::model::LinearSpec& linear) {
+        require(linear.in > 0 && linear.out > 0, "modules have inputs and outputs");
+      });
+      for (const auto& layer : model.layers) gptq::model::Cuts cuts(layer);
     });
     if (json.is_object() && json.contains("quantization_config") &&
         !json["quantization_config"].is_null())

@@ -2,7 +2,7 @@
 
 #include "harness.hpp"
 
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 #include <gptq/model/model_files.hpp>
 
 void fuzz::gguf(Input input) {
@@ -22,7 +22,7 @@ void fuzz::gguf(Input input) {
       may_refuse([&] { model.tensors->output_bytes(name); });
     }
     gptq::model::require_decoder_tensors(model);
-    for (gptq::Index layer = 0; layer < model.config.layers; ++layer)
+    for (gptq::Index layer = 0; layer < model.description.sizes.layers; ++layer)
       gptq::model::load_layer(model, layer);
   });
 }

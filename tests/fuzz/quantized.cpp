@@ -6,7 +6,7 @@
 
 #include "harness.hpp"
 
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 #include <gptq/model/model_files.hpp>
 #include <gptq/model/perplexity.hpp>
 
@@ -57,7 +57,7 @@ void fuzz::quantized(Input input) {
     for (const std::string& name : model.tensors->names())
       may_refuse([&] { model.tensors->output_bytes(name); });
     gptq::model::require_decoder_tensors(model);
-    for (gptq::Index layer = 0; layer < model.config.layers; ++layer)
+    for (gptq::Index layer = 0; layer < model.description.sizes.layers; ++layer)
       may_refuse([&] { gptq::model::load_layer(model, layer); });
     may_refuse([&] { gptq::model::load_head(model); });
   });

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 
-#include <gptq/model/config.hpp>
+#include <gptq/model/architecture/registry.hpp>
 
 #include "../support/catch.hpp"
 
 #include <limits>
 
 using gptq::FormatError;
-using gptq::model::ModelConfig;
+using gptq::model::Description;
 
 namespace {
 
@@ -20,23 +20,42 @@ nlohmann::json config_json(const std::string& changes = "{}") {
 }
 
 std::string refused_config(const std::string& changes) {
-  return error_of<FormatError>([&] { ModelConfig::parse(config_json(changes), "config.json"); });
+  return error_of<FormatError>([&] { Description::parse(config_json(changes), "config.json"); });
+}
+
+/// How far the attention of each layer sees.
+std::vector<gptq::Index> windows(const Description& model) {
+  std::vector<gptq::Index> all;
+  for (const auto& layer : model.layers)
+    for (const auto& step : layer.steps())
+      if (const auto* a = std::get_if<gptq::model::step::Attention>(&step.what))
+        all.push_back(a->window);
+  return all;
+}
+
+/// Whether the modules of that name have biases.
+bool has_bias(const Description& model, const std::string& name) {
+  bool found = false;
+  model.for_each_linear([&](const gptq::model::LinearSpec& linear) {
+    if (linear.name.ends_with(name)) found = linear.bias;
+  });
+  return found;
 }
 
 }  // namespace
 
 TEST_CASE("a config.json is read with its defaults", "[config]") {
-  const auto model = ModelConfig::parse(config_json(), "config.json");
-  CHECK(model.kv_heads == 4);
-  CHECK(model.head_dim == 8);
-  CHECK(model.rope.theta == 10000);
-  CHECK(model.window == std::vector<gptq::Index>{0, 0});
-  CHECK_FALSE(model.tied_embeddings);
+  const auto model = Description::parse(config_json(), "config.json");
+  CHECK(model.sizes.kv_heads == 4);
+  CHECK(model.sizes.head_dim == 8);
+  CHECK(model.ropes[0].theta == 10000);
+  CHECK(windows(model) == std::vector<gptq::Index>{0, 0});
+  CHECK_FALSE(model.head.tied);
 }
 
 TEST_CASE("sliding windows follow the rules of each architecture", "[config]") {
   const auto windows = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json").window;
+    return ::windows(Description::parse(config_json(changes), "config.json"));
   };
   using W = std::vector<gptq::Index>;
   CHECK(windows(R"({"architectures": ["MistralForCausalLM"], "sliding_window": 7})") == W{7, 7});
@@ -100,7 +119,7 @@ TEST_CASE("unsupported keys that change the forward pass are refused with their 
 
 TEST_CASE("keys with neutral values pass, unknown ones are noted", "[config]") {
   const auto notes = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json").notes;
+    return Description::parse(config_json(changes), "config.json").notes;
   };
   CHECK(notes(R"({"residual_multiplier": 1.0, "num_experts": 0, "alibi": false, "clip_qkv": null,
       "is_causal": true, "no_rope_layers": [], "final_logit_softcapping": null, "logit_scale": 1,
@@ -122,7 +141,7 @@ TEST_CASE("keys with neutral values pass, unknown ones are noted", "[config]") {
 TEST_CASE("an architecture and a model type that disagree are refused, one of them is enough",
           "[config]") {
   const auto parsed = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json").architecture;
+    return Description::parse(config_json(changes), "config.json").architecture;
   };
   CHECK(parsed(R"({"architectures": null, "model_type": "qwen2"})") == "Qwen2ForCausalLM");
   CHECK(parsed(R"({"architectures": [], "model_type": "llama"})") == "LlamaForCausalLM");
@@ -138,24 +157,27 @@ TEST_CASE("rope in several places is read as in transformers, contradictions are
           "[config]") {
   using gptq::model::Rope;
   const auto parsed = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json");
+    return Description::parse(config_json(changes), "config.json");
   };
   const auto both = parsed(R"({"rope_theta": 500.0,
       "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
       "rope_scaling": {"type": "linear", "factor": 4.0}})");
-  CHECK(both.rope.kind == Rope::Kind::linear);
-  CHECK(both.rope.factor == 4);
-  CHECK(both.rope.theta == 500);
+  CHECK(both.ropes[0].kind == Rope::Kind::linear);
+  CHECK(both.ropes[0].factor == 4);
+  CHECK(both.ropes[0].theta == 500);
   REQUIRE(both.notes.size() == 1);
   CHECK_THAT(both.notes[0], ContainsSubstring("rope_scaling (linear) is used"));
   CHECK(parsed(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0}, "rope_scaling": {}})")
-            .rope.factor == 2);
+            .ropes[0]
+            .factor == 2);
   CHECK(parsed(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
       "rope_scaling": {"rope_type": "linear", "factor": 2.0}})")
-            .rope.factor == 2);
+            .ropes[0]
+            .factor == 2);
   CHECK(parsed(R"({"original_max_position_embeddings": 64, "rope_scaling": {"rope_type": "llama3",
       "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}})")
-            .rope.original_positions == 64);
+            .ropes[0]
+            .original_positions == 64);
 
   CHECK_THAT(refused_config(R"({"rope_parameters": {}, "rope_scaling": {"type": "yarn"}})"),
              ContainsSubstring("the rope type \"yarn\""));
@@ -186,9 +208,9 @@ TEST_CASE("rope in several places is read as in transformers, contradictions are
 TEST_CASE("sliding windows stated twice must agree", "[config]") {
   CHECK_THAT(refused_config(R"({"sliding_window": 7})"),
              ContainsSubstring("\"sliding_window\" = 7: transformers ignores it"));
-  CHECK_NOTHROW(ModelConfig::parse(
+  CHECK_NOTHROW(Description::parse(
       config_json(R"({"sliding_window": 7, "use_sliding_window": false})"), "config.json"));
-  CHECK_NOTHROW(ModelConfig::parse(
+  CHECK_NOTHROW(Description::parse(
       config_json(R"({"sliding_window": 64, "max_position_embeddings": 64})"), "config.json"));
   CHECK_THAT(refused_config(R"({"layer_types": ["full_attention", "sliding_attention"]})"),
              ContainsSubstring("layer 1 is of type \"sliding_attention\""));
@@ -205,8 +227,8 @@ TEST_CASE("sliding windows stated twice must agree", "[config]") {
           R"({"architectures": ["MistralForCausalLM"], "sliding_window": 7, "use_sliding_window": false})"),
       ContainsSubstring("\"use_sliding_window\" is false"));
   const auto mistral =
-      ModelConfig::parse(config_json(R"({"architectures": ["MistralForCausalLM"]})"), "c");
-  CHECK(mistral.window == std::vector<gptq::Index>{4096, 4096});
+      Description::parse(config_json(R"({"architectures": ["MistralForCausalLM"]})"), "c");
+  CHECK(windows(mistral) == std::vector<gptq::Index>{4096, 4096});
   CHECK(mistral.notes.size() == 1);
 }
 
@@ -221,23 +243,23 @@ TEST_CASE("numbers in a config.json that are not sizes are refused, never trunca
              ContainsSubstring("hidden_size = 32 is not a multiple of num_attention_heads = 5"));
   auto nan = config_json();
   nan["rope_theta"] = std::numeric_limits<double>::quiet_NaN();
-  CHECK_THAT(error_of<FormatError>([&] { ModelConfig::parse(nan, "config.json"); }),
+  CHECK_THAT(error_of<FormatError>([&] { Description::parse(nan, "config.json"); }),
              ContainsSubstring("\"rope_theta\" = nan"));
 }
 
 TEST_CASE("0 and 1 are flags under every key, other values are refused", "[config]") {
   const auto parsed = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json");
+    return Description::parse(config_json(changes), "config.json");
   };
   const auto off = parsed(
       R"({"attention_bias": 0, "mlp_bias": 0, "tie_word_embeddings": 0, "use_sliding_window": 0, "use_rope": 1, "qk_norm": 0})");
-  CHECK_FALSE(off.qkv_bias);
-  CHECK_FALSE(off.mlp_bias);
-  CHECK_FALSE(off.tied_embeddings);
+  CHECK_FALSE(has_bias(off, "q_proj"));
+  CHECK_FALSE(has_bias(off, "up_proj"));
+  CHECK_FALSE(off.head.tied);
   const auto on = parsed(R"({"attention_bias": 1, "mlp_bias": 1, "tie_word_embeddings": 1})");
-  CHECK(on.o_bias);
-  CHECK(on.mlp_bias);
-  CHECK(on.tied_embeddings);
+  CHECK(has_bias(on, "o_proj"));
+  CHECK(has_bias(on, "up_proj"));
+  CHECK(on.head.tied);
   for (const char* key : {"attention_bias", "mlp_bias", "tie_word_embeddings", "qk_norm",
                           "use_sliding_window", "tie_embeddings"})
     for (const char* value : {"2", "0.5", "\"false\"", "[]"})
@@ -285,7 +307,7 @@ TEST_CASE("names that begin or end like harmless ones are judged by their other 
     CHECK_THAT(refused_config("{\"" + std::string(key) + "\": false}"),
                ContainsSubstring("\"" + std::string(key) + "\" = false changes"));
     CHECK_NOTHROW(
-        ModelConfig::parse(config_json("{\"" + std::string(key) + "\": true}"), "config.json"));
+        Description::parse(config_json("{\"" + std::string(key) + "\": true}"), "config.json"));
   }
 }
 
@@ -295,7 +317,7 @@ TEST_CASE("unknown objects are searched", "[config]") {
   std::string deep = "1";
   for (int i = 0; i < 20; ++i) deep = "{\"a\": " + deep + "}";
   CHECK_THAT(refused_config("{\"deep\": " + deep + "}"), ContainsSubstring("\"deep\""));
-  const auto model = ModelConfig::parse(
+  const auto model = Description::parse(
       config_json(R"({"history": {"steps": 10, "date": [1, 2], "logit_scale": 1.0}})"), "c");
   REQUIRE(model.notes.size() == 1);
   CHECK_THAT(model.notes[0], ContainsSubstring("history"));
@@ -332,7 +354,7 @@ TEST_CASE("other names for the same value must agree", "[config]") {
     const auto with = [&](const char* value) {
       return "{\"" + std::string(pair.name) + "\": " + value + "}";
     };
-    const auto same = ModelConfig::parse(config_json(with(pair.same)), "config.json");
+    const auto same = Description::parse(config_json(with(pair.same)), "config.json");
     CHECK(same.notes.empty());
     CHECK_THAT(
         refused_config(with(pair.other)),
@@ -344,18 +366,18 @@ TEST_CASE("other names for the same value must agree", "[config]") {
   // The context length changes no numbers.
   for (const char* key : {"model_max_length", "seq_length", "max_sequence_length", "max_seq_len",
                           "n_positions", "n_ctx"})
-    CHECK(ModelConfig::parse(config_json("{\"" + std::string(key) + "\": 7}"), "c").notes.empty());
+    CHECK(Description::parse(config_json("{\"" + std::string(key) + "\": 7}"), "c").notes.empty());
   // No loader reads it for a Qwen2.
-  const auto qwen = ModelConfig::parse(
+  const auto qwen = Description::parse(
       config_json(R"({"architectures": ["Qwen2ForCausalLM"], "attention_bias": false})"), "c");
-  CHECK(qwen.qkv_bias);
+  CHECK(has_bias(qwen, "q_proj"));
   REQUIRE(qwen.notes.size() == 1);
   CHECK_THAT(qwen.notes[0], ContainsSubstring("\"attention_bias\" is false but ignored"));
 }
 
 TEST_CASE("the keys of real models are read without refusals or notes", "[config]") {
   const auto notes = [](const std::string& changes) {
-    return ModelConfig::parse(config_json(changes), "config.json").notes;
+    return Description::parse(config_json(changes), "config.json").notes;
   };
   // Llama 2 and 3, CodeLlama, TinyLlama, Yi, DeepSeek.
   CHECK(

@@ -110,19 +110,25 @@ TEST_CASE("products, norms and the rest match the CPU's", "[cuda]") {
     require_close(back, sum, margin);
   }
   const CudaOperations gpu = operations();
-  const std::vector<float> norm(x.data(), x.data() + 48), head_norm(x.data(), x.data() + 14);
-  require_close(gpu.rms_norm(put(gpu, x).view(), norm, 1e-5), cpu.rms_norm(x.view(), norm, 1e-5),
-                1e-5);
-  Matrix heads = random(37, 70, 4);
-  auto device_heads = put(gpu, heads);
-  cpu.rms_norm_heads(heads.view(), head_norm, 1e-6);
-  gpu.rms_norm_heads(device_heads.view(), head_norm, 1e-6);
-  require_close(device_heads, heads, 1e-5);
+  const std::vector<float> weight(x.data(), x.data() + 48);
+  for (const Index size : {48, 16}) {
+    const gptq::model::step::Norm norm{.epsilon = 1e-5, .size = size};
+    const std::span<const float> numbers(weight.data(), std::size_t(size));
+    Matrix normed(37, 48);
+    cpu.norm(normed.view(), x.view(), norm, numbers);
+    auto device_normed = gpu.tensor(37, 48);
+    gpu.norm(device_normed.view(), put(gpu, x).view(), norm, numbers);
+    require_close(device_normed, normed, 1e-5);
+  }
 
+  const gptq::model::step::Gated silu{gptq::model::Activation::silu};
   Matrix gate = random(37, 70, 4);
   auto device_gate = put(gpu, gate);
-  cpu.silu_mul(gate, z);
-  gpu.silu_mul(device_gate, put(gpu, z));
+  cpu.gated(gate.view(), std::as_const(gate).view(), z.view(), silu);
+  gpu.gated(device_gate.view(), std::as_const(device_gate).view(), put(gpu, z).view(), silu);
+  require_close(device_gate, gate, 1e-5);
+  cpu.add(gate.view(), z.view());
+  gpu.add(device_gate.view(), put(gpu, z).view());
   require_close(device_gate, gate, 1e-5);
 
   const auto dy = put(gpu, y), dz = put(gpu, z);
@@ -163,15 +169,16 @@ TEST_CASE("tiled attention equals plain attention", "[cuda]") {
     const Matrix q = random(2 * length, heads * head_dim, 1),
                  k = random(2 * length, kv_heads * head_dim, 2),
                  v = random(2 * length, kv_heads * head_dim, 3);
-    const gptq::model::AttentionShape shape{heads, kv_heads, head_dim, window};
+    const gptq::model::step::Attention shape{heads, kv_heads, head_dim, window};
     require_close(
         gpu.attention(put(gpu, q).view(), put(gpu, k).view(), put(gpu, v).view(), shape, length),
         cpu.attention(q.view(), k.view(), v.view(), shape, length), 2e-5);
-    const gptq::model::RopeTable table({}, head_dim, length);
-    Matrix turned = random(2 * length, heads * head_dim, 4);
-    auto device_turned = put(gpu, turned);
-    cpu.rope(turned.view(), table, length);
-    gpu.rope(device_turned.view(), gpu.place(table), length);
+    const gptq::model::RopeTable table({.dims = head_dim}, length);
+    const gptq::model::step::Rope rope{0, head_dim};
+    Matrix turned(2 * length, heads * head_dim);
+    auto device_turned = gpu.tensor(2 * length, heads * head_dim);
+    cpu.rope(turned.view(), q.view(), table, rope, length);
+    gpu.rope(device_turned.view(), put(gpu, q).view(), gpu.place(table), rope, length);
     require_close(device_turned, turned, 1e-5);
   }
 }

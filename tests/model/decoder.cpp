@@ -31,14 +31,13 @@ void check_model(const std::string& name, gptq::Precision precision, double marg
   const auto ids = expected["ids"].get<std::vector<TokenId>>();
   const auto length = expected["length"].get<Index>();
   const gptq::model::CpuOperations<> operations(gptq::exec::Threads{}, precision);
-  auto hidden = gptq::model::embed(model, operations, ids);
-  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(model.config, length,
-                                                                   operations);
-  for (Index i = 0; i < model.config.layers; ++i)
-    decoder.forward(hidden.view(), gptq::model::load_layer(model, i), i);
-  const auto losses =
-      gptq::model::token_losses(operations, model.config, gptq::model::load_head(model),
-                                std::as_const(hidden).view(), ids, length);
+  const auto& description = model.description;
+  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(description, length, operations);
+  auto hidden = gptq::model::embed(model, decoder, ids);
+  for (const gptq::model::Block& layer : description.layers)
+    decoder.forward(hidden.view(), gptq::model::load_block(model, layer), gptq::model::Cuts(layer));
+  const auto losses = gptq::model::token_losses(description, decoder, gptq::model::load_head(model),
+                                                hidden.view(), ids);
   const auto reference = expected["token_nll"].get<std::vector<double>>();
   REQUIRE(losses.size() == reference.size());
   for (std::size_t i = 0; i < losses.size(); ++i)
@@ -93,7 +92,7 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
           "[decoder][gguf]") {
   const auto folder = test::data_folder() / "models" / "llama3_rope";
   const auto source = gptq::model::open_model(folder);
-  const auto& c = source.config;
+  const auto& c = source.description.sizes;
   test::GgufBuilder builder;
   builder.text("general.architecture", "llama")
       .number<std::uint32_t>("llama.context_length", 64)
@@ -140,8 +139,8 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
     gptq::io::write_file(temporary / "m.gguf", builder.bytes());
     const auto gguf = gptq::model::open_model(temporary / "m.gguf");
     CHECK(gguf.from_gguf);
-    CHECK(gguf.config.tied_embeddings);
-    CHECK(gguf.config.head_dim == 8);
+    CHECK(gguf.description.head.tied);
+    CHECK(gguf.description.sizes.head_dim == 8);
     for (const std::string name :
          {"model.layers.1.self_attn.q_proj.weight", "model.layers.0.self_attn.k_proj.weight",
           "model.layers.1.mlp.down_proj.weight"}) {
@@ -154,12 +153,13 @@ TEST_CASE("a GGUF file of a Llama gives the outputs of the folder it was made fr
     }
   }
   SECTION("Llama 3 factors become its rule in config.json") {
-    gptq::model::Rope rope{.theta = 500,
+    gptq::model::Rope rope{.dims = 8,
+                           .theta = 500,
                            .kind = gptq::model::Rope::Kind::llama3,
                            .factor = 8,
                            .original_positions = 8192};
-    const auto stretched = rope.frequencies(8),
-               plain = gptq::model::Rope{.theta = 500}.frequencies(8);
+    const auto stretched = rope.frequencies(),
+               plain = gptq::model::Rope{.dims = 8, .theta = 500}.frequencies();
     std::vector<float> factors;
     for (std::size_t i = 0; i < 4; ++i)
       factors.push_back(static_cast<float>(plain[i] / stretched[i]));

@@ -2,7 +2,7 @@
 
 // What a GGUF file says about its model, and what is refused.
 
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
@@ -43,14 +43,14 @@ std::function<void(GgufBuilder&)> with(const std::string& key, T value) {
 
 TEST_CASE("GGUF rope scaling without a type is linear, under its old name too", "[gguf_model]") {
   using gptq::model::Rope;
-  CHECK(opened(test::small_llama()).config.rope.kind == Rope::Kind::plain);
+  CHECK(opened(test::small_llama()).description.ropes[0].kind == Rope::Kind::plain);
   for (const char* key : {"rope.scaling.factor", "rope.scale_linear"}) {
     const auto model = opened(with<float>(key, 4.0f));
-    CHECK(model.config.rope.kind == Rope::Kind::linear);
-    CHECK(model.config.rope.factor == 4);
+    CHECK(model.description.ropes[0].kind == Rope::Kind::linear);
+    CHECK(model.description.ropes[0].factor == 4);
     CHECK(model.config_json["rope_scaling"]["factor"] == 4.0);
-    CHECK(opened(with<float>(key, 0.0f)).config.rope.kind == Rope::Kind::plain);
-    CHECK(opened(with<float>(key, 1.0f)).config.rope.kind == Rope::Kind::plain);
+    CHECK(opened(with<float>(key, 0.0f)).description.ropes[0].kind == Rope::Kind::plain);
+    CHECK(opened(with<float>(key, 1.0f)).description.ropes[0].kind == Rope::Kind::plain);
   }
   CHECK_THAT(
       refused([](GgufBuilder& b) {
@@ -161,9 +161,9 @@ TEST_CASE("GGUF values per layer are accepted if all layers agree, else refused 
     };
   };
   const auto model = opened(with_lists({2, 2}, {2, 2}, {32, 32}));
-  CHECK(model.config.heads == 2);
-  CHECK(model.config.kv_heads == 2);
-  CHECK(model.config.intermediate == 32);
+  CHECK(model.description.sizes.heads == 2);
+  CHECK(model.description.sizes.kv_heads == 2);
+  CHECK(model.description.sizes.intermediate == 32);
   CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
   CHECK_THAT(refused(with_lists({2, 2}, {2, 1}, {32, 32})),
              ContainsSubstring("llama.attention.head_count_kv[0] = 2 and "

@@ -3,7 +3,7 @@
 // Model folders: what is in them, what is missing, and what is decided without being asked for.
 
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"

@@ -109,7 +109,7 @@ TEST_CASE("the written folder has everything a loader needs", "[pipeline]") {
   const auto model = gptq::model::open_model(run.out);
   CHECK(model.tensors->contains("model.layers.0.self_attn.q_proj.weight"));
   CHECK_FALSE(model.tensors->contains("model.layers.1.self_attn.q_proj.weight"));
-  const auto in = model.config.intermediate, out = model.config.hidden;
+  const auto in = model.description.sizes.intermediate, out = model.description.sizes.hidden;
   CHECK(model.tensors->shape("model.layers.2.mlp.down_proj.qweight") ==
         gptq::io::Shape{in / 4, out});
   CHECK(model.tensors->shape("model.layers.2.mlp.down_proj.scales") ==

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 
+#include <gptq/model/architecture/registry.hpp>
 #include <gptq/model/module_settings.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
@@ -12,11 +13,14 @@ using gptq::model::SettingsTable;
 
 namespace {
 
-gptq::model::ModelConfig config(gptq::Index hidden = 128, gptq::Index intermediate = 256) {
-  gptq::model::ModelConfig c;
-  c.layers = 2, c.hidden = hidden, c.intermediate = intermediate, c.heads = 4, c.kv_heads = 4,
-  c.head_dim = hidden / 4;
-  return c;
+gptq::model::Description config(gptq::Index hidden = 128, gptq::Index intermediate = 256) {
+  return gptq::model::Description::parse({{"architectures", {"LlamaForCausalLM"}},
+                                          {"hidden_size", hidden},
+                                          {"intermediate_size", intermediate},
+                                          {"num_hidden_layers", 2},
+                                          {"num_attention_heads", 4},
+                                          {"vocab_size", 80}},
+                                         "config.json");
 }
 
 }  // namespace

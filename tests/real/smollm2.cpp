@@ -114,16 +114,15 @@ TEST_CASE("SmolLM2's logits are those of transformers", "[real]") {
   CHECK(gptq::model::perplexity(model, operations, ids, 1, static_cast<Index>(ids.size())).nll ==
         Approx(expected["mean_nll"].get<double>()).margin(1e-3));
 
-  auto hidden = gptq::model::embed(model, operations, ids);
-  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(model.config, hidden.rows(),
-                                                                   operations);
-  for (Index i = 0; i < model.config.layers; ++i)
-    decoder.forward(hidden.view(), gptq::model::load_layer(model, i), i);
+  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(
+      model.description, static_cast<Index>(ids.size()), operations);
+  auto hidden = gptq::model::embed(model, decoder, ids);
+  for (const gptq::model::Block& layer : model.description.layers)
+    decoder.forward(hidden.view(), gptq::model::load_block(model, layer), gptq::model::Cuts(layer));
   const auto head = gptq::model::load_head(model);
-  const auto logits = operations.matmul(
-      operations.rms_norm(std::as_const(hidden).view(), head.norm, model.config.norm_epsilon)
-          .view(),
-      head.projection.weight.view());
+  decoder.forward(hidden.view(), head.exit, gptq::model::Cuts(model.description.exit));
+  const auto logits =
+      operations.matmul(std::as_const(hidden).view(), head.projection.weight.view());
   for (Index t = 0; t < hidden.rows(); ++t) {
     const float* row = logits.row(t);
     const auto top = std::max_element(row, row + logits.cols()) - row;

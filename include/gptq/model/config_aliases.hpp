@@ -6,7 +6,7 @@
 
 #include <string_view>
 
-namespace gptq::model::detail {
+namespace gptq::model {
 
 /// A key for a value that the decoder reads under another name: the two must agree.
 struct Alias {
@@ -129,4 +129,4 @@ inline constexpr Alias aliases[] = {
     {"qk_norm", "norms of q and k"},
     {"use_qk_norm", "norms of q and k"}};
 
-}  // namespace gptq::model::detail
+}  // namespace gptq::model

@@ -18,7 +18,7 @@
 #include <utility>  // std::move
 #include <vector>
 
-namespace gptq::model::detail {
+namespace gptq::model {
 
 /// Reads keys of one JSON object; errors name the file and the key. A key whose value is null
 /// counts as missing.
@@ -89,13 +89,13 @@ class ConfigReader {
     std::vector<std::string> unknown;
     for (const auto& [key, value] : json_.items()) {
       if (read_.count(key) > 0) continue;
-      switch (key_meaning(key, value)) {
-        case KeyMeaning::harmless: break;
-        case KeyMeaning::unknown: unknown.push_back(key); break;
-        case KeyMeaning::computing:
+      switch (detail::key_meaning(key, value)) {
+        case detail::KeyMeaning::harmless: break;
+        case detail::KeyMeaning::unknown: unknown.push_back(key); break;
+        case detail::KeyMeaning::computing:
           fail("\"", key, "\" = ", text(value), " changes what a ", what,
                " computes, which is not supported");
-        case KeyMeaning::suspicious:
+        case detail::KeyMeaning::suspicious:
           fail("\"", key, "\" = ", text(value),
                " is unknown, and its name suggests that it changes "
                "what the model computes (delete it from the file if it does not)");
@@ -108,9 +108,9 @@ class ConfigReader {
   /// For objects in which every key matters.
   /// \throws FormatError  a key that was not read has a value other than null or one of `neutral`
   /// (a JSON list)
-  void finish_strictly(const std::string& what, const char* neutral = never) const {
+  void finish_strictly(const std::string& what, const char* neutral = detail::never) const {
     for (const auto& [key, value] : json_.items())
-      if (read_.count(key) == 0 && !is_one_of(value, neutral))
+      if (read_.count(key) == 0 && !detail::is_one_of(value, neutral))
         fail("\"", key, "\" = ", text(value), " is not supported for ", what);
   }
 
@@ -120,6 +120,7 @@ class ConfigReader {
   }
 
   const std::string& where() const { return where_; }
+  const nlohmann::json& json() const { return json_; }
 
   /// A value as text, for messages.
   static std::string text(const nlohmann::json& value) {
@@ -135,4 +136,4 @@ class ConfigReader {
   mutable std::set<std::string> read_;
 };
 
-}  // namespace gptq::model::detail
+}  // namespace gptq::model

@@ -11,8 +11,9 @@
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/attention.hpp>
 #include <gptq/model/layer_weights.hpp>
+#include <gptq/model/rope.hpp>
+#include <gptq/model/step.hpp>
 #include <gptq/scheme/affine.hpp>
 
 #include <Eigen/Core>
@@ -67,31 +68,25 @@ class CpuOperations {
     matmul_into(y, x, weight, bias, true);
   }
 
-  /// x / √(mean x² + ε) · weight, row by row
-  Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
-    Tensor y(x.rows(), x.cols());
-    for_rows(x.rows(), [&](Index r) { norm_row(&x(r, 0), y.row(r), weight, epsilon); });
-    return y;
-  }
-
-  /// The same on each head of a row.
-  void rms_norm_heads(View x, std::span<const float> weight, double epsilon) const {
-    const auto head_dim = static_cast<Index>(weight.size());
+  /// Normalizes each part of a row; y may be x.
+  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight) const {
     for_rows(x.rows(), [&](Index r) {
-      for (Index h = 0; h < x.cols(); h += head_dim) norm_row(&x(r, h), &x(r, h), weight, epsilon);
+      for (Index c = 0; c < x.cols(); c += how.size) norm_part(&x(r, c), &y(r, c), how, weight);
     });
   }
 
-  /// Rotates each head of row r by its position, r mod `length`: coordinates i and i + half form a
-  /// pair.
-  void rope(View x, const RopeTable& table, Index length) const {
+  /// Rotates each head of row r by its position, r mod `length`; y may be x.
+  void rope(View y, ConstView x, const RopeTable& table, const step::Rope& how,
+            Index length) const {
+    const Index half = table.half;
     for_rows(x.rows(), [&](Index r) {
-      const float* cosine = table.cosine.data() + r % length * table.half;
-      const float* sine = table.sine.data() + r % length * table.half;
-      for (Index h = 0; h < x.cols(); h += 2 * table.half) {
-        float* a = &x(r, h);
-        float* b = a + table.half;
-        for (Index i = 0; i < table.half; ++i) {
+      if (y.data() != x.data()) std::copy_n(&x(r, 0), x.cols(), &y(r, 0));
+      const float* cosine = table.cosine.data() + r % length * half;
+      const float* sine = table.sine.data() + r % length * half;
+      for (Index h = 0; h < x.cols(); h += how.head_dim) {
+        float* a = &y(r, h);
+        float* b = a + half;
+        for (Index i = 0; i < half; ++i) {
           const float first = a[i], second = b[i];
           a[i] = first * cosine[i] - second * sine[i];
           b[i] = second * cosine[i] + first * sine[i];
@@ -100,29 +95,34 @@ class CpuOperations {
     });
   }
 
-  /// Causal attention within each sequence of `length` rows: softmax(q·kᵀ/√d)·v, head by head.
-  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape,
+  /// Causal attention within each sequence of `length` rows, head by head.
+  Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
                    Index length) const {
     Tensor out(q.rows(), q.cols());
-    const Index sequences = q.rows() / length, group = shape.heads / shape.kv_heads;
-    executor_.parallel_for(sequences * shape.heads, [&](Index task) {
-      const Index first = task / shape.heads * length, head = task % shape.heads;
+    const Index sequences = q.rows() / length, group = how.heads / how.kv_heads;
+    executor_.parallel_for(sequences * how.heads, [&](Index task) {
+      const Index first = task / how.heads * length, head = task % how.heads;
       const auto part = [&](auto matrix, Index which) {
-        return matrix.block(first, which * shape.head_dim, length, shape.head_dim);
+        return matrix.block(first, which * how.head_dim, length, how.head_dim);
       };
       attend(part(out.view(), head), part(q, head), part(k, head / group), part(v, head / group),
-             shape.window);
+             how.window);
     });
     return out;
   }
 
-  /// gate ← silu(gate) · up, element by element
-  void silu_mul(Tensor& gate, const Tensor& up) const {
-    for_rows(gate.rows(), [&](Index r) {
-      Eigen::Map<Eigen::ArrayXf> g(gate.row(r), gate.cols());
-      const Eigen::Map<const Eigen::ArrayXf> u(up.row(r), up.cols());
-      g = g / (1.0f + (-g).exp()) * u;
+  /// f(gate) · up, element by element; y may be either.
+  void gated(View y, ConstView gate, ConstView up, const step::Gated&) const {
+    for_rows(y.rows(), [&](Index r) {
+      const Eigen::Map<const Eigen::ArrayXf> g(&gate(r, 0), gate.cols()), u(&up(r, 0), up.cols());
+      Eigen::Map<Eigen::ArrayXf>(&y(r, 0), y.cols()) = g / (1.0f + (-g).exp()) * u;
     });
+  }
+
+  /// y += x
+  void add(View y, ConstView x) const {
+    for_rows(y.rows(),
+             [&](Index r) { Eigen::Map<Eigen::RowVectorXf>(&y(r, 0), y.cols()) += row(x, r); });
   }
 
   /// Rows of the table.
@@ -238,10 +238,11 @@ class CpuOperations {
     for_rows(y.rows(), [&](Index r) { cpu::map(y.middle_rows(r, 1)) += b; });
   }
 
-  static void norm_row(const float* x, float* y, std::span<const float> weight, double epsilon) {
-    const auto n = static_cast<Index>(weight.size());
+  static void norm_part(const float* x, float* y, const step::Norm& how,
+                        std::span<const float> weight) {
+    const Index n = how.size;
     const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n);
-    const float scale = 1.0f / std::sqrt(in.square().mean() + static_cast<float>(epsilon));
+    const float scale = 1.0f / std::sqrt(in.square().mean() + static_cast<float>(how.epsilon));
     Eigen::Map<Eigen::ArrayXf>(y, n) = in * scale * w;
   }
 

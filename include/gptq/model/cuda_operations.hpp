@@ -6,9 +6,10 @@
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/attention.hpp>
 #include <gptq/model/cuda/launch.hpp>
 #include <gptq/model/layer_weights.hpp>
+#include <gptq/model/rope.hpp>
+#include <gptq/model/step.hpp>
 
 #include <algorithm>  // std::min
 #include <cmath>      // std::log
@@ -43,10 +44,8 @@ class CudaOperations {
   };
   /// LayerWeights on the device.
   struct Layer {
-    Vector attention_norm, mlp_norm, q_norm, k_norm;
-    PlacedLinear linear[module_count];
-    PlacedLinear& operator[](Module module) { return linear[static_cast<int>(module)]; }
-    const PlacedLinear& operator[](Module module) const { return linear[static_cast<int>(module)]; }
+    std::vector<PlacedLinear> linears;
+    std::vector<Vector> vectors;
   };
   /// RopeTable on the device.
   struct Rope {
@@ -87,12 +86,11 @@ class CudaOperations {
   }
 
   Layer place(const LayerWeights& weights) const {
-    Layer layer{vector(weights.attention_norm),
-                vector(weights.mlp_norm),
-                vector(weights.q_norm),
-                vector(weights.k_norm),
-                {}};
-    for (int m = 0; m < module_count; ++m) place(weights.linear[m], layer.linear[m]);
+    Layer layer{std::vector<PlacedLinear>(weights.linears.size()), {}};
+    for (std::size_t i = 0; i < weights.linears.size(); ++i)
+      place(weights.linears[i], layer.linears[i]);
+    for (const std::vector<float>& numbers : weights.vectors)
+      layer.vectors.push_back(vector(numbers));
     return layer;
   }
 
@@ -124,42 +122,45 @@ class CudaOperations {
     cuda::add(stream(), added.view(), y);
   }
 
-  /// x / √(mean x² + ε) · weight, row by row
-  Tensor rms_norm(ConstView x, std::span<const float> weight, double epsilon) const {
-    Tensor y = tensor(x.rows(), x.cols());
-    norm(x, weight, epsilon, y.view());
-    return y;
-  }
-
-  /// The same on each head of a row.
-  void rms_norm_heads(View x, std::span<const float> weight, double epsilon) const {
-    norm(x, weight, epsilon, x);
+  /// Normalizes each part of a row; y may be x.
+  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight) const {
+    const auto scope = on_device();
+    const Borrowed numbers(*this, ConstView(weight.data(), 1, how.size));
+    cuda::rms_norm(stream(), x, numbers.view().data(), how.size, static_cast<float>(how.epsilon),
+                   y);
   }
 
   /// Rotates each head of row r by its position, r mod `length`: coordinates i and i + half form a
-  /// pair.
-  void rope(View x, const Rope& table, Index length) const {
+  /// pair; y may be x.
+  void rope(View y, ConstView x, const Rope& table, const step::Rope&, Index length) const {
+    if (y.data() != x.data()) copy(y, x);
     const auto scope = on_device();
-    cuda::rope(stream(), x, table.cosine.numbers.data(), table.sine.numbers.data(), table.half,
+    cuda::rope(stream(), y, table.cosine.numbers.data(), table.sine.numbers.data(), table.half,
                length);
   }
 
-  /// Causal attention within each sequence of `length` rows: softmax(q·kᵀ/√d)·v, head by head.
-  Tensor attention(ConstView q, ConstView k, ConstView v, const AttentionShape& shape,
+  /// Causal attention within each sequence of `length` rows, head by head.
+  Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
                    Index length) const {
     const auto scope = on_device();
     Tensor out = tensor(q.rows(), q.cols());
     cuda::attention(
-        stream(),
-        {q, k, v, out.view(), shape.heads, shape.kv_heads, shape.head_dim, length, shape.window},
+        stream(), {q, k, v, out.view(), how.heads, how.kv_heads, how.head_dim, length, how.window},
         runtime()->shared_memory());
     return out;
   }
 
-  /// gate ← silu(gate) · up, element by element
-  void silu_mul(Tensor& gate, const Tensor& up) const {
+  /// f(gate) · up, element by element; y may be either.
+  void gated(View y, ConstView gate, ConstView up, const step::Gated&) const {
+    if (y.data() != gate.data()) copy(y, gate);
     const auto scope = on_device();
-    cuda::silu_mul(stream(), up.data(), up.size(), gate.data());
+    cuda::silu_mul(stream(), up.data(), up.size(), y.data());
+  }
+
+  /// y += x
+  void add(View y, ConstView x) const {
+    const auto scope = on_device();
+    cuda::add(stream(), x, y);
   }
 
   /// Looks up rows of a table on the host.
@@ -316,13 +317,6 @@ class CudaOperations {
     }
     backend::cuda::split(stream(), numbers, x.size(), halves.high.data(), halves.low.data());
     return halves;
-  }
-
-  void norm(ConstView x, std::span<const float> weight, double epsilon, View y) const {
-    const auto scope = on_device();
-    const auto size = static_cast<Index>(weight.size());
-    const Borrowed numbers(*this, ConstView(weight.data(), 1, size));
-    cuda::rms_norm(stream(), x, numbers.view().data(), size, static_cast<float>(epsilon), y);
   }
 
   Vector vector(const std::vector<float>& from) const {

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Decoder: the forward pass of a Llama-like model, split into pieces so that calibration can look
-// at the inputs of linear modules in between. It holds no weights: layers are passed in.
+// Decoder: runs the steps of blocks on a device. It knows no architecture and holds no weights.
 
-#include <gptq/model/attention.hpp>
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/cuts.hpp>
+#include <gptq/model/description.hpp>
+#include <gptq/model/values.hpp>
 
 #include <algorithm>  // std::max
 #include <cstdint>
+#include <set>
+#include <span>
 #include <utility>  // std::as_const, std::move
+#include <variant>
+#include <vector>
 
 namespace gptq::model {
 
@@ -17,20 +21,26 @@ namespace gptq::model {
 inline Index chunk_tokens(Index length) { return (std::max)(Index(1), 4096 / length) * length; }
 
 /// Bytes needed for one layer and for a chunk on its way through it.
-inline std::uint64_t decoder_bytes(const ModelConfig& config, Index length) {
-  Index weights = 0;
-  for (int m = 0; m < module_count; ++m) {
-    const auto [out, in] = module_shape(config, static_cast<Module>(m));
-    weights += out * in;
+inline std::uint64_t decoder_bytes(const Description& description, Index length) {
+  Index largest = 0, numbers = 0;
+  for (const Block& layer : description.layers) {
+    Index weights = 0;
+    std::set<Index> widths;
+    for (const LinearSpec& linear : layer.linears()) {
+      weights += linear.out * linear.in;
+      widths.insert({linear.out, linear.in});
+    }
+    Index sum = 0;
+    for (const Index width : widths) sum += width;
+    largest = (std::max)(largest, weights);
+    numbers = (std::max)(numbers, 4 * sum);  // with the split parts of operands: Precision::split
   }
-  // Includes the split parts of operands: see Precision::split.
-  const Index numbers = 4 * (config.intermediate + config.heads * config.head_dim + config.hidden);
-  return sizeof(float) * static_cast<std::uint64_t>(2 * weights + chunk_tokens(length) * numbers);
+  return sizeof(float) * static_cast<std::uint64_t>(2 * largest + chunk_tokens(length) * numbers);
 }
 
 /// Rows of all tensors are tokens: whole sequences of `length` tokens, one after the other.
-/// \tparam Operations  matmul, rms_norm, rope, attention, silu_mul, embedding on its own tensors
-/// (CpuOperations, CudaOperations)
+/// \tparam Operations  one function per kind of step, on its own tensors (CpuOperations,
+/// CudaOperations)
 template <class Operations>
 class Decoder {
  public:
@@ -40,80 +50,157 @@ class Decoder {
   using Layer = typename Operations::Layer;
 
   /// \param length  tokens per sequence
-  Decoder(ModelConfig config, Index length, Operations operations)
-      : config_(std::move(config)),
-        operations_(std::move(operations)),
-        length_(length),
-        rope_(operations_.place(RopeTable(config_.rope, config_.head_dim, length))) {}
+  Decoder(const Description& description, Index length, Operations operations)
+      : operations_(std::move(operations)), length_(length) {
+    for (const Rope& rope : description.ropes)
+      ropes_.push_back(operations_.place(RopeTable(rope, length)));
+  }
 
-  const ModelConfig& config() const { return config_; }
   const Operations& operations() const { return operations_; }
   Index length() const { return length_; }
 
-  /// Input of q, k and v.
-  Tensor attention_input(ConstView hidden, const Layer& layer) const {
-    return operations_.rms_norm(hidden, layer.attention_norm, config_.norm_epsilon);
-  }
-
-  /// Input of o, from the input of q, k and v.
-  Tensor attend(ConstView x, const Layer& layer, Index index) const {
-    Tensor q = linear(x, layer[Module::q]), k = linear(x, layer[Module::k]);
-    const Tensor v = linear(x, layer[Module::v]);
-    if (config_.qk_norm) {
-      operations_.rms_norm_heads(q.view(), layer.q_norm, config_.norm_epsilon);
-      operations_.rms_norm_heads(k.view(), layer.k_norm, config_.norm_epsilon);
+  /// Computes values from others that are there, which are dropped after their last use unless they
+  /// are wanted, too; memory is reused where possible.
+  void run(const Cuts& cuts, const Layer& weights, Values<Operations>& values,
+           std::span<const int> wanted) const {
+    const auto& steps = cuts.block().steps();
+    Run run{cuts, weights, values, std::vector<int>(steps.size()), std::vector<char>(steps.size()),
+            0};
+    std::vector<int> open(wanted.begin(), wanted.end());
+    while (!open.empty()) {
+      const int v = open.back();
+      open.pop_back();
+      if (values.has(v) || run.needed[std::size_t(v)]) continue;
+      run.needed[std::size_t(v)] = true;
+      for (const int read : steps[std::size_t(v)].in) {
+        ++run.left[std::size_t(read)];
+        open.push_back(read);
+      }
     }
-    operations_.rope(q.view(), rope_, length_);
-    operations_.rope(k.view(), rope_, length_);
-    const AttentionShape shape{config_.heads, config_.kv_heads, config_.head_dim,
-                               config_.window[std::size_t(index)]};
-    return operations_.attention(std::as_const(q).view(), std::as_const(k).view(), v.view(), shape,
-                                 length_);
+    for (const int v : wanted) ++run.left[std::size_t(v)];
+    for (std::size_t i = 0; i < steps.size(); ++i) {
+      run.step = static_cast<int>(i);
+      if (!run.needed[i] || (cuts.is_added(run.step) && !is_wanted(wanted, run.step))) continue;
+      std::visit([&](const auto& what) { compute(what, run); }, steps[i].what);
+      for (const int read : steps[i].in) finish_reading(run, read);
+    }
   }
 
-  /// Adds the output of o to the residual stream.
-  void add_attention(View hidden, ConstView attended, const Layer& layer) const {
-    add_linear(hidden, attended, layer[Module::o]);
-  }
-
-  /// Input of gate and up.
-  Tensor mlp_input(ConstView hidden, const Layer& layer) const {
-    return operations_.rms_norm(hidden, layer.mlp_norm, config_.norm_epsilon);
-  }
-
-  /// Input of down, from the input of gate and up.
-  Tensor activate(ConstView x, const Layer& layer) const {
-    Tensor gate = linear(x, layer[Module::gate]);
-    operations_.silu_mul(gate, linear(x, layer[Module::up]));
-    return gate;
-  }
-
-  /// Adds the output of down to the residual stream.
-  void add_mlp(View hidden, ConstView activated, const Layer& layer) const {
-    add_linear(hidden, activated, layer[Module::down]);
-  }
-
-  /// One whole layer.
-  void forward(View hidden, const Layer& layer, Index index) const {
-    add_attention(hidden, attend(attention_input(hidden, layer).view(), layer, index).view(),
-                  layer);
-    add_mlp(hidden, activate(mlp_input(hidden, layer).view(), layer).view(), layer);
+  /// One whole block, in place if its result is as wide as its input.
+  /// \return  empty if it was
+  Tensor forward(View hidden, const Layer& weights, const Cuts& cuts) const {
+    Values<Operations> values(cuts.block().steps().size());
+    const int result = cuts.block().result();
+    values.lend(0, hidden, true);
+    run(cuts, weights, values, {&result, 1});
+    if (values.lender(result) == 0) return {};
+    if (cuts.block().steps()[std::size_t(result)].width == hidden.cols()) {
+      operations_.copy(hidden, std::as_const(values).view(result));
+      return {};
+    }
+    return values.take(result);
   }
 
  private:
-  template <class Linear>
-  Tensor linear(ConstView x, const Linear& module) const {
-    return operations_.matmul(x, module.weight.view(), module.bias);
-  }
-  template <class Linear>
-  void add_linear(View y, ConstView x, const Linear& module) const {
-    operations_.matmul_add(y, x, module.weight.view(), module.bias);
+  /// The state of a run.
+  struct Run {
+    const Cuts& cuts;
+    const Layer& weights;
+    Values<Operations>& values;
+    std::vector<int> left;     ///< how often each value will still be read
+    std::vector<char> needed;  ///< whether a step has to run
+    int step;                  ///< the one that runs
+
+    int in(std::size_t i) const { return cuts.block().steps()[std::size_t(step)].in[i]; }
+    ConstView operand(std::size_t i) const { return std::as_const(values).view(in(i)); }
+    std::span<const float> vector(int number) const { return weights.vectors[std::size_t(number)]; }
+  };
+
+  static bool is_wanted(std::span<const int> wanted, int value) {
+    return std::find(wanted.begin(), wanted.end(), value) != wanted.end();
   }
 
-  ModelConfig config_;
+  void finish_reading(Run& run, int value) const {
+    if (--run.left[std::size_t(value)] > 0) return;
+    if (run.values.has(value)) run.values.drop(value);
+    else if (run.needed[std::size_t(value)] && run.cuts.is_added(value))  // was part of a sum
+      finish_reading(run, run.cuts.block().steps()[std::size_t(value)].in[0]);
+  }
+
+  /// Where to write the result of a step: over its operand i if nothing else reads that.
+  View destination(Run& run, std::size_t i) const {
+    const int from = run.in(i);
+    if (run.left[std::size_t(from)] == 1 && run.values.is_writable(from)) {
+      const View same = run.values.view(from);
+      run.values.move(from, run.step);
+      return same;
+    }
+    const ConstView x = run.operand(i);
+    run.values.set(run.step, operations_.tensor(x.rows(), x.cols()));
+    return run.values.view(run.step);
+  }
+
+  const auto& linear(const Run& run, int step) const {
+    const auto& what = run.cuts.block().steps()[std::size_t(step)].what;
+    return run.weights.linears[std::size_t(std::get<step::Linear>(what).linear)];
+  }
+  Tensor product(const Run& run, int step) const {
+    const int x = run.cuts.block().steps()[std::size_t(step)].in[0];
+    const auto& module = linear(run, step);
+    return operations_.matmul(std::as_const(run.values).view(x), module.weight.view(), module.bias);
+  }
+
+  void compute(const step::Input&, Run&) const {
+    throw InvalidArgument("a block's input is not there");
+  }
+
+  void compute(const step::Linear&, Run& run) const {
+    run.values.set(run.step, product(run, run.step));
+  }
+
+  void compute(const step::Norm& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.norm(destination(run, 0), x, how, run.vector(how.weight));
+  }
+
+  void compute(const step::Rope& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.rope(destination(run, 0), x, ropes_[std::size_t(how.table)], how, length_);
+  }
+
+  void compute(const step::Attention& how, Run& run) const {
+    run.values.set(run.step, operations_.attention(run.operand(0), run.operand(1), run.operand(2),
+                                                   how, length_));
+  }
+
+  void compute(const step::Gated& how, Run& run) const {
+    const ConstView gate = run.operand(0), up = run.operand(1);
+    operations_.gated(destination(run, 0), gate, up, how);
+  }
+
+  /// A product whose result is only added is accumulated in the sum.
+  void compute(const step::Add&, Run& run) const {
+    const auto is_product = [&](int v) { return !run.values.has(v) && run.cuts.is_added(v); };
+    const bool swapped = !is_product(run.in(1)) && is_product(run.in(0));
+    const std::size_t base = swapped ? 1 : 0;
+    const int other = run.in(1 - base);
+    if (is_product(run.in(base))) run.values.set(run.in(base), product(run, run.in(base)));
+    const ConstView x = run.operand(base);
+    const View sum = destination(run, base);
+    if (sum.data() != x.data()) operations_.copy(sum, x);
+    if (is_product(other)) {
+      const auto& module = linear(run, other);
+      const int factor = run.cuts.block().steps()[std::size_t(other)].in[0];
+      operations_.matmul_add(sum, std::as_const(run.values).view(factor), module.weight.view(),
+                             module.bias);
+    } else {
+      operations_.add(sum, std::as_const(run.values).view(other));
+    }
+  }
+
   Operations operations_;
   Index length_;
-  typename Operations::Rope rope_;
+  std::vector<typename Operations::Rope> ropes_;
 };
 
 }  // namespace gptq::model

@@ -5,7 +5,7 @@
 // that config.json cannot express are refused.
 
 #include <gptq/io/gguf.hpp>
-#include <gptq/model/config.hpp>
+#include <gptq/model/architecture/registry.hpp>
 #include <gptq/model/gguf_reader.hpp>
 
 #include <nlohmann/json.hpp>
@@ -86,12 +86,13 @@ inline nlohmann::ordered_json llama3_rope_scaling(const io::Gguf& gguf, double t
                                      io::to_string(shape), "; expected [", head_dim / 2, "]");
   std::vector<float> factors(static_cast<std::size_t>(head_dim / 2));
   gguf.read("rope_freqs.weight", factors);
-  const Rope rope{.theta = theta,
+  const Rope rope{.dims = head_dim,
+                  .theta = theta,
                   .kind = Rope::Kind::llama3,
                   .factor = *std::max_element(factors.begin(), factors.end()),
                   .original_positions = 8192};
-  const auto stretched = rope.frequencies(head_dim);
-  const auto plain = Rope{.theta = rope.theta}.frequencies(head_dim);
+  const auto stretched = rope.frequencies();
+  const auto plain = Rope{.dims = head_dim, .theta = rope.theta}.frequencies();
   for (std::size_t i = 0; i < factors.size(); ++i)
     gptq::detail::require<FormatError>(
         std::abs(plain[i] / stretched[i] - static_cast<double>(factors[i])) <
@@ -136,13 +137,7 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
   detail::require_whole_model(gguf);
   const auto arch = gguf.get<std::string>("general.architecture");
   const auto where = gguf.path().string();
-  std::string architecture, model_type;
-  if (arch == "llama") architecture = "LlamaForCausalLM", model_type = "llama";
-  else if (arch == "qwen2") architecture = "Qwen2ForCausalLM", model_type = "qwen2";
-  else if (arch == "qwen3") architecture = "Qwen3ForCausalLM", model_type = "qwen3";
-  else
-    throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
-                                            "\" is not supported (llama, qwen2 and qwen3 are)"));
+  const architecture::Architecture& architecture = architecture::find_gguf(arch, where);
   const detail::GgufReader reader(gguf, arch + ".");
   if (const auto experts = reader.get_or<std::uint64_t>("expert_count", 0); experts > 0)
     reader.fail("mixtures of experts are not supported (", reader.key("expert_count"), " = ",
@@ -182,8 +177,8 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
                 ": different values per layer are not supported");
 
   nlohmann::ordered_json config{
-      {"architectures", {architecture}},
-      {"model_type", model_type},
+      {"architectures", {architecture.name}},
+      {"model_type", architecture.model_type},
       {"hidden_size", hidden},
       {"intermediate_size", reader.size("feed_forward_length")},
       {"num_hidden_layers", layers},
@@ -200,8 +195,9 @@ inline nlohmann::ordered_json gguf_config(const io::Gguf& gguf,
   const auto has_bias = [&](const char* tensor) {
     return gguf.tensors().count(std::string("blk.0.") + tensor + ".bias") > 0;
   };
-  if (arch != "qwen2") config["attention_bias"] = has_bias("attn_q") && has_bias("attn_output");
-  if (arch == "llama") config["mlp_bias"] = has_bias("ffn_gate");
+  if (architecture.gguf->attention_bias)
+    config["attention_bias"] = has_bias("attn_q") && has_bias("attn_output");
+  if (architecture.gguf->mlp_bias) config["mlp_bias"] = has_bias("ffn_gate");
   for (const char* id : {"bos", "eos"}) {
     const auto key = "tokenizer.ggml." + std::string(id) + "_token_id";
     if (const auto token = gguf_token_id(gguf, key, vocabulary))

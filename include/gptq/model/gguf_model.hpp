@@ -7,12 +7,13 @@
 #include <gptq/io/gguf.hpp>
 #include <gptq/model/gguf_config.hpp>
 
-#include <algorithm>  // std::copy_n, std::min
+#include <algorithm>  // std::copy_n, std::find_if, std::min
 #include <cmath>      // std::isfinite
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
@@ -22,8 +23,12 @@ namespace gptq::model {
 /// Face order.
 class GgufSource : public io::TensorSource {
  public:
-  explicit GgufSource(std::shared_ptr<const io::Gguf> gguf, const ModelConfig& config)
-      : gguf_(std::move(gguf)), config_(config) {
+  GgufSource(std::shared_ptr<const io::Gguf> gguf, const architecture::GgufFamily& family,
+             const Description& description)
+      : gguf_(std::move(gguf)),
+        family_(family),
+        architecture_(description.architecture),
+        sizes_(description.sizes) {
     for (const auto& [name, tensor] : gguf_->tensors()) {
       if (name == "rope_freqs.weight") continue;              // in the configuration
       if (name.ends_with(".attn_rot_embd.weight")) continue;  // rotary frequencies, in old files
@@ -81,11 +86,9 @@ class GgufSource : public io::TensorSource {
                                        " numbers were requested");
     gguf_->read(names_.at(name), out);
     gguf_->file().release(t.bytes);
-    if (config_.architecture == "LlamaForCausalLM") {
-      const bool q = name.find("self_attn.q_proj.") != std::string::npos,
-                 k = name.find("self_attn.k_proj.") != std::string::npos;
-      if (q || k) unpermute(name, q ? config_.heads : config_.kv_heads, out);
-    }
+    for (const auto& [part, of_keys] : family_.interleaved)
+      if (name.find(part) != std::string::npos)
+        unpermute(name, of_keys ? sizes_.kv_heads : sizes_.heads, out);
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {
@@ -166,36 +169,31 @@ class GgufSource : public io::TensorSource {
 
   /// \throws FormatError  a tensor that such a decoder does not have
   std::string hf_name(const std::string& name) const {
-    static const std::map<std::string, std::string> outside{
-        {"token_embd.weight", "model.embed_tokens.weight"},
-        {"output_norm.weight", "model.norm.weight"},
-        {"output.weight", "lm_head.weight"}};
-    static const std::map<std::string, std::string> inside{
-        {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-        {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-        {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-        {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-        {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-        {"ffn_down", "mlp.down_proj"}};
-    if (const auto found = outside.find(name); found != outside.end()) return found->second;
+    const auto named = [](const auto& names, std::string_view wanted) {
+      return std::find_if(names.begin(), names.end(),
+                          [&](const architecture::GgufName& n) { return n.gguf == wanted; });
+    };
+    if (const auto found = named(family_.outside, name); found != family_.outside.end())
+      return std::string(found->hf);
     if (name.rfind("blk.", 0) == 0) {
       const std::size_t layer_end = name.find('.', 4), last = name.rfind('.');
       if (layer_end != std::string::npos && last > layer_end) {
-        const auto found = inside.find(name.substr(layer_end + 1, last - layer_end - 1));
-        if (found != inside.end())
-          return "model.layers." + name.substr(4, layer_end - 4) + "." + found->second +
-                 name.substr(last);
+        const auto found = named(
+            family_.inside, std::string_view(name).substr(layer_end + 1, last - layer_end - 1));
+        if (found != family_.inside.end())
+          return std::string(family_.layers) + name.substr(4, layer_end - 4) + "." +
+                 std::string(found->hf) + name.substr(last);
       }
     }
     throw FormatError(gptq::detail::message(gguf_->path().string(), ": tensor ", name,
-                                            " does not belong in a ", config_.architecture));
+                                            " does not belong in a ", architecture_));
   }
 
   /// GGUF interleaves the two halves of each head of q and k: its row 2i + t is row t·D/2 + i of
   /// the original head.
   /// \throws FormatError  the tensor does not have that many heads
   void unpermute(const std::string& name, Index heads, std::span<float> rows) const {
-    const Index head_dim = config_.head_dim, half = head_dim / 2;
+    const Index head_dim = sizes_.head_dim, half = head_dim / 2;
     const io::Shape& shape = tensor(name).shape;
     gptq::detail::require<FormatError>(
         heads > 0 && head_dim > 0 && shape[0] % head_dim == 0 && shape[0] / head_dim == heads,
@@ -213,7 +211,9 @@ class GgufSource : public io::TensorSource {
   }
 
   std::shared_ptr<const io::Gguf> gguf_;
-  ModelConfig config_;
+  const architecture::GgufFamily& family_;
+  std::string architecture_;
+  Sizes sizes_;
   std::map<std::string, std::string> names_;  // Hugging Face name -> GGUF name
 };
 

@@ -5,7 +5,7 @@
 // tokenizer.
 
 #include <gptq/io/checkpoint.hpp>
-#include <gptq/model/config.hpp>
+#include <gptq/model/architecture/registry.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/model/tokenizer/tokenizer_config.hpp>
@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -53,7 +54,7 @@ struct ModelFiles {
   std::filesystem::path path;
   bool from_gguf = false;
   nlohmann::ordered_json config_json{};  ///< config.json, or what stands for it in a GGUF file
-  ModelConfig config{};
+  Description description{};
   std::shared_ptr<const io::TensorSource> tensors{};
   std::optional<nlohmann::json> tokenizer{};  ///< tokenizer.json, if there is one
   std::string tokenizer_problem{};            ///< why it could not be read or built
@@ -135,9 +136,12 @@ inline ModelFiles open_gguf(const std::filesystem::path& path) {
   const auto gguf = std::make_shared<const io::Gguf>(path);
   ModelFiles model{.path = path, .from_gguf = true};
   model.config_json = gguf_config(*gguf, &model.notes);
-  model.config = ModelConfig::parse(model.config_json, path.string());
-  model.notes.insert(model.notes.end(), model.config.notes.begin(), model.config.notes.end());
-  model.tensors = std::make_shared<GgufSource>(gguf, model.config);
+  model.description = Description::parse(model.config_json, path.string());
+  model.notes.insert(model.notes.end(), model.description.notes.begin(),
+                     model.description.notes.end());
+  const auto arch = gguf->get<std::string>("general.architecture");
+  model.tensors = std::make_shared<GgufSource>(
+      gguf, *architecture::find_gguf(arch, path.string()).gguf, model.description);
   if (gguf->has("tokenizer.ggml.model") &&
       gguf->get<std::string>("tokenizer.ggml.model") != "none" &&
       gguf->get<std::string>("tokenizer.ggml.model") != "no_vocab") {
@@ -206,24 +210,35 @@ inline bool is_buffer(const std::string& name, const io::Shape& shape) {
   return mask && shape.size() > 1;  // the bias of a linear module has one dimension
 }
 
-/// Whether a tensor outside the layers is one that the decoder reads.
-inline bool is_read_outside_layers(const io::TensorSource& tensors, const std::string& name) {
-  if (name == "model.embed_tokens.weight" || name == "model.norm.weight" ||
-      name == "lm_head.weight")
-    return true;
-  for (const char* part : {"qweight", "qzeros", "scales", "g_idx"})
-    if (name == std::string("lm_head.") + part)
-      return !tensors.contains("lm_head.weight") && tensors.contains("lm_head.qweight");
-  return false;
+/// The tensors outside the layers that a decoder reads.
+inline std::set<std::string> tensors_outside_layers(const io::TensorSource& tensors,
+                                                    const Description& description) {
+  std::set<std::string> names{description.embeddings};
+  const auto add = [&](const LinearSpec& linear) {
+    const bool packed =
+        !tensors.contains(linear.name + ".weight") && tensors.contains(linear.name + ".qweight");
+    if (!packed) names.insert(linear.name + ".weight");
+    else
+      for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
+        names.insert(linear.name + part);
+    if (linear.bias) names.insert(linear.name + ".bias");
+  };
+  for (const Block* block : {&description.entry, &description.exit}) {
+    for (const VectorSpec& vector : block->vectors()) names.insert(vector.name);
+    for (const LinearSpec& linear : block->linears()) add(linear);
+  }
+  add(description.head.linear);
+  return names;
 }
 
-/// Whether a tensor has a name that some other kind of decoder would compute with: in model.* or
-/// lm_head.*, or elsewhere with a telling name. Heads for other tasks do not count.
-inline bool is_part_of_decoder(const std::string& name) {
+/// Whether a tensor has a name that some other kind of decoder would compute with: beside the
+/// layers or in a head, or elsewhere with a telling name. Heads for other tasks do not count.
+inline bool is_part_of_decoder(const std::string& name, const Description& description) {
   for (const char* head : {"v_head.", "value_head.", "score.", "classifier.", "qa_outputs.",
                            "reward_head.", "regression_head.", "medusa_head", "mtp."})
     if (name.starts_with(head)) return false;
-  return name.starts_with("model.") || name.starts_with("lm_head.") ||
+  const std::string base = description.layers_prefix.substr(0, description.layers_prefix.find('.'));
+  return name.starts_with(base + ".") || name.starts_with(description.head.linear.name + ".") ||
          contains_any(lower_case(name), {"norm", "scale", "embed", "logit", "lm_head", "gate"});
 }
 
@@ -237,16 +252,18 @@ inline bool is_all_zero(const io::TensorSource& tensors, const std::string& name
 /// Leaves out buffers, zero biases that no module uses, and tensors outside the decoder that cannot
 /// be copied, and notes it.
 /// \throws FormatError  a tensor outside the layers that belongs to a decoder of another kind
-inline void leave_out_unused(io::FolderSource& tensors, const std::string& where,
-                             std::vector<std::string>& notes) {
-  if (!tensors.contains("model.embed_tokens.weight")) return;  // reported elsewhere
+inline void leave_out_unused(io::FolderSource& tensors, const Description& description,
+                             const std::string& where, std::vector<std::string>& notes) {
+  if (!tensors.contains(description.embeddings)) return;  // reported elsewhere
   std::vector<std::string> buffers, not_finite, unknown;
+  const auto outside = tensors_outside_layers(tensors, description);
+  const std::string head_bias = description.head.linear.name + ".bias";
   for (const std::string& name : tensors.names()) {
     if (is_buffer(name, tensors.shape(name))) {
       buffers.push_back(name);
-    } else if (!name.starts_with("model.layers.") && !is_read_outside_layers(tensors, name)) {
-      if (is_part_of_decoder(name)) {
-        const bool bias = name == "lm_head.bias" || name == "model.norm.bias";
+    } else if (!name.starts_with(description.layers_prefix) && outside.count(name) == 0) {
+      if (is_part_of_decoder(name, description)) {
+        const bool bias = name == head_bias || name.ends_with("norm.bias");
         if (!bias || !is_all_zero(tensors, name))
           throw FormatError(gptq::detail::message(
               tensors.where(name), ": tensor ", name,
@@ -305,8 +322,8 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
         path.string(), ": has no config.json (a model is a Hugging Face folder or a .gguf file)"));
   ModelFiles model{.path = path};
   model.config_json = io::read_json<nlohmann::ordered_json>(config, true);
-  model.config = ModelConfig::parse(model.config_json, config.string());
-  model.notes = model.config.notes;
+  model.description = Description::parse(model.config_json, config.string());
+  model.notes = model.description.notes;
   for (const auto& [key, value] : model.config_json.items())
     if (value.is_number_float() && !std::isfinite(value.get<double>()))
       model.notes.push_back(gptq::detail::message(config.string(), ": \"", key, "\" is ",
@@ -315,7 +332,7 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   model.quantization = find_quantization(model, config.string());
   const auto tensors = std::make_shared<io::FolderSource>(path);
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
-  leave_out_unused(*tensors, path.string(), model.notes);
+  leave_out_unused(*tensors, model.description, path.string(), model.notes);
   model.tensors = tensors;
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
@@ -356,8 +373,8 @@ inline Tokenizer load_tokenizer(const ModelFiles& model) {
     Tokenizer tokenizer(*model.tokenizer, listed_tokens(model.companions));
     // Only ids that a text really contains need embeddings: many models have a pad token without
     // one.
-    tokenizer.set_limit(static_cast<TokenId>(
-        (std::min<Index>)(model.config.vocabulary, std::numeric_limits<TokenId>::max())));
+    tokenizer.set_limit(static_cast<TokenId>((
+        std::min<Index>)(model.description.sizes.vocabulary, std::numeric_limits<TokenId>::max())));
     return tokenizer;
   } catch (const FormatError& error) {
     throw FormatError(where + error.what());

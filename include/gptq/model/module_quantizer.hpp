@@ -54,22 +54,19 @@ auto with_way_out(const F& f) {
 template <class Executor>
 void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
                         const Executor& executor, const Progress& progress = {}) {
-  const ModelConfig& config = model.config;
-  const Index modules = config.layers * module_count;
-  for (Index i = 0; i < modules; ++i) {
-    if (progress &&
-        !progress("checking the scales", static_cast<double>(i) / static_cast<double>(modules), 1))
-      throw Cancelled();
-    const auto module = static_cast<Module>(i % module_count);
-    const std::string name = full_name(i / module_count, module);
-    const auto settings = table.find(name);
-    if (!settings) continue;
-    const Linear linear = load_linear(model, name, module_shape(config, module));
+  const auto modules = static_cast<double>(model.description.linear_count());
+  double done = 0;
+  model.description.for_each_linear([&](const LinearSpec& linear) {
+    if (progress && !progress("checking the scales", done++ / modules, 1)) throw Cancelled();
+    const auto settings = table.find(linear.name);
+    if (!settings) return;
+    const Linear loaded = load_linear(model, linear);
     detail::with_way_out([&] {
-      scheme::require_scales_fit(executor, linear.weight.view(), settings->bits,
-                                 settings->symmetric, settings->group_size, ScaleType::fp16, name);
+      scheme::require_scales_fit(executor, loaded.weight.view(), settings->bits,
+                                 settings->symmetric, settings->group_size, ScaleType::fp16,
+                                 linear.name);
     });
-  }
+  });
 }
 
 /// Quantizes modules that share one input; the Hessian is factored once per group size.

@@ -132,15 +132,12 @@ struct SettingsTable {
   }
 };
 
-/// f(name, settings, shape) for each module that is quantized, layer by layer.
+/// f(linear module, settings) for each one that is quantized, layer by layer.
 template <class F>
-void for_each_quantized(const ModelConfig& config, const SettingsTable& table, const F& f) {
-  for (Index layer = 0; layer < config.layers; ++layer)
-    for (int m = 0; m < module_count; ++m) {
-      const auto module = static_cast<Module>(m);
-      const std::string name = full_name(layer, module);
-      if (const auto settings = table.find(name)) f(name, *settings, module_shape(config, module));
-    }
+void for_each_quantized(const Description& description, const SettingsTable& table, const F& f) {
+  description.for_each_linear([&](const LinearSpec& linear) {
+    if (const auto settings = table.find(linear.name)) f(linear, *settings);
+  });
 }
 
 namespace detail {
@@ -153,7 +150,7 @@ struct RuleUse {
   std::string first, last, instead;  ///< names of modules, and the rule that came first
 };
 
-inline std::vector<RuleUse> rule_uses(const ModelConfig& config, const SettingsTable& table) {
+inline std::vector<RuleUse> rule_uses(const Description& description, const SettingsTable& table) {
   std::vector<RuleUse> uses;
   std::vector<const NamePattern*> patterns;
   const auto add = [&](const char* option, const NamePattern& pattern) {
@@ -162,22 +159,20 @@ inline std::vector<RuleUse> rule_uses(const ModelConfig& config, const SettingsT
   };
   for (const NamePattern& skip : table.skips) add("--skip", skip);
   for (const Override& rule : table.overrides) add("--override", rule.pattern);
-  for (Index layer = 0; layer < config.layers; ++layer)
-    for (int m = 0; m < module_count; ++m) {
-      const std::string name = full_name(layer, static_cast<Module>(m));
-      const RuleUse* taken = nullptr;
-      for (std::size_t i = 0; i < uses.size(); ++i) {
-        if (!patterns[i]->matches(name)) continue;
-        ++uses[i].matches;
-        if (taken) {
-          uses[i].instead = taken->option + " " + taken->text;
-          continue;
-        }
-        taken = &uses[i];
-        if (uses[i].applies++ == 0) uses[i].first = name;
-        uses[i].last = name;
+  description.for_each_linear([&](const LinearSpec& linear) {
+    const RuleUse* taken = nullptr;
+    for (std::size_t i = 0; i < uses.size(); ++i) {
+      if (!patterns[i]->matches(linear.name)) continue;
+      ++uses[i].matches;
+      if (taken) {
+        uses[i].instead = taken->option + " " + taken->text;
+        continue;
       }
+      taken = &uses[i];
+      if (uses[i].applies++ == 0) uses[i].first = linear.name;
+      uses[i].last = linear.name;
     }
+  });
   return uses;
 }
 
@@ -185,9 +180,10 @@ inline std::vector<RuleUse> rule_uses(const ModelConfig& config, const SettingsT
 
 /// How many modules each rule applies to, one sentence each, since an expression easily matches
 /// more or less than intended ("model\\.layers\\.1" matches layers 10 to 19 too).
-inline std::vector<std::string> rule_notes(const ModelConfig& config, const SettingsTable& table) {
+inline std::vector<std::string> rule_notes(const Description& description,
+                                           const SettingsTable& table) {
   std::vector<std::string> notes;
-  for (const auto& use : detail::rule_uses(config, table)) {
+  for (const auto& use : detail::rule_uses(description, table)) {
     std::string note =
         gptq::detail::message(use.option, " ", use.text, " applies to ", use.applies,
                               use.applies == 1 ? " module (" : " modules (", use.first);
@@ -203,7 +199,7 @@ inline std::vector<std::string> rule_notes(const ModelConfig& config, const Sett
 
 /// Checks every module of a model against the format's rules before any work is done.
 /// \throws InvalidArgument  names the module, the size and the rule
-inline void require_quantizable(const ModelConfig& config, const SettingsTable& table,
+inline void require_quantizable(const Description& description, const SettingsTable& table,
                                 const Params& params) {
   using gptq::detail::require;
   for (std::size_t i = 0; i < table.overrides.size(); ++i)
@@ -211,24 +207,26 @@ inline void require_quantizable(const ModelConfig& config, const SettingsTable& 
       require(table.overrides[i].pattern.text() != table.overrides[j].pattern.text(),
               "there are two overrides for \"", table.overrides[i].pattern.text(), "\"");
   Index quantized = 0;
-  for_each_quantized(
-      config, table,
-      [&](const std::string& name, const ModuleSettings& settings, const ModuleShape& shape) {
-        Params own = params;
-        own.group_size = settings.group_size;
-        own.validate();
-        pack::require_gptq_shape(shape.in, shape.out, settings.bits, name);
-        require_divisible(own, shape.in, name);
-        require(own.group_size <= shape.in, "group_size = ", own.group_size,
-                " is larger than in_features = ", shape.in, " of ", name,
-                " (-1: one group per output)");
-        ++quantized;
-      });
-  const auto uses = detail::rule_uses(config, table);
+  for_each_quantized(description, table,
+                     [&](const LinearSpec& linear, const ModuleSettings& settings) {
+                       Params own = params;
+                       own.group_size = settings.group_size;
+                       own.validate();
+                       pack::require_gptq_shape(linear.in, linear.out, settings.bits, linear.name);
+                       require_divisible(own, linear.in, linear.name);
+                       require(own.group_size <= linear.in, "group_size = ", own.group_size,
+                               " is larger than in_features = ", linear.in, " of ", linear.name,
+                               " (-1: one group per output)");
+                       ++quantized;
+                     });
+  std::string example;  // the last module of the first layer
+  if (!description.layers.empty())
+    for (const LinearSpec& linear : description.layers.front().linears())
+      if (linear.quantize) example = linear.name;
+  const auto uses = detail::rule_uses(description, table);
   for (const auto& use : uses)
-    require(use.matches > 0, "no module's name matches \"", use.text,
-            "\" (names are like model.layers.0.mlp.down_proj; re:EXPRESSION matches from the "
-            "start)");
+    require(use.matches > 0, "no module's name matches \"", use.text, "\" (names are like ",
+            example, "; re:EXPRESSION matches from the start)");
   require(quantized > 0, "every module is skipped: there is nothing to quantize");
   for (const auto& use : uses)
     require(use.applies > 0, use.option, " ", use.text,

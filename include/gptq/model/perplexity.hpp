@@ -5,6 +5,7 @@
 
 #include <gptq/core/progress.hpp>
 #include <gptq/model/decoder.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 #include <gptq/model/placed_layer.hpp>
 #include <gptq/model/tokenizer/bpe.hpp>
 
@@ -22,46 +23,64 @@ struct Perplexity {
   double perplexity() const { return std::exp(nll); }
 };
 
-/// The head and the final norm of a model.
+/// What comes after the layers.
 struct Head {
-  std::vector<float> norm;
+  LayerWeights exit;
   Linear projection;
 };
 
 inline Head load_head(const ModelFiles& model) {
-  Head head;
-  head.norm = load_vector(model, "model.norm.weight", model.config.hidden);
-  head.projection = load_linear(model, has_tied_head(model) ? "model.embed_tokens" : "lm_head",
-                                {model.config.vocabulary, model.config.hidden});
+  const Description& description = model.description;
+  Head head{load_block(model, description.exit), {}};
+  if (has_tied_head(model))
+    head.projection.weight = load_matrix(model, description.embeddings, description.head.linear.out,
+                                         description.head.linear.in);
+  else head.projection = load_linear(model, description.head.linear);
   return head;
 }
 
 /// The hidden states of tokens before the first layer.
 /// \throws InvalidArgument  an id is not in the vocabulary
 template <class Operations>
-typename Operations::Tensor embed(const ModelFiles& model, const Operations& operations,
+typename Operations::Tensor embed(const ModelFiles& model, const Decoder<Operations>& decoder,
                                   std::span<const TokenId> ids) {
+  const Description& description = model.description;
+  const Index vocabulary = description.sizes.vocabulary;
   for (std::size_t i = 0; i < ids.size(); ++i)
-    gptq::detail::require(ids[i] >= 0 && ids[i] < model.config.vocabulary, "token ", i,
-                          " has the id ", ids[i], ", but the vocabulary has ",
-                          model.config.vocabulary, " entries");
-  const auto table =
-      load_matrix(model, "model.embed_tokens.weight", model.config.vocabulary, model.config.hidden);
-  return operations.embedding(table.view(), ids);
+    gptq::detail::require(ids[i] >= 0 && ids[i] < vocabulary, "token ", i, " has the id ", ids[i],
+                          ", but the vocabulary has ", vocabulary, " entries");
+  const Operations& operations = decoder.operations();
+  const Cuts entry(description.entry);
+  auto hidden = [&] {
+    const auto table = load_matrix(model, description.embeddings, vocabulary,
+                                   description.entry.steps().front().width);
+    return operations.embedding(table.view(), ids);
+  }();
+  if (description.entry.steps().size() == 1) return hidden;
+  const PlacedLayer<Operations> weights(operations, load_block(model, description.entry));
+  auto changed = decoder.forward(hidden.view(), weights.placed(), entry);
+  return changed.rows() > 0 ? std::move(changed) : std::move(hidden);
 }
 
 /// −log p of each token given those before it in its sequence, except for the first.
 template <class Operations>
-std::vector<double> token_losses(const Operations& operations, const ModelConfig& config,
-                                 const Head& head, typename Operations::ConstView hidden,
-                                 std::span<const TokenId> ids, Index length) {
-  const auto normed = operations.rms_norm(hidden, head.norm, config.norm_epsilon);
+std::vector<double> token_losses(const Description& description, const Decoder<Operations>& decoder,
+                                 Head head, typename Operations::View hidden,
+                                 std::span<const TokenId> ids) {
+  const Index length = decoder.length();
+  const Cuts exit(description.exit);
+  const PlacedLayer<Operations> weights(decoder.operations(), std::move(head.exit));
+  Values<Operations> values(description.exit.steps().size());
+  values.lend(0, hidden, false);
+  const int normed = description.exit.result();
+  decoder.run(exit, weights.placed(), values, {&normed, 1});
   // Each row predicts the next token; the last of a sequence has none to predict.
   std::vector<TokenId> next(ids.begin() + 1, ids.end());
   next.push_back(-1);
   for (std::size_t t = 0; t < next.size(); ++t)
     if (static_cast<Index>(t) % length == length - 1) next[t] = -1;
-  return operations.cross_entropy(normed.view(), head.projection.weight.view(), next);
+  return decoder.operations().cross_entropy(std::as_const(values).view(normed),
+                                            head.projection.weight.view(), next);
 }
 
 /// Perplexity of the first `windows` windows of `length` tokens; the first token of a window is not
@@ -82,21 +101,22 @@ Perplexity perplexity(const ModelFiles& model, Operations operations,
   const Index count = windows > 0 ? (std::min)(windows, available) : available;
   const auto ids = tokens.first(static_cast<std::size_t>(count * length));
 
-  operations.reserve(decoder_bytes(model.config, length));
-  auto hidden = embed(model, operations, ids);
-  const Decoder<Operations> decoder(model.config, length, operations);
-  const Index chunk = chunk_tokens(length);
-  const auto steps = static_cast<double>(model.config.layers + 1);
-  for (Index i = 0; i < model.config.layers; ++i) {
+  const Description& description = model.description;
+  operations.reserve(decoder_bytes(description, length));
+  const Decoder<Operations> decoder(description, length, operations);
+  auto hidden = embed(model, decoder, ids);
+  const Index chunk = chunk_tokens(length), layers = description.sizes.layers;
+  const auto steps = static_cast<double>(layers + 1);
+  for (Index i = 0; i < layers; ++i) {
     if (progress && !progress("layer", static_cast<double>(i), steps)) throw Cancelled();
     const PlacedLayer<Operations> layer(operations, load_layer(model, i, operations.executor()));
+    const Cuts cuts(description.layers[std::size_t(i)]);
     for (Index begin = 0; begin < hidden.rows(); begin += chunk)
       decoder.forward(hidden.view().middle_rows(begin, (std::min)(chunk, hidden.rows() - begin)),
-                      layer.placed(), i);
+                      layer.placed(), cuts);
   }
   if (progress && !progress("head", steps - 1, steps)) throw Cancelled();
-  const auto losses = token_losses(operations, model.config, load_head(model),
-                                   std::as_const(hidden).view(), ids, length);
+  const auto losses = token_losses(description, decoder, load_head(model), hidden.view(), ids);
 
   Perplexity result;
   for (Index w = 0; w < count; ++w) {

@@ -10,6 +10,7 @@
 #include <gptq/factor/target.hpp>
 #include <gptq/model/module_quantizer.hpp>
 #include <gptq/model/perplexity.hpp>
+#include <gptq/model/pipeline_options.hpp>
 #include <gptq/model/placed_layer.hpp>
 #include <gptq/model/stream.hpp>
 
@@ -21,64 +22,6 @@
 #include <vector>
 
 namespace gptq::model {
-
-/// Which earlier modules are already quantized when a module is calibrated.
-enum class Sequential {
-  sublayer,  ///< all: [q, k, v], [o], [gate, up] and [down] are calibrated one after the
-             ///< other ("true sequential")
-  layer,     ///< those of all earlier layers, but not of its own
-  none,      ///< none: calibration runs through the full-precision model
-};
-
-/// What the output of a quantized module should match.
-enum class Match {
-  model,  ///< its output in the full-precision model, although its inputs come from quantized
-          ///< layers
-  layer,  ///< the output of its full-precision weights on the same inputs
-};
-
-/// How a pipeline calibrates and what it aims for.
-struct PipelineOptions {
-  /// group_size comes from `settings`.
-  Params params;
-  SettingsTable settings;
-  Method method = Method::gptq;
-  Sequential sequential = Sequential::sublayer;
-  /// `model` also runs the full-precision model alongside: twice the time, better results.
-  Match match = Match::model;
-  /// How strongly `model` corrects the mismatch of inputs and of the residual stream, 0 .. 1.
-  double match_inputs = 0.5, match_residual = 0.5;
-  /// Inputs of down are kept up to this size, and recomputed beyond it.
-  std::uint64_t cache_bytes = std::uint64_t(1) << 30;
-};
-
-/// The outcome for one module.
-struct ModuleReport {
-  std::string name;
-  ModuleSettings settings;
-  Report report;
-  /// ‖ΔW‖² / ‖W‖²
-  double weight_error = 0;
-  /// Signal-to-noise ratio of the output on the last calibration window, in dB.
-  double snr_full = Report::unknown;
-  /// The same with inputs rounded to 8 bits, with one scale for all.
-  double snr_quantized = Report::unknown;
-  /// Factorization (counted for the first module that reads the input), solve and packing.
-  double seconds = 0;
-};
-
-/// Where the time of a run goes, in seconds.
-struct PipelineTimings {
-  double read = 0;      ///< weights from the model's files
-  double forward = 0;   ///< the decoder on the calibration text
-  double hessian = 0;   ///< accumulating Hessians
-  double quantize = 0;  ///< factorizing, fitting, solving, packing
-  double measure = 0;   ///< signal-to-noise ratios on the last window
-  double write = 0;     ///< handing modules to the sink
-};
-
-/// Receives the quantized modules.
-using ModuleSink = std::function<void(const std::string& name, const QuantizedModule& module)>;
 
 /// Quantizes a model layer by layer, each on the inputs it will see.
 template <class Operations, class B>
@@ -105,18 +48,18 @@ class Pipeline {
                                 const ModuleSink& sink, Progress progress = {}) {
     begin(sink, std::move(progress));
     operations_.reserve(working_bytes(length));
-    const Decoder<Operations> decoder(model_.config, length, operations_);
-    Tensor embedded = embed(model_, operations_, tokens);
+    const Decoder<Operations> decoder(description(), length, operations_);
+    Tensor embedded = embed(model_, decoder, tokens);
     if (options_.match == Match::model && options_.sequential != Sequential::none)
       full_.emplace(decoder, kept_copy(std::as_const(embedded).view()), options_.cache_bytes);
     Stream<Operations> stream(decoder, std::move(embedded), options_.cache_bytes);
-    for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
+    for (layer_ = 0; layer_ < description().sizes.layers; ++layer_) {
+      const Cuts cuts(block());
       PlacedLayer<Operations> weights = load();
       if (full_) full_weights_ = load();
       timings_.read += watch_.lap();
-      if (options_.sequential == Sequential::sublayer) run_sublayers(stream, weights, length);
-      else run_whole_layer(stream, weights, length);
-      if (full_) finish(*full_, full_weights_.placed());
+      if (options_.sequential == Sequential::sublayer) run_cuts(stream, cuts, weights, length);
+      else run_whole_layer(stream, cuts, weights, length);
     }
     full_.reset();
     return std::move(reports_);
@@ -126,10 +69,13 @@ class Pipeline {
   std::vector<ModuleReport> run_without_calibration(const ModuleSink& sink,
                                                     Progress progress = {}) {
     begin(sink, std::move(progress));
-    for (layer_ = 0; layer_ < model_.config.layers; ++layer_) {
+    for (layer_ = 0; layer_ < description().sizes.layers; ++layer_) {
+      const Cuts cuts(block());
       PlacedLayer<Operations> weights = load();
       timings_.read += watch_.lap();
-      for (const Stage stage : stages) quantize_stage(stage, weights, nullptr);
+      for (int cut = 1; cut <= cuts.count(); ++cut)
+        for (const Reading& reading : cuts.readings(cut))
+          quantize(cuts, cut, reading, weights, nullptr);
     }
     return std::move(reports_);
   }
@@ -145,127 +91,154 @@ class Pipeline {
     std::optional<CrossMoment<B>>
         residual;  ///< (r − r̃)ᵀX̃, where the output joins the residual stream
   };
+  using Weights = typename Operations::Layer;
 
-  /// Each stage is quantized before the next one is calibrated.
-  void run_sublayers(Stream<Operations>& stream, PlacedLayer<Operations>& weights, Index length) {
-    for (const Stage stage : stages) {
-      const Observation seen = observe(stream, stage, weights.placed(), length);
-      quantize_stage(stage, weights, &seen);
+  const Description& description() const { return model_.description; }
+  const Block& block() const { return description().layers[std::size_t(layer_)]; }
+  Index width(int value) const { return block().width({value}); }
+  const LinearSpec& spec(int linear) const { return block().linears()[std::size_t(linear)]; }
+
+  /// The modules of each cut are quantized before the next one is calibrated.
+  void run_cuts(Stream<Operations>& stream, const Cuts& cuts, PlacedLayer<Operations>& weights,
+                Index length) {
+    enter(stream, cuts);
+    for (int cut = 1; cut <= cuts.count(); ++cut) {
+      const auto seen = observe(stream, cuts, cut, weights.placed(), length);
+      for (std::size_t i = 0; i < seen.size(); ++i)
+        quantize(cuts, cut, cuts.readings(cut)[i], weights, &seen[i]);
     }
-    finish(stream, weights.placed());
+    leave(stream, weights.placed());
   }
 
   /// All inputs come from the full-precision layer; then the quantized layer runs, unless later
   /// layers must not see it.
-  void run_whole_layer(Stream<Operations>& stream, PlacedLayer<Operations>& weights, Index length) {
+  void run_whole_layer(Stream<Operations>& stream, const Cuts& cuts,
+                       PlacedLayer<Operations>& weights, Index length) {
     const bool rerun = options_.sequential == Sequential::layer;
     Tensor before;
     if (rerun) before = kept_copy(std::as_const(stream.hidden()).view());
-    std::vector<Observation> seen;
-    for (const Stage stage : stages)
-      seen.push_back(observe(stream, stage, weights.placed(), length));
-    if (!rerun) finish(stream, weights.placed());
-    for (const Stage stage : stages)
-      quantize_stage(stage, weights, &seen[static_cast<std::size_t>(stage)]);
+    enter(stream, cuts);
+    std::vector<std::vector<Observation>> seen;
+    for (int cut = 1; cut <= cuts.count(); ++cut)
+      seen.push_back(observe(stream, cuts, cut, weights.placed(), length));
+    if (!rerun) leave(stream, weights.placed());
+    for (int cut = 1; cut <= cuts.count(); ++cut)
+      for (std::size_t i = 0; i < cuts.readings(cut).size(); ++i)
+        quantize(cuts, cut, cuts.readings(cut)[i], weights, &seen[std::size_t(cut) - 1][i]);
     if (!rerun) return;
-    stream.hidden() = std::move(before);
-    for (const Stage stage : stages)
-      stream.for_chunks([&](Index first, Index rows) {
-        stream.input(stage, weights.placed(), layer_, first, rows);
-      });
-    finish(stream, weights.placed());
+    stream.restart(std::move(before));
+    leave(stream, weights.placed());
   }
 
-  /// Runs all windows up to a stage and collects statistics of its input.
-  Observation observe(Stream<Operations>& stream, Stage stage,
-                      const typename Operations::Layer& weights, Index length) {
-    const ModelConfig& config = model_.config;
-    const Index width = stage_width(config, stage);
-    Observation seen{Hessian<B>(width, backend_), {}, {}, {}};
-    if (full_) {
-      seen.inputs.emplace(width, width, backend_);
-      if (stage == Stage::output || stage == Stage::down)
-        seen.residual.emplace(config.hidden, width, backend_);
+  void enter(Stream<Operations>& stream, const Cuts& cuts) {
+    stream.enter(cuts);
+    if (full_) full_->enter(cuts);
+  }
+
+  void leave(Stream<Operations>& stream, const Weights& weights) {
+    stream.leave(weights);
+    if (full_) full_->leave(full_weights_.placed());
+    timings_.forward += watch_.lap();
+  }
+
+  /// Runs all windows up to a cut and collects statistics of what its modules read.
+  std::vector<Observation> observe(Stream<Operations>& stream, const Cuts& cuts, int cut,
+                                   const Weights& weights, Index length) {
+    const auto& readings = cuts.readings(cut);
+    std::vector<Observation> seen;
+    std::vector<int> wanted;
+    for (const Reading& reading : readings) {
+      const Index in = width(reading.value);
+      seen.push_back({Hessian<B>(in, backend_), {}, {}, {}});
+      wanted.push_back(reading.value);
+      if (!full_) continue;
+      seen.back().inputs.emplace(in, in, backend_);
+      if (reading.residual < 0) continue;
+      seen.back().residual.emplace(width(reading.residual), in, backend_);
+      wanted.push_back(reading.residual);
     }
     stream.for_chunks([&](Index first, Index rows) {
-      report_progress(stage, static_cast<double>(first) / static_cast<double>(stream.tokens()));
-      const Tensor x = stream.input(stage, weights, layer_, first, rows);
+      report_progress(cuts, cut, static_cast<double>(first) / static_cast<double>(stream.tokens()));
+      const auto values = stream.chunk(cut, weights, wanted, first, rows);
       timings_.forward += watch_.lap();
-      try {
-        seen.hessian.add(x.view());
-      } catch (const NumericalError& error) {
-        throw NumericalError(
-            gptq::detail::message("input of ", full_name(layer_, stage_modules(stage)[0]),
-                                  ", calibration tokens from ", first, ": ", error.what()));
-      }
-      if (first + rows == stream.tokens())
-        seen.sample = copy(x.view().middle_rows(rows - length, length));
+      const bool last = first + rows == stream.tokens();
+      for (std::size_t i = 0; i < readings.size(); ++i)
+        observe(values.view(readings[i].value), readings[i], first, last ? length : 0, seen[i]);
       timings_.hessian += watch_.lap();
-      if (full_) observe_mismatch(stream, stage, x, first, rows, seen);
+      if (!full_) return;
+      const auto full = full_->chunk(cut, full_weights_.placed(), wanted, first, rows);
+      timings_.forward += watch_.lap();
+      for (std::size_t i = 0; i < readings.size(); ++i)
+        observe_mismatch(readings[i], full, values, seen[i]);
+      timings_.hessian += watch_.lap();
     });
+    stream.arrive(cut);
+    if (full_) full_->arrive(cut);
     return seen;
   }
 
-  /// How the quantized stream differs from the full-precision one at a stage.
-  void observe_mismatch(Stream<Operations>& stream, Stage stage, const Tensor& x, Index first,
-                        Index rows, Observation& seen) {
-    const auto difference = [&](ConstView full, ConstView quantized) {
-      Tensor d = operations_.tensor(full.rows(), full.cols());
-      operations_.subtract(d.view(), full, quantized);
+  /// \param kept  how many of the last rows to keep for measuring outputs
+  void observe(ConstView x, const Reading& reading, Index first, Index kept, Observation& seen) {
+    try {
+      seen.hessian.add(x);
+    } catch (const NumericalError& error) {
+      throw NumericalError(gptq::detail::message("input of ", spec(reading.linears[0]).name,
+                                                 ", calibration tokens from ", first, ": ",
+                                                 error.what()));
+    }
+    kept = (std::min)(kept, x.rows());
+    if (kept > 0) seen.sample = copy(x.middle_rows(x.rows() - kept, kept));
+  }
+
+  /// How the quantized stream differs from the full-precision one in what a module reads.
+  void observe_mismatch(const Reading& reading, const Values<Operations>& full,
+                        const Values<Operations>& quantized, Observation& seen) {
+    const auto difference = [&](int value) {
+      const ConstView a = full.view(value), b = quantized.view(value);
+      Tensor d = operations_.tensor(a.rows(), a.cols());
+      operations_.subtract(d.view(), a, b);
       return d;
     };
-    const Tensor full = full_->input(stage, full_weights_.placed(), layer_, first, rows);
-    timings_.forward += watch_.lap();
-    const Tensor dx = difference(full.view(), x.view());
-    seen.inputs->add(dx.view(), x.view());
-    if (seen.residual) {
-      const auto part = [&](Stream<Operations>& s) {
-        return std::as_const(s.hidden()).view().middle_rows(first, rows);
-      };
-      const Tensor dr = difference(part(*full_), part(stream));
-      seen.residual->add(dr.view(), x.view());
-    }
-    timings_.hessian += watch_.lap();
+    const ConstView x = quantized.view(reading.value);
+    const Tensor dx = difference(reading.value);
+    seen.inputs->add(dx.view(), x);
+    if (!seen.residual) return;
+    const Tensor dr = difference(reading.residual);
+    seen.residual->add(dr.view(), x);
   }
 
-  void finish(Stream<Operations>& stream, const typename Operations::Layer& weights) {
-    stream.for_chunks([&](Index first, Index rows) { stream.finish(weights, first, rows); });
-    timings_.forward += watch_.lap();
-  }
-
-  /// Modules of a stage to be quantized together: those with the same settings if the backend takes
-  /// several weights at once, else each on its own.
-  std::vector<std::vector<Module>> batches_of(Stage stage) const {
-    std::vector<std::vector<Module>> batches;
-    for (const Module module : stage_modules(stage)) {
-      const auto settings = settings_of(module);
+  /// Modules with one input to be quantized together: those with the same settings if the backend
+  /// takes several weights at once, else each on its own.
+  std::vector<std::vector<int>> batches_of(const Reading& reading) const {
+    std::vector<std::vector<int>> batches;
+    for (const int linear : reading.linears) {
+      const auto settings = settings_of(linear);
       if (!settings) continue;
       if (backend::BatchBackend<B> && !batches.empty() &&
           settings == settings_of(batches.back().front()))
-        batches.back().push_back(module);
-      else batches.push_back({module});
+        batches.back().push_back(linear);
+      else batches.push_back({linear});
     }
     return batches;
   }
 
-  auto settings_of(Module module) const {
-    return options_.settings.find(full_name(layer_, module));
-  }
+  auto settings_of(int linear) const { return options_.settings.find(spec(linear).name); }
 
   /// \param seen  the input's calibration; nullptr: round to nearest
-  void quantize_stage(Stage stage, PlacedLayer<Operations>& weights, const Observation* seen) {
+  void quantize(const Cuts& cuts, int cut, const Reading& reading, PlacedLayer<Operations>& weights,
+                const Observation* seen) {
     ModuleQuantizer<B> quantizer(options_.params, options_.method,
                                  gptq_format(options_.settings.base.symmetric), backend_,
                                  seen ? &seen->hessian : nullptr);
-    for (const std::vector<Module>& modules : batches_of(stage)) {
-      const ModuleSettings settings = *settings_of(modules.front());
-      report_progress(stage, 1);
+    for (const std::vector<int>& linears : batches_of(reading)) {
+      const ModuleSettings settings = *settings_of(linears.front());
+      report_progress(cuts, cut, 1);
       std::vector<std::string> names;
       std::vector<MatrixView<float>> views;
       std::vector<Tensor> originals;
-      for (const Module module : modules) {
-        names.push_back(full_name(layer_, module));
-        views.push_back(weights.host()[module].weight.view());
+      for (const int linear : linears) {
+        names.push_back(spec(linear).name);
+        views.push_back(weights.host().linears[std::size_t(linear)].weight.view());
         originals.push_back(copy(ConstView(views.back())));
       }
       watch_.lap();
@@ -279,14 +252,14 @@ class Pipeline {
       const std::vector<QuantizedModule> quantized = quantizer.quantize(views, settings, names);
       const double seconds = watch_.lap();
       timings_.quantize += seconds;
-      for (std::size_t i = 0; i < modules.size(); ++i) {
-        weights.refresh(operations_, modules[i]);
+      for (std::size_t i = 0; i < linears.size(); ++i) {
+        weights.refresh(operations_, linears[i]);
         ModuleReport report{.name = names[i],
                             .settings = settings,
                             .report = quantized[i].report,
-                            .seconds = seconds / static_cast<double>(modules.size())};
-        measure(std::as_const(originals[i]).view(), weights.placed()[modules[i]].weight.view(),
-                seen, report);
+                            .seconds = seconds / static_cast<double>(linears.size())};
+        measure(std::as_const(originals[i]).view(),
+                weights.placed().linears[std::size_t(linears[i])].weight.view(), seen, report);
         (*sink_)(names[i], quantized[i]);
         timings_.write += watch_.lap();
         reports_.push_back(std::move(report));
@@ -332,20 +305,26 @@ class Pipeline {
   }
 
   /// Upper bound, besides hidden states: layers and a chunk on its way through one, the calibration
-  /// statistics of one input, and the largest solve.
+  /// statistics of one cut, and the largest solve.
   std::uint64_t working_bytes(Index length) const {
-    const ModelConfig& config = model_.config;
     const bool beside = options_.match == Match::model;
     Index gathered = 0, solve = 0;
-    for (const Stage stage : stages) {
-      const Index in = stage_width(config, stage);
-      Index out = 0;  // of all modules that share this input, which may be solved in one panel
-      for (const Module module : stage_modules(stage)) out += module_shape(config, module).out;
-      const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
-      gathered = (std::max)(gathered, plan.hessian * (beside ? 3 : 1) + plan.calibrate);
-      solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));
+    for (const Block& layer : description().layers) {
+      const Cuts cuts(layer);
+      for (int cut = 1; cut <= cuts.count(); ++cut) {
+        Index of_cut = 0;
+        for (const Reading& reading : cuts.readings(cut)) {
+          const Index in = layer.width({reading.value});
+          Index out = 0;  // of all modules that share this input: they may be solved in one panel
+          for (const int linear : reading.linears) out += layer.linears()[std::size_t(linear)].out;
+          const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
+          of_cut += plan.hessian * (beside ? 3 : 1) + plan.calibrate;
+          solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));
+        }
+        gathered = (std::max)(gathered, of_cut);
+      }
     }
-    return decoder_bytes(config, length) * (beside ? 2 : 1) +
+    return decoder_bytes(description(), length) * (beside ? 2 : 1) +
            static_cast<std::uint64_t>(gathered + solve);
   }
 
@@ -356,14 +335,13 @@ class Pipeline {
     watch_.lap();
   }
 
-  void report_progress(Stage stage, double fraction) {
+  void report_progress(const Cuts& cuts, int cut, double fraction) {
     if (!progress_) return;
-    static constexpr const char* names[] = {"q, k, v", "o", "gate, up", "down"};
-    const double done =
-        static_cast<double>(layer_) + (static_cast<double>(static_cast<int>(stage)) + fraction) / 4;
-    const auto layers = model_.config.layers;
-    const std::string text = gptq::detail::message("layer ", layer_ + 1, "/", layers, " ",
-                                                   names[static_cast<int>(stage)]);
+    const double done = static_cast<double>(layer_) + (static_cast<double>(cut - 1) + fraction) /
+                                                          static_cast<double>(cuts.count());
+    const Index layers = description().sizes.layers;
+    const std::string text =
+        gptq::detail::message("layer ", layer_ + 1, "/", layers, " ", short_names(cuts, cut));
     if (!progress_(text, done, static_cast<double>(layers))) throw Cancelled();
   }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// PlacedLayer: a decoder layer's weights on the host, where they are quantized, and wherever the
-// decoder reads them, perhaps on a device.
+// PlacedLayer: a block's weights on the host, where they are quantized, and wherever the decoder
+// reads them, perhaps on a device.
 
 #include <gptq/model/layer_weights.hpp>
 
@@ -12,7 +12,7 @@
 namespace gptq::model {
 
 /// \tparam Operations  Layer is what its decoder reads: LayerWeights themselves, or what
-/// place(weights) makes of them and place(linear, module of Layer) updates
+/// place(weights) makes of them and place(linear, linear of Layer) updates
 template <class Operations>
 class PlacedLayer {
  public:
@@ -30,9 +30,10 @@ class PlacedLayer {
     else return placed_;
   }
 
-  /// Call when a module's weight has changed on the host.
-  void refresh(const Operations& operations, Module module) {
-    if constexpr (!in_place) operations.place(host_[module], placed_[module]);
+  /// Call when the weight of a linear module has changed on the host.
+  void refresh(const Operations& operations, int linear) {
+    if constexpr (!in_place)
+      operations.place(host_.linears[std::size_t(linear)], placed_.linears[std::size_t(linear)]);
   }
 
  private:

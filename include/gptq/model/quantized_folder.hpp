@@ -12,7 +12,6 @@
 
 #include <algorithm>  // std::find
 #include <filesystem>
-#include <initializer_list>
 #include <iterator>  // std::begin
 #include <map>
 #include <optional>
@@ -25,29 +24,14 @@
 
 namespace gptq::model {
 
-/// Modules that vLLM and SGLang fuse when loading a model, and the name under which they look up
-/// the settings.
-struct FusedModules {
-  const char* name;
-  const char* words;
-  std::initializer_list<Module> parts;
-};
-
-inline std::span<const FusedModules> fused_modules() {
-  static constexpr FusedModules fused[] = {
-      {"self_attn.qkv_proj", "q, k and v", {Module::q, Module::k, Module::v}},
-      {"mlp.gate_up_proj", "gate and up", {Module::gate, Module::up}}};
-  return fused;
-}
-
-/// The settings that all parts of a fused module share.
+/// The settings that all parts of a module share that inference engines join.
 /// \return  nothing if they differ; an empty optional inside if none of them is quantized
 inline std::optional<std::optional<ModuleSettings>> common_settings(const SettingsTable& table,
-                                                                    Index layer,
+                                                                    const Block& layer,
                                                                     const FusedModules& fused) {
-  const auto first = table.find(full_name(layer, *fused.parts.begin()));
-  for (const Module part : fused.parts)
-    if (table.find(full_name(layer, part)) != first) return std::nullopt;
+  const auto first = table.find(layer.prefix() + fused.parts.front());
+  for (const std::string& part : fused.parts)
+    if (table.find(layer.prefix() + part) != first) return std::nullopt;
   return first;
 }
 
@@ -62,26 +46,32 @@ inline void add_dynamic(nlohmann::ordered_json& dynamic, const std::string& expr
   if (group_size) entry["group_size"] = *group_size;
 }
 
+/// Text with the characters that mean something in a regular expression quoted.
+inline std::string quoted(const std::string& text) {
+  std::string out;
+  for (const char c : text) out += c == '.' ? "\\." : std::string(1, c);
+  return out;
+}
+
 /// Adds rules under the names of fused modules where the rules for their parts would give that name
 /// different settings.
-inline void add_fused_rules(nlohmann::ordered_json& dynamic, const ModelConfig& config,
+inline void add_fused_rules(nlohmann::ordered_json& dynamic, const Description& description,
                             const SettingsTable& table) {
-  for (const FusedModules& fused : fused_modules()) {
+  for (const FusedModules& fused : description.fused) {
     std::vector<std::pair<std::optional<ModuleSettings>, std::string>> rules;  // layers: "0|3"
-    for (Index layer = 0; layer < config.layers; ++layer) {
+    for (const Block& layer : description.layers) {
       const auto settings = common_settings(table, layer, fused);
-      const std::string name = "model.layers." + std::to_string(layer) + "." + fused.name;
-      if (!settings || table.find(name) == *settings) continue;
+      if (!settings || table.find(layer.prefix() + fused.name) == *settings) continue;
       auto rule = std::find_if(rules.begin(), rules.end(),
                                [&](const auto& r) { return r.first == *settings; });
       if (rule == rules.end()) rule = rules.insert(rule, {*settings, ""});
-      rule->second += (rule->second.empty() ? "" : "|") + std::to_string(layer);
+      std::string number = layer.prefix().substr(description.layers_prefix.size());
+      number.pop_back();  // the dot
+      rule->second += (rule->second.empty() ? "" : "|") + number;
     }
     for (const auto& [settings, layers] : rules) {
-      std::string expression = "^model\\.layers\\.(" + layers + ")\\.";
-      for (const char* c = fused.name; *c; ++c)
-        expression += *c == '.' ? "\\." : std::string(1, *c);
-      expression += "$";
+      const std::string expression = "^" + quoted(description.layers_prefix) + "(" + layers +
+                                     ")\\." + quoted(fused.name) + "$";
       if (settings) add_dynamic(dynamic, expression, settings->bits, settings->group_size);
       else dynamic["-:" + expression] = nlohmann::ordered_json::object();
     }
@@ -92,7 +82,7 @@ inline void add_fused_rules(nlohmann::ordered_json& dynamic, const ModelConfig& 
 
 /// The quantization_config of a folder: the keys that GPTQModel, AutoGPTQ, optimum, transformers,
 /// vLLM and SGLang read.
-inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
+inline nlohmann::ordered_json quantization_config(const Description& model,
                                                   const SettingsTable& table, const Params& params,
                                                   bool true_sequential) {
   const std::string format(
@@ -128,12 +118,12 @@ inline nlohmann::ordered_json quantization_config(const ModelConfig& model,
 }
 
 /// Which loaders will refuse a folder although the format allows it, one sentence each.
-inline std::vector<std::string> reader_notes(const ModelConfig& config,
+inline std::vector<std::string> reader_notes(const Description& description,
                                              const SettingsTable& table) {
   std::set<std::string> notes;
   for_each_quantized(
-      config, table, [&](const auto&, const ModuleSettings& settings, const ModuleShape& shape) {
-        const auto [out, in] = shape;
+      description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
+        const Index out = linear.out, in = linear.in;
         const Index group = settings.group_size;
         if (settings.bits != 4 && settings.bits != 8)
           notes.insert(gptq::detail::message(
@@ -156,11 +146,11 @@ inline std::vector<std::string> reader_notes(const ModelConfig& config,
               "a layer of ", out, " x ", in,
               " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
       });
-  for (Index layer = 0; layer < config.layers; ++layer)
-    for (const FusedModules& fused : fused_modules())
+  for (const Block& layer : description.layers)
+    for (const FusedModules& fused : description.fused)
       if (!common_settings(table, layer, fused))
         notes.insert(
-            std::string(fused.words) +
+            fused.words +
             " have different settings, which will not load in vLLM or SGLang: they fuse them");
   return {notes.begin(), notes.end()};
 }
@@ -180,7 +170,8 @@ class QuantizedFolder {
       : folder_(checked(path, model), overwrite) {
     writer_.emplace(folder_.files(), plan(model, table), max_shard_size);
     nlohmann::ordered_json config = model.config_json;
-    const auto quantization = quantization_config(model.config, table, params, true_sequential);
+    const auto quantization =
+        quantization_config(model.description, table, params, true_sequential);
     config["quantization_config"] = quantization;
     std::map<std::string, std::string> texts = model.companions;
     texts[config_name] = config.dump(2) + "\n";
@@ -337,9 +328,9 @@ class QuantizedFolder {
     std::vector<io::TensorPlan> tensors;
     std::set<std::string> replaced;
     for_each_quantized(
-        model.config, table,
-        [&](const std::string& name, const ModuleSettings& settings, const ModuleShape& module) {
-          const auto [out, in] = module;
+        model.description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
+          const std::string& name = linear.name;
+          const Index out = linear.out, in = linear.in;
           const Index group_size = settings.group_size == -1 ? in : settings.group_size,
                       groups = 1 + (in - 1) / group_size;
           const auto add = [&](const char* part, io::DType type, io::Shape shape) {

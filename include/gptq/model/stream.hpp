@@ -1,38 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Stream: all windows of a text on their way through the decoder. A layer is run in stages, one for
-// each input of linear modules, so that calibration can look at an input before it is used.
+// Stream: all windows of a text on their way through the decoder. A layer is run from cut to cut,
+// so that calibration can look at the inputs of linear modules before these are used.
 
 #include <gptq/model/decoder.hpp>
 
 #include <cstdint>
-#include <utility>  // std::move
+#include <map>
+#include <span>
+#include <utility>  // std::as_const, std::move
 #include <vector>
 
 namespace gptq::model {
 
-/// The inputs of linear modules in a decoder layer, in the order of the forward pass.
-enum class Stage { attention, output, mlp, down };
-inline constexpr Stage stages[] = {Stage::attention, Stage::output, Stage::mlp, Stage::down};
-
-/// Modules that read the input of a stage.
-inline std::vector<Module> stage_modules(Stage stage) {
-  switch (stage) {
-    case Stage::attention: return {Module::q, Module::k, Module::v};
-    case Stage::output: return {Module::o};
-    case Stage::mlp: return {Module::gate, Module::up};
-    case Stage::down: break;
-  }
-  return {Module::down};
-}
-
-/// Numbers per token in the input of a stage.
-inline Index stage_width(const ModelConfig& config, Stage stage) {
-  return module_shape(config, stage_modules(stage)[0]).in;
-}
-
-/// Hidden states of all calibration tokens on their way through the layers.
+/// The values of a layer that must be in memory for all calibration tokens at a cut.
 template <class Operations>
 class Stream {
  public:
@@ -40,71 +22,120 @@ class Stream {
   using Layer = typename Operations::Layer;
 
   /// \param hidden       hidden states before the first layer, [tokens, hidden]
-  /// \param cache_bytes  inputs of `down` are kept up to this size, and recomputed beyond it
+  /// \param cache_bytes  values inside a layer are kept up to this size, and computed again beyond
+  /// it
   Stream(const Decoder<Operations>& decoder, Tensor hidden, std::uint64_t cache_bytes)
-      : decoder_(decoder), hidden_(std::move(hidden)) {
-    const ModelConfig& config = decoder_.config();
-    const Index width = stage_width(config, Stage::down);
-    attended_ = decoder_.operations().keep(tokens(), stage_width(config, Stage::output));
-    if (static_cast<std::uint64_t>(tokens() * width) * sizeof(float) <= cache_bytes)
-      activated_ = decoder_.operations().keep(tokens(), width);
+      : decoder_(decoder),
+        tokens_(hidden.rows()),
+        limit_(static_cast<Index>(cache_bytes / sizeof(float)) /
+               (std::max)(Index(1), hidden.rows())) {
+    slots_[0] = std::move(hidden);
   }
 
-  Index tokens() const { return hidden_.rows(); }
-  Tensor& hidden() { return hidden_; }
+  Index tokens() const { return tokens_; }
+  /// Hidden states between two layers.
+  Tensor& hidden() { return slots_.begin()->second; }
 
   /// Calls f(first token, tokens) for chunks of whole windows.
   template <class F>
   void for_chunks(const F& f) const {
     const Index chunk = chunk_tokens(decoder_.length());
-    for (Index begin = 0; begin < tokens(); begin += chunk)
-      f(begin, (std::min)(chunk, tokens() - begin));
+    for (Index begin = 0; begin < tokens_; begin += chunk)
+      f(begin, (std::min)(chunk, tokens_ - begin));
   }
 
-  /// The input of a stage for a chunk. Call once for each chunk, and for all of them before the
-  /// next stage. Modules before the stage must be final: their weights are used here.
-  Tensor input(Stage stage, const Layer& weights, Index layer, Index begin, Index rows) {
-    switch (stage) {
-      case Stage::attention: return decoder_.attention_input(part(hidden_, begin, rows), weights);
-      case Stage::output: {
-        const Tensor x = decoder_.attention_input(part(hidden_, begin, rows), weights);
-        return keep(attended_, decoder_.attend(x.view(), weights, layer), begin);
-      }
-      case Stage::mlp:
-        decoder_.add_attention(part(hidden_, begin, rows), part(attended_, begin, rows), weights);
-        return decoder_.mlp_input(part(hidden_, begin, rows), weights);
-      case Stage::down: break;
-    }
-    Tensor x = activate(weights, begin, rows);
-    return activated_.rows() > 0 ? keep(activated_, std::move(x), begin) : std::move(x);
+  /// Begins a layer again, from other hidden states.
+  void restart(Tensor hidden) {
+    set_aside();
+    slots_[0] = std::move(hidden);
+    at_ = 0;
   }
 
-  /// Ends the layer for a chunk: adds the output of `down` to the hidden states.
-  void finish(const Layer& weights, Index begin, Index rows) {
-    const auto hidden = part(hidden_, begin, rows);
-    if (activated_.rows() > 0) decoder_.add_mlp(hidden, part(activated_, begin, rows), weights);
-    else decoder_.add_mlp(hidden, activate(weights, begin, rows).view(), weights);
+  /// Begins a layer; `cuts` must live until its end.
+  void enter(const Cuts& cuts) {
+    cuts_ = &cuts;
+    at_ = 0;
+    kept_.clear();
+    for (int cut = 1; cut <= cuts.count() + 1; ++cut) kept_.push_back(cuts.kept(cut, limit_));
+    std::map<int, Tensor> input;
+    input[0] = std::move(hidden());
+    slots_ = std::move(input);
+  }
+
+  /// The wanted values of a chunk at a cut. On the way to the cut: call once for each chunk, then
+  /// `arrive`; after that, as often as you like. Modules before the cut must be final.
+  Values<Operations> chunk(int cut, const Layer& weights, std::span<const int> wanted, Index first,
+                           Index rows) {
+    const bool moving = cut != at_;
+    Values<Operations> values(cuts_->block().steps().size());
+    for (auto& [value, slot] : slots_)
+      values.lend(value, slot.view().middle_rows(first, rows), moving);
+    std::vector<int> targets(wanted.begin(), wanted.end());
+    if (moving) targets.insert(targets.end(), kept(cut).begin(), kept(cut).end());
+    decoder_.run(*cuts_, weights, values, targets);
+    if (moving)
+      for (const int value : kept(cut)) store(values, value, first, rows);
+    return values;
+  }
+
+  /// All chunks have reached the cut.
+  void arrive(int cut) {
+    if (cut == at_) return;
+    for (const auto& [value, from] : moved_) next_[value] = std::move(slots_.at(from));
+    set_aside();
+    slots_ = std::move(next_);
+    next_.clear();
+    moved_.clear();
+    at_ = cut;
+  }
+
+  /// Ends the layer: only its result remains.
+  void leave(const Layer& weights) {
+    const int end = cuts_->count() + 1;
+    for_chunks([&](Index first, Index rows) { chunk(end, weights, {}, first, rows); });
+    arrive(end);
   }
 
  private:
-  static auto part(Tensor& tensor, Index begin, Index rows) {
-    return tensor.view().middle_rows(begin, rows);
+  const std::vector<int>& kept(int cut) const { return kept_[std::size_t(cut) - 1]; }
+
+  void store(const Values<Operations>& values, int value, Index first, Index rows) {
+    if (const int lender = values.lender(value); lender >= 0) {  // computed in place
+      moved_[value] = lender;
+      return;
+    }
+    auto found = next_.find(value);
+    if (found == next_.end())
+      found = next_.emplace(value, fresh(cuts_->block().steps()[std::size_t(value)].width)).first;
+    decoder_.operations().copy(found->second.view().middle_rows(first, rows), values.view(value));
   }
 
-  Tensor activate(const Layer& weights, Index begin, Index rows) {
-    const Tensor x = decoder_.mlp_input(part(hidden_, begin, rows), weights);
-    return decoder_.activate(x.view(), weights);
+  /// Keeps the memory of all values for later ones.
+  void set_aside() {
+    for (auto& [value, slot] : slots_)
+      if (slot.rows() > 0) free_.push_back(std::move(slot));
+    slots_.clear();
   }
 
-  Tensor keep(Tensor& all, Tensor x, Index begin) {
-    decoder_.operations().copy(part(all, begin, x.rows()), std::as_const(x).view());
-    return x;
+  /// Memory for one value of all tokens, that of an earlier one if possible.
+  Tensor fresh(Index width) {
+    for (std::size_t i = 0; i < free_.size(); ++i)
+      if (free_[i].cols() == width) {
+        Tensor found = std::move(free_[i]);
+        free_.erase(free_.begin() + static_cast<std::ptrdiff_t>(i));
+        return found;
+      }
+    return decoder_.operations().keep(tokens_, width);
   }
 
   const Decoder<Operations>& decoder_;
-  Tensor hidden_;
-  Tensor attended_;   // inputs of o, all windows
-  Tensor activated_;  // inputs of down, or empty if they are recomputed
+  Index tokens_, limit_;
+  const Cuts* cuts_ = nullptr;
+  int at_ = 0;                          // the cut that all chunks have reached
+  std::vector<std::vector<int>> kept_;  // by cut
+  std::map<int, Tensor> slots_, next_;  // by value, at this cut and at the next one
+  std::map<int, int> moved_;            // from a value of the next cut to one in whose place it is
+  std::vector<Tensor> free_;
 };
 
 }  // namespace gptq::model
