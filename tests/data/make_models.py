@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Makes models/: a small random model of every architecture, with the loss that transformers computes for each token.
+
+    pip install torch transformers safetensors
+    python3 make_models.py [NAME ...]     (every model if none is named)
+
+A folder holds config.json, model.safetensors and expected.json: two sequences of 24 token ids and, for each token but
+the first, the negative log-likelihood in nats. It is computed in float32 from the weights as stored; a factor that
+transformers rounds to the type of the model (the embedding scale of Gemma) is therefore not rounded.
+
+The sizes are chosen so that a mistake shows: head_dim is not hidden_size / heads, windows are shorter than a sequence,
+the epsilon of the norms is large.
+"""
+
+import json
+import pathlib
+import sys
+from dataclasses import dataclass
+from typing import Callable
+
+import torch
+import transformers
+
+FOLDER = pathlib.Path(__file__).parent / "models"
+BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
+LENGTH = 24
+
+SIZES = dict(vocab_size=80, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+             num_key_value_heads=2, max_position_embeddings=64)
+EPSILONS = ["rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"]
+TOKENS = dict(bos_token_id=1, eos_token_id=2, pad_token_id=0)
+SLIDING, FULL, LINEAR = "sliding_attention", "full_attention", "linear_attention"
+
+
+@dataclass
+class Model:
+    architecture: str
+    dtype: torch.dtype
+    config: dict
+    edit: Callable | None  # changes the saved config.json
+
+
+def model(architecture, dtype, *, edit=None, **config):
+    return Model(architecture, dtype, config, edit)
+
+
+def rope(kind="default", theta=10000.0, **parameters):
+    return {"rope_type": kind, "rope_theta": theta, **parameters}
+
+
+# --- config.json as transformers 4 wrote it ----------------------------------------------------------------------------
+
+
+def version_4(config):
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    if "partial_rotary_factor" in parameters:
+        config["partial_rotary_factor"] = parameters.pop("partial_rotary_factor")
+    if parameters.get("rope_type") != "default":
+        config["rope_scaling"] = parameters
+
+
+def version_4_neox(config):
+    version_4(config)
+    config["rotary_pct"] = config.pop("partial_rotary_factor")
+    config["rotary_emb_base"] = config.pop("rope_theta")
+
+
+def version_4_longrope(config):
+    version_4(config)
+    config["rope_scaling"]["type"] = config["rope_scaling"].pop("rope_type")
+    del config["rope_scaling"]["original_max_position_embeddings"]  # the key of the model holds it
+
+
+# --- the models --------------------------------------------------------------------------------------------------------
+
+LLAMA3 = rope("llama3", 500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+
+MODELS = {
+    # Llama and its nearest kin
+    "llama": model("LlamaForCausalLM", BF16, rms_norm_eps=1e-5, tie_word_embeddings=False),
+    "llama3_rope": model("LlamaForCausalLM", F32, rms_norm_eps=1e-5, tie_word_embeddings=True, rope_parameters=LLAMA3, edit=version_4),
+    "llama_linear": model("LlamaForCausalLM", F16, rms_norm_eps=1e-5, tie_word_embeddings=True, attention_bias=True, mlp_bias=True,
+                          rope_parameters=rope("linear", factor=4.0)),
+    "mistral": model("MistralForCausalLM", F16, rms_norm_eps=1e-5, head_dim=8, sliding_window=8, tie_word_embeddings=False),
+    "qwen2": model("Qwen2ForCausalLM", BF16, rms_norm_eps=1e-5, use_sliding_window=True, sliding_window=6, max_window_layers=1,
+                   tie_word_embeddings=True),
+    "qwen3": model("Qwen3ForCausalLM", BF16, rms_norm_eps=1e-5, head_dim=16, tie_word_embeddings=False),
+    # Gemma
+    "gemma": model("GemmaForCausalLM", BF16, vocab_size=77, head_dim=16, num_key_value_heads=1),
+    "gemma2": model("Gemma2ForCausalLM", BF16, head_dim=16, sliding_window=6, query_pre_attn_scalar=24, attn_logit_softcapping=2.0,
+                    final_logit_softcapping=3.0, rope_parameters=rope(theta=100.0)),
+    "gemma3": model("Gemma3ForCausalLM", BF16, head_dim=16, sliding_window=5, layer_types=[SLIDING, FULL], query_pre_attn_scalar=24,
+                    rope_parameters={SLIDING: rope(theta=50.0), FULL: rope("linear", 1000.0, factor=8.0)}),
+    # Phi
+    "phi": model("PhiForCausalLM", F16, num_key_value_heads=4, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4),
+    "phi3": model("Phi3ForCausalLM", BF16, sliding_window=7, rope_parameters=rope(theta=100.0)),
+    "phi3_longrope": model("Phi3ForCausalLM", F16, vocab_size=77, original_max_position_embeddings=16, edit=version_4_longrope,
+                           rope_parameters=rope("longrope", 100.0, short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.5, 2.0, 3.0, 4.0])),
+    "phi4_mini": model("Phi3ForCausalLM", BF16, tie_word_embeddings=True, original_max_position_embeddings=32,
+                       rope_parameters=rope("longrope", 100.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.2, 1.5],
+                                            long_factor=[2.0, 3.0, 4.0])),
+    # the generation of GPT-2
+    "gpt2": model("GPT2LMHeadModel", F16, n_inner=64),
+    "opt": model("OPTForCausalLM", F16, vocab_size=77, ffn_dim=64),
+    "opt_350m": model("OPTForCausalLM", BF16, ffn_dim=64, do_layer_norm_before=False, word_embed_proj_dim=16),
+    "bloom": model("BloomForCausalLM", BF16, hidden_size=36, n_head=6),
+    "gpt_neox": model("GPTNeoXForCausalLM", F16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4_neox),
+    "gpt_neox_serial": model("GPTNeoXForCausalLM", BF16, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new",
+                             rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25)),
+    "gptj": model("GPTJForCausalLM", F16, vocab_size=77, rotary_dim=4, n_inner=64),
+    "mpt": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, expansion_ratio=2, max_seq_len=64,
+                 attn_config=dict(clip_qkv=1.5, alibi_bias_max=4)),
+    "falcon7": model("FalconForCausalLM", BF16, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
+    "falcon40": model("FalconForCausalLM", F16, num_kv_heads=2, new_decoder_architecture=True, rope_parameters=rope(theta=100.0)),
+    "falcon11": model("FalconForCausalLM", BF16, num_kv_heads=2, new_decoder_architecture=True, num_ln_in_parallel_attn=1, ffn_hidden_size=64,
+                      tie_word_embeddings=False),
+    "falcon_rw": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=6, multi_query=False, parallel_attn=False, alibi=True,
+                       bias=True),
+}
+
+
+def special_tokens(config):
+    """Token ids inside the small vocabulary, for a class whose own are not."""
+    return {key: value for key, value in TOKENS.items() if getattr(config, key, None) is not None}
+
+
+def make_config(cls, given):
+    default = cls.config_class()
+    common = {key: value for key, value in (SIZES | dict.fromkeys(EPSILONS, 0.01)).items() if hasattr(default, key)}
+    return cls.config_class(**(common | special_tokens(default) | given))
+
+
+def fill(network):
+    """Random values on the scale that the kind of each tensor calls for."""
+    for key, p in network.named_parameters():
+        owner = type(network.get_submodule(key.rpartition(".")[0])).__name__
+        if key.endswith("bias"):
+            p.copy_(0.3 * torch.randn_like(p))
+        elif "Norm" in owner:  # a new weight is 0 where the norm multiplies by 1 + weight, else 1
+            p.copy_(p.mean() + 0.2 * torch.randn_like(p))
+        elif p.dim() == 1:
+            p.copy_(torch.randn_like(p))
+        else:
+            inputs = p.shape[-2 if owner in ("Conv1D", "GptOssExperts") else -1]
+            p.copy_(torch.randn_like(p) * (1.5 / inputs**0.5))
+    for key, b in network.named_buffers():
+        if key.endswith("e_score_correction_bias"):
+            b.copy_(0.3 * torch.randn_like(b))
+
+
+def token_nll(network, ids):
+    logits = network(ids).logits
+    nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return [round(x, 6) for x in nll.tolist()]
+
+
+@torch.no_grad()
+def make(name):
+    spec, folder = MODELS[name], FOLDER / name
+    cls = getattr(transformers, spec.architecture)
+    torch.manual_seed(len(name))
+    network = cls(make_config(cls, spec.config)).eval()
+    fill(network)
+    for p in network.parameters():
+        p.data = p.data.to(spec.dtype)
+    network.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    if spec.edit:
+        config = json.loads((folder / "config.json").read_text())
+        spec.edit(config)
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+
+    # Read again: the expected numbers are those of the files.
+    network = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    vocabulary = network.config.get_text_config().vocab_size
+    ids = torch.randint(0, vocabulary, (2, LENGTH), generator=torch.Generator().manual_seed(7))
+    expected = {"ids": ids.flatten().tolist(), "length": LENGTH, "token_nll": token_nll(network, ids)}
+    (folder / "expected.json").write_text(json.dumps(expected))
+
+
+def make_models(names=()):
+    for name in names or MODELS:
+        make(name)
+
+
+if __name__ == "__main__":
+    make_models(sys.argv[1:])
