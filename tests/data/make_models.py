@@ -39,10 +39,11 @@ class Model:
     dtype: torch.dtype
     config: dict
     edit: Callable | None  # changes the saved config.json
+    attention: str  # the implementation that computes the expected numbers
 
 
-def model(architecture, dtype, *, edit=None, **config):
-    return Model(architecture, dtype, config, edit)
+def model(architecture, dtype, *, edit=None, attention="eager", **config):
+    return Model(architecture, dtype, config, edit, attention)
 
 
 def rope(kind="default", theta=10000.0, **parameters):
@@ -73,9 +74,20 @@ def version_4_longrope(config):
     del config["rope_scaling"]["original_max_position_embeddings"]  # the key of the model holds it
 
 
+def gemma3_hub(config):
+    """A configuration that leaves out what is equal to the default of the class, with the old names."""
+    text = config["text_config"]
+    scaling = text["rope_parameters"][FULL]
+    config["text_config"] = {key: text[key] for key in SIZES} | {key: text[key] for key in (
+        "model_type", "head_dim", "rms_norm_eps", "query_pre_attn_scalar", "sliding_window")} | {
+        "rope_theta": scaling["rope_theta"], "rope_local_base_freq": text["rope_parameters"][SLIDING]["rope_theta"],
+        "rope_scaling": {"rope_type": "linear", "factor": scaling["factor"]}, "sliding_window_pattern": 2}
+
+
 # --- the models --------------------------------------------------------------------------------------------------------
 
 LLAMA3 = rope("llama3", 500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+YARN = rope("yarn", 100.0, factor=4.0, beta_fast=4.0, beta_slow=0.5, original_max_position_embeddings=16)
 
 MODELS = {
     # Llama and its nearest kin
@@ -93,6 +105,13 @@ MODELS = {
                     final_logit_softcapping=3.0, rope_parameters=rope(theta=100.0)),
     "gemma3": model("Gemma3ForCausalLM", BF16, head_dim=16, sliding_window=5, layer_types=[SLIDING, FULL], query_pre_attn_scalar=24,
                     rope_parameters={SLIDING: rope(theta=50.0), FULL: rope("linear", 1000.0, factor=8.0)}),
+    "gemma3_multimodal": model("Gemma3ForConditionalGeneration", BF16, edit=gemma3_hub, image_token_id=79, mm_tokens_per_image=1,
+                               vision_config=dict(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+                                                  image_size=4, patch_size=4),
+                               text_config=SIZES | TOKENS | dict(
+                                   head_dim=16, sliding_window=5, num_hidden_layers=3, rms_norm_eps=0.01, query_pre_attn_scalar=24,
+                                   layer_types=[SLIDING, FULL, SLIDING],
+                                   rope_parameters={SLIDING: rope(theta=50.0), FULL: rope("linear", 1000.0, factor=8.0)})),
     # Phi
     "phi": model("PhiForCausalLM", F16, num_key_value_heads=4, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4),
     "phi3": model("Phi3ForCausalLM", BF16, sliding_window=7, rope_parameters=rope(theta=100.0)),
@@ -105,19 +124,53 @@ MODELS = {
     "gpt2": model("GPT2LMHeadModel", F16, n_inner=64),
     "opt": model("OPTForCausalLM", F16, vocab_size=77, ffn_dim=64),
     "opt_350m": model("OPTForCausalLM", BF16, ffn_dim=64, do_layer_norm_before=False, word_embed_proj_dim=16),
-    "bloom": model("BloomForCausalLM", BF16, hidden_size=36, n_head=6),
+    "bloom": model("BloomForCausalLM", BF16, hidden_size=36, n_head=12),
     "gpt_neox": model("GPTNeoXForCausalLM", F16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4_neox),
     "gpt_neox_serial": model("GPTNeoXForCausalLM", BF16, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new",
                              rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25)),
     "gptj": model("GPTJForCausalLM", F16, vocab_size=77, rotary_dim=4, n_inner=64),
-    "mpt": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, expansion_ratio=2, max_seq_len=64,
-                 attn_config=dict(clip_qkv=1.5, alibi_bias_max=4)),
+    "mpt": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, max_seq_len=64, attn_config=dict(clip_qkv=1.5)),
     "falcon7": model("FalconForCausalLM", BF16, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
     "falcon40": model("FalconForCausalLM", F16, num_kv_heads=2, new_decoder_architecture=True, rope_parameters=rope(theta=100.0)),
     "falcon11": model("FalconForCausalLM", BF16, num_kv_heads=2, new_decoder_architecture=True, num_ln_in_parallel_attn=1, ffn_hidden_size=64,
                       tie_word_embeddings=False),
-    "falcon_rw": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=6, multi_query=False, parallel_attn=False, alibi=True,
-                       bias=True),
+    # Eager attention of transformers adds the ALiBi bias twice.
+    "falcon_rw": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=12, multi_query=False, parallel_attn=False, alibi=True,
+                       bias=True, attention="sdpa"),
+    # OLMo
+    "olmo": model("OlmoForCausalLM", BF16, clip_qkv=1.0, rope_parameters=rope(theta=100.0)),
+    "olmo2": model("Olmo2ForCausalLM", F16, vocab_size=77, rope_parameters=rope(theta=100.0)),
+    "olmo3": model("Olmo3ForCausalLM", BF16, sliding_window=6, layer_types=[SLIDING, FULL],
+                   rope_parameters={SLIDING: rope(theta=500.0), FULL: YARN}),
+    # dense models since 2024
+    "granite": model("GraniteForCausalLM", BF16, embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4,
+                     logits_scaling=1.7, tie_word_embeddings=True),
+    "smollm3": model("SmolLM3ForCausalLM", BF16, no_rope_layers=[1, 0], rope_parameters=rope(theta=100.0)),
+    "cohere": model("CohereForCausalLM", BF16, logit_scale=0.4, rope_parameters=rope(theta=100.0)),
+    "cohere_qk_norm": model("CohereForCausalLM", F16, vocab_size=77, logit_scale=0.4, use_qk_norm=True, rope_parameters=rope(theta=100.0)),
+    "cohere2": model("Cohere2ForCausalLM", BF16, head_dim=16, logit_scale=0.4, sliding_window=6, layer_types=[SLIDING, FULL],
+                     rope_parameters=rope(theta=100.0)),
+    "stablelm": model("StableLmForCausalLM", F16, use_qkv_bias=True, edit=version_4,
+                      rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "stablelm_parallel": model("StableLmForCausalLM", BF16, use_parallel_residual=True, qk_layernorm=True,
+                               rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "starcoder2": model("Starcoder2ForCausalLM", F16, vocab_size=77, sliding_window=6, rope_parameters=rope(theta=100.0)),
+    "glm": model("GlmForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "glm4": model("Glm4ForCausalLM", BF16, head_dim=16, edit=version_4, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "seed_oss": model("SeedOssForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0)),
+    "exaone4": model("Exaone4ForCausalLM", BF16, head_dim=16, sliding_window=6, layer_types=[SLIDING, FULL], tie_word_embeddings=True,
+                     rope_parameters=LLAMA3),
+    "exaone4_full": model("Exaone4ForCausalLM", F16, sliding_window=None, layer_types=[FULL, FULL], rope_parameters=rope(theta=100.0)),
+    "ernie4_5": model("Ernie4_5ForCausalLM", BF16, head_dim=16, use_bias=True, rope_parameters=rope(theta=100.0)),
+    "ministral": model("MinistralForCausalLM", BF16, head_dim=16, sliding_window=6, layer_types=[SLIDING, FULL],
+                       rope_parameters=rope(theta=100.0)),
+    "ministral3": model("Ministral3ForCausalLM", BF16, head_dim=16, rope_parameters=YARN | dict(
+        original_max_position_embeddings=8, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)),
+    "arcee": model("ArceeForCausalLM", F16, head_dim=16, rope_parameters=YARN),
+    "llama_yarn": model("LlamaForCausalLM", BF16, head_dim=16, rope_parameters=YARN | dict(truncate=False), edit=version_4),
+    "llama_dynamic": model("LlamaForCausalLM", F16, max_position_embeddings=16, rope_parameters=rope("dynamic", 100.0, factor=3.0)),
+    "hunyuan_v1_dense": model("HunYuanDenseV1ForCausalLM", BF16, head_dim=16, rope_parameters=rope("dynamic", 100.0, alpha=5.0, factor=1.0)),
+    "nemotron": model("NemotronForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
 }
 
 
@@ -138,8 +191,8 @@ def fill(network):
         owner = type(network.get_submodule(key.rpartition(".")[0])).__name__
         if key.endswith("bias"):
             p.copy_(0.3 * torch.randn_like(p))
-        elif "Norm" in owner:  # a new weight is 0 where the norm multiplies by 1 + weight, else 1
-            p.copy_(p.mean() + 0.2 * torch.randn_like(p))
+        elif "Norm" in owner:  # a new weight is 0 where the norm multiplies by 1 + weight (but not LayerNorm1P), else 1
+            p.copy_((0 if "1P" in owner else p.mean()) + 0.2 * torch.randn_like(p))
         elif p.dim() == 1:
             p.copy_(torch.randn_like(p))
         else:
@@ -173,7 +226,7 @@ def make(name):
         (folder / "config.json").write_text(json.dumps(config, indent=2))
 
     # Read again: the expected numbers are those of the files.
-    network = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    network = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation=spec.attention).eval()
     vocabulary = network.config.get_text_config().vocab_size
     ids = torch.randint(0, vocabulary, (2, LENGTH), generator=torch.Generator().manual_seed(7))
     expected = {"ids": ids.flatten().tolist(), "length": LENGTH, "token_nll": token_nll(network, ids)}
