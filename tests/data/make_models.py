@@ -13,14 +13,19 @@ The sizes are chosen so that a mistake shows: head_dim is not hidden_size / head
 the epsilon of the norms is large.
 """
 
+import contextlib
+import itertools
 import json
 import pathlib
+import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from typing import Callable
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 FOLDER = pathlib.Path(__file__).parent / "models"
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
@@ -39,11 +44,13 @@ class Model:
     dtype: torch.dtype
     config: dict
     edit: Callable | None  # changes the saved config.json
+    pack: Callable | None  # replaces tensors by what is stored instead, and returns those that transformers is to see
     attention: str  # the implementation that computes the expected numbers
+    fused: bool  # experts as transformers holds them in memory, not as the files of the architecture name them
 
 
-def model(architecture, dtype, *, edit=None, attention="eager", **config):
-    return Model(architecture, dtype, config, edit, attention)
+def model(architecture, dtype, *, edit=None, pack=None, attention="eager", fused=False, **config):
+    return Model(architecture, dtype, config, edit, pack, attention, fused)
 
 
 def rope(kind="default", theta=10000.0, **parameters):
@@ -68,10 +75,20 @@ def version_4_neox(config):
     config["rotary_emb_base"] = config.pop("rope_theta")
 
 
+def version_4_minimax(config):
+    version_4(config)
+    config["rotary_dim"] = int(config["head_dim"] * config.pop("partial_rotary_factor"))
+
+
 def version_4_longrope(config):
     version_4(config)
     config["rope_scaling"]["type"] = config["rope_scaling"].pop("rope_type")
     del config["rope_scaling"]["original_max_position_embeddings"]  # the key of the model holds it
+
+
+def granite_hub(config):
+    del config["time_step_limit"]
+    config["layer_types"] = ["attention"] * 2
 
 
 def gemma3_hub(config):
@@ -84,10 +101,73 @@ def gemma3_hub(config):
         "rope_scaling": {"rope_type": "linear", "factor": scaling["factor"]}, "sliding_window_pattern": 2}
 
 
+# --- tensors in other formats ------------------------------------------------------------------------------------------
+
+
+def with_prediction_layer(tensors):
+    """Adds a layer after the last, for multi-token prediction; a decoder does not use it."""
+    plain = dict(tensors)
+    tensors["model.layers.2.eh_proj.weight"] = torch.randn(32, 64).to(BF16)
+    tensors["model.layers.2.input_layernorm.weight"] = torch.randn(32).to(BF16)
+    tensors["model.layers.2.shared_head.norm.weight"] = torch.randn(32).to(BF16)
+    return plain
+
+
+def fp8_blocks(tensors, block=128):
+    """F8_E4M3 with a float32 scale for each block of 128 x 128 weights, as DeepSeek-V3 was published."""
+    plain = dict(tensors)
+    for name in [n for n in tensors if n.endswith("_proj.weight") or n.endswith("_mqa.weight")]:
+        weight = tensors[name].float()
+        scales = torch.empty(-(-weight.shape[0] // block), -(-weight.shape[1] // block))
+        stored = torch.empty_like(weight, dtype=torch.float8_e4m3fn)
+        values = torch.empty_like(weight)
+        for i, j in itertools.product(range(scales.shape[0]), range(scales.shape[1])):
+            part = slice(i * block, (i + 1) * block), slice(j * block, (j + 1) * block)
+            scales[i, j] = weight[part].abs().max() / 448
+            stored[part] = (weight[part] / scales[i, j]).to(torch.float8_e4m3fn)
+            values[part] = stored[part].float() * scales[i, j]
+        tensors[name], tensors[name + "_scale_inv"], plain[name] = stored, scales, values
+    return plain
+
+
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
+
+
+def mxfp4(tensors):
+    """Expert matrices as 4-bit floats with a power of two for 32 of them, two in a byte, as gpt-oss was published."""
+    plain = dict(tensors)
+    for name in [n for n in tensors if n.endswith(("experts.gate_up_proj", "experts.down_proj"))]:
+        weight = tensors.pop(name).float().transpose(1, 2)  # experts, out, in
+        groups = weight.reshape(*weight.shape[:2], -1, 32)
+        exponent = torch.ceil(torch.log2(groups.abs().amax(-1) / 6))
+        codes = (groups / 2 ** exponent[..., None]).unsqueeze(-1).sub(E2M1).abs().argmin(-1)
+        plain[name] = (E2M1[codes] * 2 ** exponent[..., None]).reshape(weight.shape).transpose(1, 2).contiguous()
+        tensors[name + "_blocks"] = (codes[..., 0::2] | codes[..., 1::2] << 4).to(torch.uint8)
+        tensors[name + "_scales"] = (exponent + 127).to(torch.uint8)
+    return plain
+
+
+def fp8_config(config):
+    config["quantization_config"] = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
+
+
+def mxfp4_config(config):
+    config["quantization_config"] = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
+                                                                "lm_head"], "quant_method": "mxfp4"}
+
+
 # --- the models --------------------------------------------------------------------------------------------------------
 
 LLAMA3 = rope("llama3", 500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 YARN = rope("yarn", 100.0, factor=4.0, beta_fast=4.0, beta_slow=0.5, original_max_position_embeddings=16)
+MSCALE_YARN = YARN | dict(mscale=1.0, mscale_all_dim=0.6)
+GRANITE = dict(embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=1.7, tie_word_embeddings=True)
+GPT_OSS = dict(head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=32, sliding_window=6, layer_types=[SLIDING, FULL],
+               rope_parameters=YARN | dict(truncate=False))
+DEEPSEEK = dict(num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12, moe_intermediate_size=16,
+                n_shared_experts=2, first_k_dense_replace=1)
+DELTA = dict(head_dim=16, layer_types=[LINEAR, FULL], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
+             linear_value_head_dim=12, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25))
 
 MODELS = {
     # Llama and its nearest kin
@@ -143,8 +223,7 @@ MODELS = {
     "olmo3": model("Olmo3ForCausalLM", BF16, sliding_window=6, layer_types=[SLIDING, FULL],
                    rope_parameters={SLIDING: rope(theta=500.0), FULL: YARN}),
     # dense models since 2024
-    "granite": model("GraniteForCausalLM", BF16, embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4,
-                     logits_scaling=1.7, tie_word_embeddings=True),
+    "granite": model("GraniteForCausalLM", BF16, **GRANITE),
     "smollm3": model("SmolLM3ForCausalLM", BF16, no_rope_layers=[1, 0], rope_parameters=rope(theta=100.0)),
     "cohere": model("CohereForCausalLM", BF16, logit_scale=0.4, rope_parameters=rope(theta=100.0)),
     "cohere_qk_norm": model("CohereForCausalLM", F16, vocab_size=77, logit_scale=0.4, use_qk_norm=True, rope_parameters=rope(theta=100.0)),
@@ -171,6 +250,58 @@ MODELS = {
     "llama_dynamic": model("LlamaForCausalLM", F16, max_position_embeddings=16, rope_parameters=rope("dynamic", 100.0, factor=3.0)),
     "hunyuan_v1_dense": model("HunYuanDenseV1ForCausalLM", BF16, head_dim=16, rope_parameters=rope("dynamic", 100.0, alpha=5.0, factor=1.0)),
     "nemotron": model("NemotronForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    # mixtures of experts
+    "mixtral": model("MixtralForCausalLM", BF16, intermediate_size=24, num_local_experts=5, rope_parameters=rope(theta=100.0)),
+    "qwen2_moe": model("Qwen2MoeForCausalLM", BF16, num_hidden_layers=4, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
+                       shared_expert_intermediate_size=24, decoder_sparse_step=2, mlp_only_layers=[1]),
+    "qwen3_moe": model("Qwen3MoeForCausalLM", BF16, head_dim=16, num_experts=7, num_experts_per_tok=3, moe_intermediate_size=16,
+                       norm_topk_prob=True),
+    "qwen3_moe_fused": model("Qwen3MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16),
+    "olmoe": model("OlmoeForCausalLM", BF16, num_experts=7, num_experts_per_tok=3, intermediate_size=16, clip_qkv=1.0),
+    "granitemoe": model("GraniteMoeForCausalLM", BF16, num_local_experts=5, intermediate_size=24, **GRANITE),
+    "granitemoeshared": model("GraniteMoeSharedForCausalLM", BF16, num_local_experts=5, intermediate_size=16, shared_intermediate_size=24,
+                              **GRANITE),
+    # transformers checks the sizes of state-space layers though there are none.
+    "granitemoehybrid": model("GraniteMoeHybridForCausalLM", BF16, edit=granite_hub, num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=64,
+                              layer_types=[FULL, FULL], position_embedding_type="rope", mamba_n_heads=4, mamba_d_head=16, **GRANITE),
+    "granitemoehybrid_experts": model("GraniteMoeHybridForCausalLM", BF16, num_local_experts=5, intermediate_size=16,
+                                      shared_intermediate_size=24, layer_types=[FULL, FULL], position_embedding_type="nope",
+                                      mamba_n_heads=4, mamba_d_head=16, **GRANITE),
+    "glm4_moe": model("Glm4MoeForCausalLM", BF16, pack=with_prediction_layer, head_dim=16, attention_bias=True, use_qk_norm=True,
+                      n_routed_experts=7, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=2, routed_scaling_factor=1.5,
+                      first_k_dense_replace=1, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "ernie4_5_moe": model("Ernie4_5_MoeForCausalLM", BF16, moe_num_experts=5, moe_k=2, moe_intermediate_size=16, moe_num_shared_experts=2,
+                          moe_layer_start_index=1, moe_layer_end_index=1),
+    "gpt_oss": model("GptOssForCausalLM", BF16, **GPT_OSS),
+    "gpt_oss_mxfp4": model("GptOssForCausalLM", BF16, pack=mxfp4, edit=mxfp4_config, **GPT_OSS),
+    "minimax_m2": model("MiniMaxM2ForCausalLM", BF16, edit=version_4_minimax, head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=16,
+                        rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "hunyuan_v1_moe": model("HunYuanMoEV1ForCausalLM", BF16, head_dim=16, num_experts=5, moe_topk=2, intermediate_size=16),
+    # latent attention
+    "deepseek_v2": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=None, n_routed_experts=5, num_experts_per_tok=2,
+                         routed_scaling_factor=1.5, rope_parameters=rope(theta=100.0), **DEEPSEEK),
+    "deepseek_v2_groups": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=20, topk_method="group_limited_greedy", n_group=4, topk_group=2,
+                                n_routed_experts=8, num_experts_per_tok=3, routed_scaling_factor=2.0,
+                                rope_parameters=MSCALE_YARN, edit=version_4, **DEEPSEEK),
+    "deepseek_v3": model("DeepseekV3ForCausalLM", BF16, q_lora_rank=20, n_group=4, topk_group=2, n_routed_experts=8, num_experts_per_tok=3,
+                         rope_parameters=MSCALE_YARN, **DEEPSEEK),
+    "deepseek_v3_fp8": model("DeepseekV3ForCausalLM", BF16, pack=fp8_blocks, edit=fp8_config, q_lora_rank=20, n_group=1, topk_group=1,
+                             n_routed_experts=5, num_experts_per_tok=2, rope_parameters=rope(theta=100.0),
+                             **(DEEPSEEK | dict(intermediate_size=160))),
+    "mistral4": model("Mistral4ForCausalLM", BF16, q_lora_rank=20, n_routed_experts=5, num_experts_per_tok=2,
+                      rope_parameters=MSCALE_YARN | dict(original_max_position_embeddings=8, llama_4_scaling_beta=0.3),
+                      **(DEEPSEEK | dict(n_shared_experts=1))),
+    # gated delta rule
+    "qwen3_next": model("Qwen3NextForCausalLM", BF16, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
+                        shared_expert_intermediate_size=24, **DELTA),
+    "qwen3_5": model("Qwen3_5ForCausalLM", BF16, tie_word_embeddings=True, **DELTA),
+    "qwen3_5_moe": model("Qwen3_5MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
+                         shared_expert_intermediate_size=24, **DELTA),
+    "qwen3_5_multimodal": model("Qwen3_5ForConditionalGeneration", BF16, tie_word_embeddings=True, image_token_id=76, video_token_id=77,
+                                vision_start_token_id=78, vision_end_token_id=79,
+                                vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=1, out_hidden_size=32, patch_size=2,
+                                                   temporal_patch_size=1, spatial_merge_size=1, num_position_embeddings=4),
+                                text_config=SIZES | dict(rms_norm_eps=0.01, tie_word_embeddings=True) | DELTA),
 }
 
 
@@ -218,19 +349,37 @@ def make(name):
     fill(network)
     for p in network.parameters():
         p.data = p.data.to(spec.dtype)
-    network.save_pretrained(folder)
+    network.save_pretrained(folder, save_original_format=not spec.fused)
     (folder / "generation_config.json").unlink(missing_ok=True)
-    if spec.edit:
-        config = json.loads((folder / "config.json").read_text())
-        spec.edit(config)
-        (folder / "config.json").write_text(json.dumps(config, indent=2))
 
-    # Read again: the expected numbers are those of the files.
-    network = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation=spec.attention).eval()
+    # Read again: the expected numbers are those of the files. Of packed tensors transformers sees the values, and not the
+    # configuration that says how they are packed.
+    with plain_copy(spec, folder) as source:
+        if spec.edit:
+            config = json.loads((folder / "config.json").read_text())
+            spec.edit(config)
+            (folder / "config.json").write_text(json.dumps(config, indent=2))
+        network, info = cls.from_pretrained(source, dtype=torch.float32, attn_implementation=spec.attention, output_loading_info=True)
+    assert not info["missing_keys"], f"{name}: the files lack {info['missing_keys']}"
+    network.eval()
     vocabulary = network.config.get_text_config().vocab_size
     ids = torch.randint(0, vocabulary, (2, LENGTH), generator=torch.Generator().manual_seed(7))
     expected = {"ids": ids.flatten().tolist(), "length": LENGTH, "token_nll": token_nll(network, ids)}
     (folder / "expected.json").write_text(json.dumps(expected))
+
+
+@contextlib.contextmanager
+def plain_copy(spec, folder):
+    """The folder that transformers is to read: where tensors are packed, one that holds the values they stand for."""
+    if not spec.pack:
+        yield folder
+        return
+    tensors = load_file(folder / "model.safetensors")
+    with tempfile.TemporaryDirectory() as plain:
+        shutil.copy(folder / "config.json", plain)
+        save_file(spec.pack(tensors), plain + "/model.safetensors", {"format": "pt"})
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        yield plain
 
 
 def make_models(names=()):
