@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import json
 import pathlib
-import shutil
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -44,7 +43,7 @@ class Model:
     dtype: torch.dtype
     config: dict
     edit: Callable | None  # changes the saved config.json
-    pack: Callable | None  # replaces tensors by what is stored instead, and returns those that transformers is to see
+    pack: Callable | None  # puts what is stored in place of the tensors, and returns those that transformers is to read
     attention: str  # the implementation that computes the expected numbers
     fused: bool  # experts as transformers holds them in memory, not as the files of the architecture name them
 
@@ -101,7 +100,7 @@ def gemma3_hub(config):
         "rope_scaling": {"rope_type": "linear", "factor": scaling["factor"]}, "sliding_window_pattern": 2}
 
 
-# --- tensors in other formats ------------------------------------------------------------------------------------------
+# --- tensors that are not stored as transformers would store them today --------------------------------------------------
 
 
 def with_prediction_layer(tensors):
@@ -110,6 +109,33 @@ def with_prediction_layer(tensors):
     tensors["model.layers.2.eh_proj.weight"] = torch.randn(32, 64).to(BF16)
     tensors["model.layers.2.input_layernorm.weight"] = torch.randn(32).to(BF16)
     tensors["model.layers.2.shared_head.norm.weight"] = torch.randn(32).to(BF16)
+    return plain
+
+
+def without_prefix(tensors):
+    """Names that do not begin with the name of the base model."""
+    plain = dict(tensors)
+    for name in plain:
+        tensors[name.removeprefix("transformer.")] = tensors.pop(name)
+    return plain
+
+
+def gpt2_hub(tensors):
+    """The names of the first checkpoints, with the causal mask stored as well."""
+    plain = without_prefix(tensors)
+    for layer in range(2):
+        tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, 32, 32).tril().to(F16)
+    return plain
+
+
+def neox_hub(tensors):
+    """With the buffers that the first checkpoints stored."""
+    plain = dict(tensors)
+    for layer in range(2):
+        attention = f"gpt_neox.layers.{layer}.attention."
+        tensors[attention + "bias"] = torch.ones(1, 1, 64, 64, dtype=torch.bool).tril()
+        tensors[attention + "masked_bias"] = torch.tensor(-1e9)
+        tensors[attention + "rotary_emb.inv_freq"] = torch.tensor([1.0, 0.1])
     return plain
 
 
@@ -152,19 +178,19 @@ def fp8_config(config):
 
 
 def mxfp4_config(config):
-    config["quantization_config"] = {"modules_to_not_convert": ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
-                                                                "lm_head"], "quant_method": "mxfp4"}
+    others = ["model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]
+    config["quantization_config"] = {"modules_to_not_convert": others, "quant_method": "mxfp4"}
 
 
 # --- the models --------------------------------------------------------------------------------------------------------
 
 LLAMA3 = rope("llama3", 500.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
-YARN = rope("yarn", 100.0, factor=4.0, beta_fast=4.0, beta_slow=0.5, original_max_position_embeddings=16)
+YARN = rope("yarn", 100.0, factor=4.0, beta_fast=8.0, beta_slow=0.25, original_max_position_embeddings=200)
 MSCALE_YARN = YARN | dict(mscale=1.0, mscale_all_dim=0.6)
 GRANITE = dict(embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=1.7, tie_word_embeddings=True)
-GPT_OSS = dict(head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=32, sliding_window=6, layer_types=[SLIDING, FULL],
-               rope_parameters=YARN | dict(truncate=False))
-DEEPSEEK = dict(num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=12, moe_intermediate_size=16,
+GPT_OSS = dict(head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=32, swiglu_limit=2.0, sliding_window=6,
+               layer_types=[SLIDING, FULL], rope_parameters=YARN | dict(truncate=False))
+DEEPSEEK = dict(num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=4, qk_rope_head_dim=8, v_head_dim=12, moe_intermediate_size=16,
                 n_shared_experts=2, first_k_dense_replace=1)
 DELTA = dict(head_dim=16, layer_types=[LINEAR, FULL], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
              linear_value_head_dim=12, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25))
@@ -193,7 +219,8 @@ MODELS = {
                                    layer_types=[SLIDING, FULL, SLIDING],
                                    rope_parameters={SLIDING: rope(theta=50.0), FULL: rope("linear", 1000.0, factor=8.0)})),
     # Phi
-    "phi": model("PhiForCausalLM", F16, num_key_value_heads=4, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4),
+    "phi": model("PhiForCausalLM", F16, num_key_value_heads=4, edit=version_4,
+                 rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     "phi3": model("Phi3ForCausalLM", BF16, sliding_window=7, rope_parameters=rope(theta=100.0)),
     "phi3_longrope": model("Phi3ForCausalLM", F16, vocab_size=77, original_max_position_embeddings=16, edit=version_4_longrope,
                            rope_parameters=rope("longrope", 100.0, short_factor=[1.0, 1.1, 1.3, 1.5], long_factor=[1.5, 2.0, 3.0, 4.0])),
@@ -201,19 +228,20 @@ MODELS = {
                        rope_parameters=rope("longrope", 100.0, partial_rotary_factor=0.75, short_factor=[1.0, 1.2, 1.5],
                                             long_factor=[2.0, 3.0, 4.0])),
     # the generation of GPT-2
-    "gpt2": model("GPT2LMHeadModel", F16, n_inner=64),
+    "gpt2": model("GPT2LMHeadModel", F16, pack=gpt2_hub, max_position_embeddings=32, n_inner=64),
     "opt": model("OPTForCausalLM", F16, vocab_size=77, ffn_dim=64),
     "opt_350m": model("OPTForCausalLM", BF16, ffn_dim=64, do_layer_norm_before=False, word_embed_proj_dim=16),
-    "bloom": model("BloomForCausalLM", BF16, hidden_size=36, n_head=12),
-    "gpt_neox": model("GPTNeoXForCausalLM", F16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5), edit=version_4_neox),
+    "bloom": model("BloomForCausalLM", BF16, pack=without_prefix, hidden_size=36, num_attention_heads=12),
+    "gpt_neox": model("GPTNeoXForCausalLM", F16, pack=neox_hub, edit=version_4_neox,
+                      rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     "gpt_neox_serial": model("GPTNeoXForCausalLM", BF16, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new",
-                             rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25)),
+                             rope_parameters=rope(theta=100.0, partial_rotary_factor=0.75)),
     "gptj": model("GPTJForCausalLM", F16, vocab_size=77, rotary_dim=4, n_inner=64),
     "mpt": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, max_seq_len=64, attn_config=dict(clip_qkv=1.5)),
-    "falcon7": model("FalconForCausalLM", BF16, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
+    "falcon7": model("FalconForCausalLM", F32, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
     "falcon40": model("FalconForCausalLM", F16, num_kv_heads=2, new_decoder_architecture=True, rope_parameters=rope(theta=100.0)),
-    "falcon11": model("FalconForCausalLM", BF16, num_kv_heads=2, new_decoder_architecture=True, num_ln_in_parallel_attn=1, ffn_hidden_size=64,
-                      tie_word_embeddings=False),
+    "falcon11": model("FalconForCausalLM", BF16, num_kv_heads=2, new_decoder_architecture=True, num_ln_in_parallel_attn=1,
+                      ffn_hidden_size=64, tie_word_embeddings=False),
     # Eager attention of transformers adds the ALiBi bias twice.
     "falcon_rw": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=12, multi_query=False, parallel_attn=False, alibi=True,
                        bias=True, attention="sdpa"),
@@ -245,25 +273,27 @@ MODELS = {
                        rope_parameters=rope(theta=100.0)),
     "ministral3": model("Ministral3ForCausalLM", BF16, head_dim=16, rope_parameters=YARN | dict(
         original_max_position_embeddings=8, mscale=1.0, mscale_all_dim=1.0, llama_4_scaling_beta=0.3)),
-    "arcee": model("ArceeForCausalLM", F16, head_dim=16, rope_parameters=YARN),
+    "arcee": model("ArceeForCausalLM", F16, head_dim=16, rope_parameters=YARN | dict(attention_factor=1.25)),
     "llama_yarn": model("LlamaForCausalLM", BF16, head_dim=16, rope_parameters=YARN | dict(truncate=False), edit=version_4),
     "llama_dynamic": model("LlamaForCausalLM", F16, max_position_embeddings=16, rope_parameters=rope("dynamic", 100.0, factor=3.0)),
-    "hunyuan_v1_dense": model("HunYuanDenseV1ForCausalLM", BF16, head_dim=16, rope_parameters=rope("dynamic", 100.0, alpha=5.0, factor=1.0)),
+    "hunyuan_v1_dense": model("HunYuanDenseV1ForCausalLM", BF16, head_dim=16,
+                              rope_parameters=rope("dynamic", 100.0, alpha=5.0, factor=1.0)),
     "nemotron": model("NemotronForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     # mixtures of experts
     "mixtral": model("MixtralForCausalLM", BF16, intermediate_size=24, num_local_experts=5, rope_parameters=rope(theta=100.0)),
     "qwen2_moe": model("Qwen2MoeForCausalLM", BF16, num_hidden_layers=4, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
                        shared_expert_intermediate_size=24, decoder_sparse_step=2, mlp_only_layers=[1]),
-    "qwen3_moe": model("Qwen3MoeForCausalLM", BF16, head_dim=16, num_experts=7, num_experts_per_tok=3, moe_intermediate_size=16,
+    "qwen3_moe": model("Qwen3MoeForCausalLM", F16, head_dim=16, num_experts=7, num_experts_per_tok=3, moe_intermediate_size=16,
                        norm_topk_prob=True),
     "qwen3_moe_fused": model("Qwen3MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16),
     "olmoe": model("OlmoeForCausalLM", BF16, num_experts=7, num_experts_per_tok=3, intermediate_size=16, clip_qkv=1.0),
-    "granitemoe": model("GraniteMoeForCausalLM", BF16, num_local_experts=5, intermediate_size=24, **GRANITE),
+    "granitemoe": model("GraniteMoeForCausalLM", F16, num_local_experts=5, intermediate_size=24, **GRANITE),
     "granitemoeshared": model("GraniteMoeSharedForCausalLM", BF16, num_local_experts=5, intermediate_size=16, shared_intermediate_size=24,
                               **GRANITE),
     # transformers checks the sizes of state-space layers though there are none.
-    "granitemoehybrid": model("GraniteMoeHybridForCausalLM", BF16, edit=granite_hub, num_local_experts=0, num_experts_per_tok=0, shared_intermediate_size=64,
-                              layer_types=[FULL, FULL], position_embedding_type="rope", mamba_n_heads=4, mamba_d_head=16, **GRANITE),
+    "granitemoehybrid": model("GraniteMoeHybridForCausalLM", BF16, edit=granite_hub, num_local_experts=0, num_experts_per_tok=0,
+                              shared_intermediate_size=64, layer_types=[FULL, FULL], position_embedding_type="rope", mamba_n_heads=4,
+                              mamba_d_head=16, **GRANITE),
     "granitemoehybrid_experts": model("GraniteMoeHybridForCausalLM", BF16, num_local_experts=5, intermediate_size=16,
                                       shared_intermediate_size=24, layer_types=[FULL, FULL], position_embedding_type="nope",
                                       mamba_n_heads=4, mamba_d_head=16, **GRANITE),
@@ -274,11 +304,11 @@ MODELS = {
                           moe_layer_start_index=1, moe_layer_end_index=1),
     "gpt_oss": model("GptOssForCausalLM", BF16, **GPT_OSS),
     "gpt_oss_mxfp4": model("GptOssForCausalLM", BF16, pack=mxfp4, edit=mxfp4_config, **GPT_OSS),
-    "minimax_m2": model("MiniMaxM2ForCausalLM", BF16, edit=version_4_minimax, head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=16,
-                        rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "minimax_m2": model("MiniMaxM2ForCausalLM", BF16, edit=version_4_minimax, head_dim=16, num_local_experts=5, num_experts_per_tok=2,
+                        intermediate_size=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     "hunyuan_v1_moe": model("HunYuanMoEV1ForCausalLM", BF16, head_dim=16, num_experts=5, moe_topk=2, intermediate_size=16),
     # latent attention
-    "deepseek_v2": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=None, n_routed_experts=5, num_experts_per_tok=2,
+    "deepseek_v2": model("DeepseekV2ForCausalLM", F16, q_lora_rank=None, n_routed_experts=5, num_experts_per_tok=2,
                          routed_scaling_factor=1.5, rope_parameters=rope(theta=100.0), **DEEPSEEK),
     "deepseek_v2_groups": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=20, topk_method="group_limited_greedy", n_group=4, topk_group=2,
                                 n_routed_experts=8, num_experts_per_tok=3, routed_scaling_factor=2.0,
@@ -299,8 +329,8 @@ MODELS = {
                          shared_expert_intermediate_size=24, **DELTA),
     "qwen3_5_multimodal": model("Qwen3_5ForConditionalGeneration", BF16, tie_word_embeddings=True, image_token_id=76, video_token_id=77,
                                 vision_start_token_id=78, vision_end_token_id=79,
-                                vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=1, out_hidden_size=32, patch_size=2,
-                                                   temporal_patch_size=1, spatial_merge_size=1, num_position_embeddings=4),
+                                vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=1, out_hidden_size=32,
+                                                   patch_size=2, temporal_patch_size=1, spatial_merge_size=1, num_position_embeddings=4),
                                 text_config=SIZES | dict(rms_norm_eps=0.01, tie_word_embeddings=True) | DELTA),
 }
 
@@ -351,14 +381,13 @@ def make(name):
         p.data = p.data.to(spec.dtype)
     network.save_pretrained(folder, save_original_format=not spec.fused)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    if spec.edit:
+        config = json.loads((folder / "config.json").read_text())
+        spec.edit(config)
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
 
-    # Read again: the expected numbers are those of the files. Of packed tensors transformers sees the values, and not the
-    # configuration that says how they are packed.
-    with plain_copy(spec, folder) as source:
-        if spec.edit:
-            config = json.loads((folder / "config.json").read_text())
-            spec.edit(config)
-            (folder / "config.json").write_text(json.dumps(config, indent=2))
+    # Read again: the expected numbers are those of the files.
+    with plain_copy(folder, spec.pack) as source:
         network, info = cls.from_pretrained(source, dtype=torch.float32, attn_implementation=spec.attention, output_loading_info=True)
     assert not info["missing_keys"], f"{name}: the files lack {info['missing_keys']}"
     network.eval()
@@ -369,16 +398,18 @@ def make(name):
 
 
 @contextlib.contextmanager
-def plain_copy(spec, folder):
-    """The folder that transformers is to read: where tensors are packed, one that holds the values they stand for."""
-    if not spec.pack:
+def plain_copy(folder, pack):
+    """The folder that transformers is to read: where tensors are packed, a copy with the values they stand for."""
+    if not pack:
         yield folder
         return
     tensors = load_file(folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("quantization_config", None)
     with tempfile.TemporaryDirectory() as plain:
-        shutil.copy(folder / "config.json", plain)
-        save_file(spec.pack(tensors), plain + "/model.safetensors", {"format": "pt"})
+        save_file(pack(tensors), pathlib.Path(plain, "model.safetensors"), {"format": "pt"})
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        pathlib.Path(plain, "config.json").write_text(json.dumps(config))
         yield plain
 
 
