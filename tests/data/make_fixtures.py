@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """Makes the fixtures in this folder with other people's code, so that the tests compare with something independent:
-small random models and their logits (transformers), tokenizers and their ids (tokenizers), GGUF blocks (gguf).
+small random models and their losses (transformers, in make_models.py), tokenizers and their ids (tokenizers), GGUF blocks (gguf).
 
     pip install torch transformers tokenizers safetensors gguf
     python3 make_fixtures.py
@@ -14,58 +14,10 @@ import subprocess
 import sys
 
 import numpy as np
-import torch
+
+from make_models import make_models
 
 HERE = pathlib.Path(__file__).parent
-
-
-def make_models():
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
-    from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
-
-    common = dict(vocab_size=80, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                  max_position_embeddings=64, rms_norm_eps=1e-5, attn_implementation="eager")
-    cases = {
-        "llama": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=False), torch.bfloat16),
-        "llama3_rope": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=True, rope_parameters={
-            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 16}), torch.float32),
-        "llama_linear": (LlamaForCausalLM, LlamaConfig(**common, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, rope_parameters={
-            "rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}), torch.float16),
-        "mistral": (MistralForCausalLM, MistralConfig(**common, head_dim=8, sliding_window=8, tie_word_embeddings=False), torch.float16),
-        "qwen2": (Qwen2ForCausalLM, Qwen2Config(**common, use_sliding_window=True, sliding_window=6, max_window_layers=1, tie_word_embeddings=True), torch.bfloat16),
-        "qwen3": (Qwen3ForCausalLM, Qwen3Config(**common, head_dim=16, tie_word_embeddings=False), torch.bfloat16),
-    }
-    for name, (cls, config, dtype) in cases.items():
-        torch.manual_seed(len(name))
-        model = cls(config).eval()
-        with torch.no_grad():
-            for key, p in model.named_parameters():
-                if "norm" in key:
-                    p.copy_(1 + 0.2 * torch.randn_like(p))
-                elif key.endswith("bias"):
-                    p.copy_(0.3 * torch.randn_like(p))
-                else:
-                    p.copy_(torch.randn_like(p) * (1.5 / p.shape[1] ** 0.5))
-        model.to(dtype)
-        folder = HERE / "models" / name
-        model.save_pretrained(folder)
-        (folder / "generation_config.json").unlink(missing_ok=True)
-        # Read again: converting the model in place would have rounded the rope frequencies too.
-        model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-        ids = torch.randint(0, config.vocab_size, (2, 24), generator=torch.Generator().manual_seed(7))
-        with torch.no_grad():
-            logits = model(ids).logits
-        nll = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none").view(2, -1)
-        expected = {"ids": ids.flatten().tolist(), "length": 24, "token_nll": [round(x, 6) for x in nll.flatten().tolist()]}
-        (folder / "expected.json").write_text(json.dumps(expected))
-    # The same model as transformers 4 wrote it.
-    folder = HERE / "models" / "llama3_rope"
-    config = json.loads((folder / "config.json").read_text())
-    parameters = config.pop("rope_parameters")
-    config["rope_theta"] = parameters.pop("rope_theta")
-    config["rope_scaling"] = parameters
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
 
 
 STRINGS = [
