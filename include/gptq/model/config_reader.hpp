@@ -36,6 +36,9 @@ class ConfigReader {
     return json_.contains(key) && !json_[key].is_null();
   }
 
+  /// Whether somebody has asked for the key.
+  bool was_read(const std::string& key) const { return read_.count(key) > 0; }
+
   /// Whether the key is present, even if null.
   bool mentions(const char* key) const { return json_.contains(key); }
 

@@ -11,6 +11,11 @@
 #include <gptq/core/precision.hpp>
 #include <gptq/exec/serial.hpp>
 #include <gptq/exec/threads.hpp>
+#include <gptq/model/cpu/activations.hpp>
+#include <gptq/model/cpu/attention.hpp>
+#include <gptq/model/cpu/delta_rule.hpp>
+#include <gptq/model/cpu/route.hpp>
+#include <gptq/model/description.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
 #include <gptq/model/step.hpp>
@@ -18,7 +23,8 @@
 
 #include <Eigen/Core>
 
-#include <cmath>  // std::sqrt
+#include <array>
+#include <cmath>  // std::floor, std::log1p, std::sqrt
 #include <cstdint>
 #include <limits>
 #include <span>
@@ -69,9 +75,16 @@ class CpuOperations {
   }
 
   /// Normalizes each part of a row; y may be x.
-  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight) const {
+  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight,
+            std::span<const float> bias) const {
     for_rows(x.rows(), [&](Index r) {
-      for (Index c = 0; c < x.cols(); c += how.size) norm_part(&x(r, c), &y(r, c), how, weight);
+      for (Index c = 0; c < x.cols(); c += how.size) {
+        const auto part = [&](std::span<const float> numbers) {
+          const auto first = std::size_t(how.weights == step::Norm::Weights::shared ? 0 : c);
+          return numbers.empty() ? numbers : numbers.subspan(first, std::size_t(how.size));
+        };
+        norm_part(&x(r, c), &y(r, c), how, part(weight), part(bias));
+      }
     });
   }
 
@@ -83,13 +96,18 @@ class CpuOperations {
       if (y.data() != x.data()) std::copy_n(&x(r, 0), x.cols(), &y(r, 0));
       const float* cosine = table.cosine.data() + r % length * half;
       const float* sine = table.sine.data() + r % length * half;
-      for (Index h = 0; h < x.cols(); h += how.head_dim) {
+      for (Index h = how.first; h < x.cols(); h += how.head_dim) {
         float* a = &y(r, h);
         float* b = a + half;
-        for (Index i = 0; i < half; ++i) {
+        for (Index i = 0; !how.interleaved && i < half; ++i) {
           const float first = a[i], second = b[i];
           a[i] = first * cosine[i] - second * sine[i];
           b[i] = second * cosine[i] + first * sine[i];
+        }
+        for (Index i = 0; how.interleaved && i < half; ++i) {
+          const float first = a[2 * i], second = a[2 * i + 1];
+          a[2 * i] = first * cosine[i] - second * sine[i];
+          a[2 * i + 1] = second * cosine[i] + first * sine[i];
         }
       }
     });
@@ -97,25 +115,43 @@ class CpuOperations {
 
   /// Causal attention within each sequence of `length` rows, head by head.
   Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
-                   Index length) const {
-    Tensor out(q.rows(), q.cols());
+                   std::span<const float> sinks, Index length) const {
+    Tensor out(q.rows(), how.heads * how.value_dim);
     const Index sequences = q.rows() / length, group = how.heads / how.kv_heads;
     executor_.parallel_for(sequences * how.heads, [&](Index task) {
       const Index first = task / how.heads * length, head = task % how.heads;
-      const auto part = [&](auto matrix, Index which) {
-        return matrix.block(first, which * how.head_dim, length, how.head_dim);
+      const auto part = [&](auto matrix, Index which, Index width) {
+        return matrix.block(first, which * width, length, width);
       };
-      attend(part(out.view(), head), part(q, head), part(k, head / group), part(v, head / group),
-             how.window);
+      cpu::attend(part(out.view(), head, how.value_dim), part(q, head, how.head_dim),
+                  part(k, head / group, how.head_dim), part(v, head / group, how.value_dim),
+                  cpu::AttentionHead(how, head, sinks), precision_);
     });
     return out;
   }
 
-  /// f(gate) · up, element by element; y may be either.
-  void gated(View y, ConstView gate, ConstView up, const step::Gated&) const {
+  void activate(View y, ConstView x, Activation kind) const {
     for_rows(y.rows(), [&](Index r) {
-      const Eigen::Map<const Eigen::ArrayXf> g(&gate(r, 0), gate.cols()), u(&up(r, 0), up.cols());
-      Eigen::Map<Eigen::ArrayXf>(&y(r, 0), y.cols()) = g / (1.0f + (-g).exp()) * u;
+      cpu::with_activation(kind, [&](auto f) { map(y, r) = f(map(x, r)); });
+    });
+  }
+
+  /// f(gate) · up, element by element; y may be either. A gate of one column scales rows.
+  void gated(View y, ConstView gate, ConstView up, const step::Gated& how) const {
+    const auto limit = static_cast<float>(how.limit), alpha = static_cast<float>(how.alpha);
+    for_rows(y.rows(), [&](Index r) {
+      const auto u = map(up, r);
+      if (how.limit > 0) {
+        const Eigen::ArrayXf g = map(gate, r).min(limit);
+        map(y, r) = (u.max(-limit).min(limit) + 1.0f) * (g / (1.0f + (-alpha * g).exp()));
+      } else if (gate.cols() == 1) {
+        cpu::with_activation(how.kind, [&](auto f) {
+          const Eigen::Array<float, 1, 1> g = f(map(gate, r).template head<1>());
+          map(y, r) = g[0] * u;
+        });
+      } else {
+        cpu::with_activation(how.kind, [&](auto f) { map(y, r) = f(map(gate, r)) * u; });
+      }
     });
   }
 
@@ -123,6 +159,125 @@ class CpuOperations {
   void add(View y, ConstView x) const {
     for_rows(y.rows(),
              [&](Index r) { Eigen::Map<Eigen::RowVectorXf>(&y(r, 0), y.cols()) += row(x, r); });
+  }
+
+  void scale(View y, ConstView x, double factor) const {
+    const auto f = static_cast<float>(factor);
+    for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r) * f; });
+  }
+
+  void clamp(View y, ConstView x, double limit) const {
+    const auto f = static_cast<float>(limit);
+    for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r).max(-f).min(f); });
+  }
+
+  /// y = x + a row of a table [positions, cols]: that of the token's position + `offset`
+  void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
+                     Index length) const {
+    const ConstView rows(table.data(), static_cast<Index>(table.size()) / x.cols(), x.cols());
+    for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r) + map(rows, r % length + offset); });
+  }
+
+  void sharpen(View y, ConstView x, const step::Sharpen& how, Index length) const {
+    for_rows(y.rows(), [&](Index r) {
+      const double turn = std::floor(static_cast<double>(r % length) / how.length);
+      map(y, r) = map(x, r) * static_cast<float>(1 + how.beta * std::log1p(turn));
+    });
+  }
+
+  /// Of every `period` columns, `count` of them.
+  Tensor columns(ConstView x, const step::Columns& how) const {
+    Tensor y(x.rows(), x.cols() / how.period * how.count);
+    for_rows(x.rows(), [&](Index r) {
+      for (Index c = how.first, to = 0; c < x.cols(); c += how.period, to += how.count)
+        std::copy_n(&x(r, c), how.count, y.row(r) + to);
+    });
+    return y;
+  }
+
+  /// Per head, columns of a, then columns of b.
+  Tensor join(ConstView a, ConstView b, const step::Join& how) const {
+    Tensor y(a.rows(), how.heads * (how.a + how.b));
+    const Index step = b.cols() == how.b ? 0 : how.b;  // shared, or per head
+    for_rows(y.rows(), [&](Index r) {
+      for (Index h = 0; h < how.heads; ++h) {
+        float* const to = y.row(r) + h * (how.a + how.b);
+        std::copy_n(&a(r, h * how.a), how.a, to);
+        std::copy_n(&b(r, h * step), how.b, to + how.a);
+      }
+    });
+    return y;
+  }
+
+  /// A weight per expert, negative where it was not chosen.
+  Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
+    Tensor y(logits.rows(), logits.cols());
+    for_rows(y.rows(), [&](Index r) {
+      const auto size = static_cast<std::size_t>(y.cols());
+      cpu::route(how, {&logits(r, 0), size}, bias, {y.row(r), size});
+    });
+    return y;
+  }
+
+  /// The rows of x that were routed to an expert.
+  Tensor gather(ConstView x, ConstView routes, int expert) const {
+    std::vector<Index> rows;
+    for (Index r = 0; r < x.rows(); ++r)
+      if (routes(r, expert) >= 0) rows.push_back(r);
+    Tensor y(static_cast<Index>(rows.size()), x.cols());
+    for_rows(y.rows(),
+             [&](Index r) { std::copy_n(&x(rows[std::size_t(r)], 0), x.cols(), y.row(r)); });
+    return y;
+  }
+
+  /// Σ over experts of weight · rows, in the order of experts.
+  Tensor scatter(ConstView routes, std::span<const ConstView> experts, Index width) const {
+    std::vector<Index> next(experts.size());
+    std::vector<std::size_t> first{0};                  // of each token, in the lists below
+    std::vector<std::pair<std::size_t, Index>> chosen;  // expert, its row
+    for (Index r = 0; r < routes.rows(); ++r) {
+      for (std::size_t e = 0; e < experts.size(); ++e)
+        if (routes(r, static_cast<Index>(e)) >= 0) chosen.emplace_back(e, next[e]++);
+      first.push_back(chosen.size());
+    }
+    Tensor y(routes.rows(), width);
+    for_rows(y.rows(), [&](Index r) {
+      map(y.view(), r).setZero();
+      for (std::size_t i = first[std::size_t(r)]; i < first[std::size_t(r) + 1]; ++i) {
+        const auto [expert, row] = chosen[i];
+        map(y.view(), r) += routes(r, static_cast<Index>(expert)) * map(experts[expert], row);
+      }
+    });
+    return y;
+  }
+
+  /// A causal convolution of each column: weight [columns, taps], the last tap is the token itself
+  Tensor convolution(ConstView x, std::span<const float> weight, Index taps, Index length) const {
+    Tensor y(x.rows(), x.cols());
+    for_rows(y.rows(), [&](Index r) {
+      map(y.view(), r).setZero();
+      for (Index j = 0; j < taps; ++j) {
+        const Index back = taps - 1 - j;
+        if (back > r % length) continue;
+        const Eigen::Map<const Eigen::ArrayXf, 0, Eigen::InnerStride<>> tap(
+            weight.data() + j, x.cols(), Eigen::InnerStride<>(taps));
+        map(y.view(), r) += tap * map(x, r - back);
+      }
+    });
+    return y;
+  }
+
+  /// See step::DeltaRule. \param in  q, k, v, a, b
+  Tensor delta_rule(const std::array<ConstView, 5>& in, const step::DeltaRule& how,
+                    std::span<const float> a_log, std::span<const float> dt_bias,
+                    Index length) const {
+    Tensor y(in[0].rows(), how.value_heads * how.value_dim);
+    executor_.parallel_for(y.rows() / length * how.value_heads, [&](Index task) {
+      const Index first = task / how.value_heads * length, head = task % how.value_heads;
+      cpu::delta_rule(y.view().middle_rows(first, length), in, how, head, first,
+                      a_log[std::size_t(head)], dt_bias[std::size_t(head)]);
+    });
+    return y;
   }
 
   /// Rows of the table.
@@ -134,10 +289,12 @@ class CpuOperations {
     return out;
   }
 
-  /// −log softmax(x·Wᵀ)[target] of each row; rows with a negative target are left out as NaN. Works
-  /// on a strip of the vocabulary at a time, so the logits are never all in memory.
-  std::vector<double> cross_entropy(ConstView x, ConstView weight,
+  /// −log softmax(cap(scale·(x·Wᵀ + b)))[target] of each row; rows with a negative target are left
+  /// out as NaN. Works on a strip of the vocabulary at a time, so the logits are never all in
+  /// memory.
+  std::vector<double> cross_entropy(ConstView x, const Linear& linear, const HeadSpec& how,
                                     std::span<const std::int32_t> targets) const {
+    const ConstView weight = linear.weight.view();
     constexpr Index wide = 1024, tall = 256;
     struct Row {
       float top = -std::numeric_limits<float>::infinity();
@@ -153,7 +310,13 @@ class CpuOperations {
         Tensor logits(count, part.rows());
         right.multiply(logits.view(), x.middle_rows(first, count), false);
         for (Index r = 0; r < count; ++r) {
-          const Eigen::Map<const Eigen::ArrayXf> row(logits.row(r), logits.cols());
+          const auto row = map(logits.view(), r);
+          if (!linear.bias.empty())
+            map(logits.view(), r) +=
+                Eigen::Map<const Eigen::ArrayXf>(linear.bias.data() + col, logits.cols());
+          if (how.scale != 1) map(logits.view(), r) *= static_cast<float>(how.scale);
+          if (const auto cap = static_cast<float>(how.softcap); cap > 0)
+            map(logits.view(), r) = cap * (row / cap).tanh();
           Row& state = rows[std::size_t(first + r)];
           const float top = (std::max)(state.top, row.maxCoeff());
           state.sum = state.sum * std::exp(static_cast<double>(state.top - top)) +
@@ -239,41 +402,30 @@ class CpuOperations {
   }
 
   static void norm_part(const float* x, float* y, const step::Norm& how,
-                        std::span<const float> weight) {
+                        std::span<const float> weight, std::span<const float> bias) {
     const Index n = how.size;
-    const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n);
-    const float scale = 1.0f / std::sqrt(in.square().mean() + static_cast<float>(how.epsilon));
-    Eigen::Map<Eigen::ArrayXf>(y, n) = in * scale * w;
-  }
-
-  /// One head of one sequence: queries in blocks, scores of one block at a time.
-  void attend(View out, ConstView q, ConstView k, ConstView v, Index window) const {
-    constexpr Index block = 128, granule = 32;
-    const Index length = q.rows();
-    const float scale = 1.0f / std::sqrt(static_cast<float>(q.cols()));
-    const backend::cpu::RightSide keys(exec::Serial{}, k, precision_),
-        values(exec::Serial{}, v.transposed(), precision_);
-    // Aligned memory, because Eigen's summation order depends on alignment.
-    Tensor scores(block, length + granule);
-    for (Index begin = 0; begin < length; begin += block) {
-      const Index rows = (std::min)(block, length - begin);
-      const Index reach = window > 0 ? (std::max)(Index(0), begin - window + 1) : 0;
-      const Index from = reach / granule * granule, count = begin + rows - from;
-      const View s(scores.data(), rows, count);
-      keys.multiply(s, q.middle_rows(begin, rows), false, from);
-      for (Index r = 0; r < rows; ++r) softmax(&s(r, 0), begin + r - from, count, window, scale);
-      values.multiply(out.middle_rows(begin, rows), ConstView(s), false, 0, from);
+    const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n), b(bias.data(), n);
+    Eigen::Map<Eigen::ArrayXf> out(y, n);
+    const auto factor = [&](const auto& numbers) {
+      return 1.0f / std::sqrt(numbers.square().mean() + static_cast<float>(how.epsilon));
+    };
+    float scale = 0;
+    if (how.kind == step::Norm::Kind::layer) {
+      out = in - in.mean();
+      scale = factor(out);
+      if (weight.empty()) out *= scale;
+      else out *= scale * w;
+    } else {
+      scale = factor(in);
+      if (weight.empty()) out = in * scale;
+      else out = in * scale * w;
     }
+    if (!bias.empty()) out += b;
   }
 
-  /// Turns the scores of one query into weights; keys after it and outside the window get 0.
-  static void softmax(float* scores, Index last, Index keys, Index window, float scale) {
-    const Index first = window > 0 ? (std::max)(Index(0), last - window + 1) : 0;
-    Eigen::Map<Eigen::ArrayXf> live(scores + first, last + 1 - first);
-    live = ((live - live.maxCoeff()) * scale).exp();
-    live *= 1.0f / live.sum();
-    std::fill(scores, scores + first, 0.0f);
-    std::fill(scores + last + 1, scores + keys, 0.0f);
+  static auto map(View m, Index r) { return Eigen::Map<Eigen::ArrayXf>(&m(r, 0), m.cols()); }
+  static auto map(ConstView m, Index r) {
+    return Eigen::Map<const Eigen::ArrayXf>(&m(r, 0), m.cols());
   }
 
   Executor executor_;

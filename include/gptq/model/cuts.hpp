@@ -76,8 +76,8 @@ class Cuts {
     const std::vector<int> all(live.rbegin(), live.rend());
     for (const int v : all) {
       live.erase(v);
-      const bool large = steps[std::size_t(v)].width > limit;
-      if (!follows(v, live, large)) live.insert(v);
+      const bool large = steps[std::size_t(v)].width > limit, expert = of_expert(v);
+      if (!follows(v, live, large || expert)) live.insert(v);
     }
     return {live.begin(), live.end()};
   }
@@ -93,6 +93,7 @@ class Cuts {
 
  private:
   const step::Any& at(int step) const { return block_->steps()[std::size_t(step)].what; }
+  bool of_expert(int step) const { return block_->steps()[std::size_t(step)].expert >= 0; }
 
   int quantized_linear(int step) const {
     const auto* linear = std::get_if<step::Linear>(&at(step));
@@ -117,6 +118,7 @@ class Cuts {
     const auto& in = block_->steps()[std::size_t(value)].in;
     if (in.empty()) return false;
     if (std::holds_alternative<step::Attention>(at(value)) ||
+        std::holds_alternative<step::DeltaRule>(at(value)) ||
         (quantized_linear(value) >= 0 && !products))
       return false;
     return std::all_of(in.begin(), in.end(),
@@ -136,7 +138,7 @@ class Cuts {
   }
 
   int residual_of(int step) const {
-    if (!is_added(step)) return -1;
+    if (!is_added(step) || of_expert(step)) return -1;
     const auto& sum = block_->steps()[std::size_t(uses(step)[0])];
     int stream = sum.in[0] == step ? sum.in[1] : sum.in[0];
     if (!on_stream_[std::size_t(stream)]) return -1;

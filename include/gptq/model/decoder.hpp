@@ -111,9 +111,13 @@ class Decoder {
     std::vector<char> needed;  ///< whether a step has to run
     int step;                  ///< the one that runs
 
+    const Step& this_step() const { return cuts.block().steps()[std::size_t(step)]; }
     int in(std::size_t i) const { return cuts.block().steps()[std::size_t(step)].in[i]; }
     ConstView operand(std::size_t i) const { return std::as_const(values).view(in(i)); }
-    std::span<const float> vector(int number) const { return weights.vectors[std::size_t(number)]; }
+    std::span<const float> vector(int number) const {
+      if (number < 0) return {};
+      return weights.vectors[std::size_t(number)];
+    }
   };
 
   static bool is_wanted(std::span<const int> wanted, int value) {
@@ -160,7 +164,7 @@ class Decoder {
 
   void compute(const step::Norm& how, Run& run) const {
     const ConstView x = run.operand(0);
-    operations_.norm(destination(run, 0), x, how, run.vector(how.weight));
+    operations_.norm(destination(run, 0), x, how, run.vector(how.weight), run.vector(how.bias));
   }
 
   void compute(const step::Rope& how, Run& run) const {
@@ -170,12 +174,72 @@ class Decoder {
 
   void compute(const step::Attention& how, Run& run) const {
     run.values.set(run.step, operations_.attention(run.operand(0), run.operand(1), run.operand(2),
-                                                   how, length_));
+                                                   how, run.vector(how.sinks), length_));
   }
 
   void compute(const step::Gated& how, Run& run) const {
     const ConstView gate = run.operand(0), up = run.operand(1);
-    operations_.gated(destination(run, 0), gate, up, how);
+    operations_.gated(destination(run, gate.cols() == up.cols() ? 0 : 1), gate, up, how);
+  }
+
+  void compute(const step::Columns& how, Run& run) const {
+    run.values.set(run.step, operations_.columns(run.operand(0), how));
+  }
+
+  void compute(const step::Join& how, Run& run) const {
+    run.values.set(run.step, operations_.join(run.operand(0), run.operand(1), how));
+  }
+
+  void compute(const step::Activate& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.activate(destination(run, 0), x, how.kind);
+  }
+
+  void compute(const step::Scale& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.scale(destination(run, 0), x, how.factor);
+  }
+
+  void compute(const step::Clamp& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.clamp(destination(run, 0), x, how.limit);
+  }
+
+  void compute(const step::Positions& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.add_positions(destination(run, 0), x, run.vector(how.table), how.offset, length_);
+  }
+
+  void compute(const step::Sharpen& how, Run& run) const {
+    const ConstView x = run.operand(0);
+    operations_.sharpen(destination(run, 0), x, how, length_);
+  }
+
+  void compute(const step::Route& how, Run& run) const {
+    run.values.set(run.step, operations_.route(run.operand(0), how, run.vector(how.bias)));
+  }
+
+  void compute(const step::Gather&, Run& run) const {
+    run.values.set(run.step,
+                   operations_.gather(run.operand(0), run.operand(1), run.this_step().expert));
+  }
+
+  void compute(const step::Scatter&, Run& run) const {
+    std::vector<ConstView> parts;
+    for (std::size_t i = 1; i < run.this_step().in.size(); ++i) parts.push_back(run.operand(i));
+    run.values.set(run.step, operations_.scatter(run.operand(0), parts, run.this_step().width));
+  }
+
+  void compute(const step::Convolution& how, Run& run) const {
+    run.values.set(run.step, operations_.convolution(run.operand(0), run.vector(how.weight),
+                                                     how.taps, length_));
+  }
+
+  void compute(const step::DeltaRule& how, Run& run) const {
+    run.values.set(run.step, operations_.delta_rule({run.operand(0), run.operand(1), run.operand(2),
+                                                     run.operand(3), run.operand(4)},
+                                                    how, run.vector(how.a_log),
+                                                    run.vector(how.dt_bias), length_));
   }
 
   /// A product whose result is only added is accumulated in the sum.

@@ -65,12 +65,15 @@ inline void require_decoder_tensors(const ModelFiles& model) {
         known.insert(name + part);
       if (source.contains(name + ".bias")) bias = true;  // some writers add zero biases
     } else {
-      expect(name + ".weight", {linear.out, linear.in});
+      expect(name + ".weight", linear.transposed ? io::Shape{linear.in, linear.out}
+                                                 : io::Shape{linear.out, linear.in});
     }
     if (bias) expect(name + ".bias", {linear.out});
   };
   const auto expect_block = [&](const Block& block) {
-    for (const VectorSpec& vector : block.vectors()) expect(vector.name, vector.shape);
+    for (const VectorSpec& vector : block.vectors())
+      for (const auto& [name, shape] : tensors_of(vector))
+        if (!vector.optional || source.contains(name)) expect(name, shape);
     for (const LinearSpec& linear : block.linears()) expect_linear(linear);
   };
   expect(description.embeddings,

@@ -9,6 +9,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct HeadSpec {
 struct Description {
   std::string architecture;  ///< as in config.json: "LlamaForCausalLM"
   Sizes sizes;
+  std::string base;        ///< how the names of all tensors but the head's begin: "model."
   std::string embeddings;  ///< name of the tensor [vocabulary, width of the entry's input]
   Block entry;             ///< from embeddings to the first layer
   std::vector<Block> layers;
@@ -50,9 +52,11 @@ struct Description {
   /// Decisions made on the caller's behalf, and unknown keys; one sentence each.
   std::vector<std::string> notes;
 
+  /// \param has  whether the model's files have a tensor; if empty, usual names are assumed
   /// \throws FormatError  an unsupported architecture or option, a missing or impossible value, or
   /// an unsupported key that changes what the model computes
-  static Description parse(const nlohmann::json& config, const std::string& where);
+  static Description parse(const nlohmann::json& config, const std::string& where,
+                           const std::function<bool(const std::string&)>& has = {});
 
   /// The number of a table of angles; equal ones are kept once.
   int rope(const Rope& rope) {

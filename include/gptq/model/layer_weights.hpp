@@ -134,12 +134,19 @@ inline std::vector<float> load_vector(const ModelFiles& model, const std::string
 
 /// Weights that are not quantized, as the steps of a block use them.
 inline std::vector<float> load_vector(const ModelFiles& model, const VectorSpec& spec) {
-  const Index size = io::element_count(spec.shape);
-  std::vector<float> out(static_cast<std::size_t>(size));
-  io::require_shape(*model.tensors, spec.name, spec.shape);
-  model.tensors->require_readable(spec.name);
-  model.tensors->read(spec.name, out);
-  detail::require_finite(*model.tensors, spec.name, out, spec.shape.back());
+  std::vector<float> out(static_cast<std::size_t>(io::element_count(spec.shape)));
+  if (spec.optional && !model.tensors->contains(spec.name)) return out;
+  std::span<float> rest(out);
+  for (const auto& [name, shape] : tensors_of(spec)) {
+    const auto part = rest.first(static_cast<std::size_t>(io::element_count(shape)));
+    io::require_shape(*model.tensors, name, shape);
+    model.tensors->require_readable(name);
+    model.tensors->read(name, part);
+    detail::require_finite(*model.tensors, name, part, shape.back());
+    rest = rest.subspan(part.size());
+  }
+  if (spec.added != 0)
+    for (float& x : out) x += spec.added;
   return out;
 }
 
@@ -168,6 +175,11 @@ inline Linear load_linear(const ModelFiles& model, const LinearSpec& spec) {
     require_gptq_method(model);
     linear.weight = backend::HostMatrix<float>(spec.out, spec.in);
     detail::read_gptq(model, spec, linear.weight.view());
+  } else if (spec.transposed) {
+    const auto stored = load_matrix(model, spec.name + ".weight", spec.in, spec.out);
+    linear.weight = backend::HostMatrix<float>(spec.out, spec.in);
+    for (Index r = 0; r < spec.out; ++r)
+      for (Index c = 0; c < spec.in; ++c) linear.weight(r, c) = stored(c, r);
   } else {
     linear.weight = load_matrix(model, spec.name + ".weight", spec.out, spec.in);
   }

@@ -224,7 +224,8 @@ inline std::set<std::string> tensors_outside_layers(const io::TensorSource& tens
     if (linear.bias) names.insert(linear.name + ".bias");
   };
   for (const Block* block : {&description.entry, &description.exit}) {
-    for (const VectorSpec& vector : block->vectors()) names.insert(vector.name);
+    for (const VectorSpec& vector : block->vectors())
+      for (const auto& tensor : tensors_of(vector)) names.insert(tensor.first);
     for (const LinearSpec& linear : block->linears()) add(linear);
   }
   add(description.head.linear);
@@ -322,7 +323,10 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
         path.string(), ": has no config.json (a model is a Hugging Face folder or a .gguf file)"));
   ModelFiles model{.path = path};
   model.config_json = io::read_json<nlohmann::ordered_json>(config, true);
-  model.description = Description::parse(model.config_json, config.string());
+  const auto tensors = std::make_shared<io::FolderSource>(path);
+  model.description =
+      Description::parse(model.config_json, config.string(),
+                         [&](const std::string& name) { return tensors->contains(name); });
   model.notes = model.description.notes;
   for (const auto& [key, value] : model.config_json.items())
     if (value.is_number_float() && !std::isfinite(value.get<double>()))
@@ -330,7 +334,6 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
                                                   value.get<double>(),
                                                   ", which is not valid JSON; copied as null"));
   model.quantization = find_quantization(model, config.string());
-  const auto tensors = std::make_shared<io::FolderSource>(path);
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
   leave_out_unused(*tensors, model.description, path.string(), model.notes);
   model.tensors = tensors;

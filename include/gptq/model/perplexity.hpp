@@ -79,8 +79,8 @@ std::vector<double> token_losses(const Description& description, const Decoder<O
   next.push_back(-1);
   for (std::size_t t = 0; t < next.size(); ++t)
     if (static_cast<Index>(t) % length == length - 1) next[t] = -1;
-  return decoder.operations().cross_entropy(std::as_const(values).view(normed),
-                                            head.projection.weight.view(), next);
+  return decoder.operations().cross_entropy(std::as_const(values).view(normed), head.projection,
+                                            description.head, next);
 }
 
 /// Perplexity of the first `windows` windows of `length` tokens; the first token of a window is not

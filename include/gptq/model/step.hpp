@@ -7,49 +7,139 @@
 #include <gptq/core/matrix_view.hpp>
 
 #include <variant>
+#include <vector>
 
 namespace gptq::model {
 
 /// Element-wise functions, by the names that config.json files use.
 enum class Activation {
-  silu,  ///< x·σ(x)
+  silu,       ///< x·σ(x)
+  gelu,       ///< ½x·(1 + erf(x/√2))
+  gelu_tanh,  ///< ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))
+  relu,
+  relu_squared,  ///< max(x, 0)²
+  sigmoid,
 };
 
 namespace step {
 
 struct Input {};
 
-/// RMSNorm: x / √(mean x² + ε)·w.
+/// RMSNorm: x / √(mean x² + ε)·w. LayerNorm: the same of x − mean x, plus b.
 struct Norm {
+  enum class Kind { rms, layer };
+  Kind kind = Kind::rms;
   double epsilon = 1e-6;
-  Index size = 0;   ///< columns normalized together; 0: the row
-  int weight = -1;  ///< number of a vector; set by Block::norm
+  Index size = 0;  ///< columns normalized together; 0: the row
+  bool weighted = true, biased = false;
+  /// How the weights of parts are stored: one for all; per row of a matrix; in a tensor per part.
+  enum class Weights { shared, in_rows, in_tensors };
+  Weights weights = Weights::shared;
+  float added = 0;             ///< to the stored weight
+  int weight = -1, bias = -1;  ///< numbers of vectors; set by Block::norm
 };
 
 struct Linear {
   int linear;  ///< its number in the block
 };
 
+struct Columns {
+  Index first, count, period;
+};
+
+struct Join {
+  Index heads, a, b;  ///< columns per head
+};
+
 /// Rotates coordinates of each head by the token's position.
 struct Rope {
   int table;  ///< which of the model's tables
   Index head_dim;
+  Index first = 0;           ///< the first coordinate that turns
+  bool interleaved = false;  ///< pairs are (2i, 2i + 1), not (i, i + half)
 };
 
-/// Causal attention within each window: softmax(q·kᵀ/√head_dim)·v, head by head.
+/// Causal attention within each window: softmax(scale·q·kᵀ)·v, head by head.
 struct Attention {
-  Index heads, kv_heads, head_dim;
-  Index window = 0;  ///< how many positions a query sees, itself included; 0: all
+  Index heads, kv_heads, head_dim, value_dim;
+  Index window = 0;             ///< how many positions a query sees, itself included; 0: all
+  double scale = 0;             ///< 0: 1/√head_dim
+  double softcap = 0;           ///< s ← cap·tanh(s/cap); 0: none
+  std::vector<float> slopes{};  ///< ALiBi, per head: slope · position of the key joins each score
+  bool scaled_slopes = false;   ///< as Falcon computes them: rounded to bfloat16, scaled like q·k
+  int sinks = -1;  ///< a vector of one logit per head, which joins the softmax and is dropped
 };
 
-/// f(gate) · up, element by element.
+struct Activate {
+  Activation kind;
+};
+
+/// f(gate) · up, element by element. With a limit, as in gpt-oss: gate is at most the limit, up at
+/// most that in magnitude, and the result is gate·σ(α·gate)·(up + 1).
 struct Gated {
   Activation kind;
+  double limit = 0, alpha = 1.702;
 };
 
 struct Add {};
 
-using Any = std::variant<Input, Norm, Linear, Rope, Attention, Gated, Add>;
+struct Scale {
+  double factor;
+};
+
+/// To [−limit, limit].
+struct Clamp {
+  double limit;
+};
+
+struct Positions {
+  int table;
+  Index offset;
+};
+
+/// Multiplies a row by 1 + β·ln(1 + ⌊position / length⌋), so that attention stays sharp far beyond
+/// the context of training.
+struct Sharpen {
+  double beta, length;
+};
+
+/// A choice of `chosen` experts per token and their weights, from logits.
+struct Route {
+  enum class Score { softmax, sigmoid };
+  /// What a group of experts is worth: its best expert, or the sum of its two best.
+  enum class GroupScore { best, two_best };
+  Score score = Score::softmax;
+  Index chosen = 1;
+  bool normalized = false;  ///< weights of the chosen are divided by their sum + `least_sum`
+  double least_sum = 0;
+  double scale = 1;                     ///< and multiplied by this
+  int bias = -1;                        ///< a vector added for the choice, not to the weights
+  Index groups = 1, chosen_groups = 1;  ///< experts outside the best groups are not chosen
+  GroupScore group_score = GroupScore::best;
+};
+
+/// The rows of the tokens that were routed to the step's expert.
+struct Gather {};
+
+/// Σ over experts of weight · rows, at the rows' tokens. Reads routes, then each expert's rows.
+struct Scatter {};
+
+struct Convolution {
+  int weight;
+  Index taps;
+};
+
+/// The gated delta rule, per value head, with a state S [key_dim, value_dim] that starts at zero:
+///   g = −exp(a_log)·softplus(a + dt_bias), β = σ(b), q and k of unit length, q·1/√key_dim
+///   S ← e^g·S;  S ← S + k·(β·(v − Sᵀk))ᵀ;  y = Sᵀq
+struct DeltaRule {
+  Index key_heads, value_heads, key_dim, value_dim;
+  int a_log = -1, dt_bias = -1;  ///< vectors; set by Block::delta_rule
+};
+
+using Any =
+    std::variant<Input, Norm, Linear, Columns, Join, Rope, Attention, Activate, Gated, Add, Scale,
+                 Clamp, Positions, Sharpen, Route, Gather, Scatter, Convolution, DeltaRule>;
 
 }  // namespace step
 }  // namespace gptq::model

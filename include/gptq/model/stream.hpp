@@ -81,7 +81,10 @@ class Stream {
   /// All chunks have reached the cut.
   void arrive(int cut) {
     if (cut == at_) return;
-    for (const auto& [value, from] : moved_) next_[value] = std::move(slots_.at(from));
+    for (const auto& [value, from] : moved_) {
+      next_[value] = std::move(slots_.at(from));
+      slots_.erase(from);
+    }
     set_aside();
     slots_ = std::move(next_);
     next_.clear();
@@ -112,8 +115,7 @@ class Stream {
 
   /// Keeps the memory of all values for later ones.
   void set_aside() {
-    for (auto& [value, slot] : slots_)
-      if (slot.rows() > 0) free_.push_back(std::move(slot));
+    for (auto& [value, slot] : slots_) free_.push_back(std::move(slot));
     slots_.clear();
   }
 

@@ -9,26 +9,37 @@
 
 #include <nlohmann/json.hpp>
 
+#include <initializer_list>
 #include <string>
 
 namespace gptq::model::architecture {
 
+/// The names of sizes, where a family has its own.
+struct SizeKeys {
+  const char* hidden = "hidden_size";
+  const char* intermediate = "intermediate_size";  ///< null: read elsewhere
+  const char* layers = "num_hidden_layers";
+  const char* heads = "num_attention_heads";
+  const char* kv_heads = "num_key_value_heads";  ///< null: as many as heads
+  const char* context = "max_position_embeddings";
+};
+
 /// hidden_size, num_hidden_layers, vocab_size, ...
 /// \param head_dim  its default; 0: hidden_size / num_attention_heads
-inline Sizes read_sizes(const ConfigReader& config, Index head_dim = 0) {
+inline Sizes read_sizes(const ConfigReader& config, Index head_dim = 0, const SizeKeys& keys = {}) {
   Sizes s;
-  s.hidden = config.size("hidden_size");
-  s.intermediate = config.size("intermediate_size");
-  s.layers = config.size("num_hidden_layers");
+  s.hidden = config.size(keys.hidden);
+  if (keys.intermediate) s.intermediate = config.size(keys.intermediate);
+  s.layers = config.size(keys.layers);
   if (s.layers > 10'000)
-    config.fail("\"num_hidden_layers\" = ", s.layers, " is not a number of layers");
+    config.fail("\"", keys.layers, "\" = ", s.layers, " is not a number of layers");
   s.vocabulary = config.size("vocab_size");
-  s.context = config.size_or("max_position_embeddings", 0);
-  s.heads = config.size("num_attention_heads");
-  s.kv_heads = config.size_or("num_key_value_heads", s.heads);
+  s.context = config.size_or(keys.context, 0);
+  s.heads = config.size(keys.heads);
+  s.kv_heads = keys.kv_heads ? config.size_or(keys.kv_heads, s.heads) : s.heads;
   if (s.heads % s.kv_heads != 0)
-    config.fail("num_attention_heads = ", s.heads,
-                " is not a multiple of num_key_value_heads = ", s.kv_heads);
+    config.fail(keys.heads, " = ", s.heads, " is not a multiple of ", keys.kv_heads, " = ",
+                s.kv_heads);
   if (config.has("head_dim")) {
     s.head_dim = config.size("head_dim");
   } else if (head_dim > 0 && !config.mentions("head_dim")) {
@@ -36,12 +47,36 @@ inline Sizes read_sizes(const ConfigReader& config, Index head_dim = 0) {
   } else {
     s.head_dim = s.hidden / s.heads;
     if (s.hidden % s.heads != 0)
-      config.fail("has no \"head_dim\", and hidden_size = ", s.hidden,
-                  " is not a multiple of num_attention_heads = ", s.heads);
+      config.fail("has no \"head_dim\", and ", keys.hidden, " = ", s.hidden,
+                  " is not a multiple of ", keys.heads, " = ", s.heads);
   }
-  if (s.head_dim % 2 != 0 || s.head_dim == 0)
-    config.fail("head_dim = ", s.head_dim, " is not even");
+  if (s.head_dim == 0) config.fail("head_dim = 0");
   return s;
+}
+
+/// \throws FormatError  the size is odd, so that its coordinates form no pairs
+inline void require_pairs(const ConfigReader& config, Index head_dim) {
+  if (head_dim % 2 != 0) config.fail("head_dim = ", head_dim, " is not even");
+}
+
+/// \param keys  its names, of which the first that is present counts
+/// \throws FormatError  the function is not known
+inline Activation read_activation(const ConfigReader& config,
+                                  std::initializer_list<const char*> keys,
+                                  const std::string& otherwise) {
+  std::string name = otherwise;
+  const char* used = *keys.begin();
+  bool found = false;
+  for (const char* key : keys)
+    if (config.has(key) && !found) name = config.get<std::string>(used = key), found = true;
+  if (name == "silu" || name == "swish") return Activation::silu;
+  if (name == "gelu") return Activation::gelu;
+  if (name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast")
+    return Activation::gelu_tanh;
+  if (name == "relu") return Activation::relu;
+  if (name == "relu2") return Activation::relu_squared;
+  config.fail("the activation \"", name, "\" (\"", used,
+              "\") is not supported (silu, gelu, gelu_new, gelu_pytorch_tanh, relu and relu2 are)");
 }
 
 /// Checks the activation, under all the names it goes by.
@@ -73,7 +108,7 @@ inline nlohmann::json used_values(const Sizes& s) {
 inline void require_agreeing_aliases(const ConfigReader& config, const nlohmann::json& used) {
   for (const Alias& alias : aliases) {
     const std::string name(alias.name);
-    if (!config.has(name.c_str())) continue;
+    if (config.was_read(name) || !config.has(name.c_str())) continue;
     const auto agrees = [&](std::string_view standard) {
       const auto found = used.find(std::string(standard));
       if (found == used.end()) return false;

@@ -3,9 +3,7 @@
 
 // Llama, Mistral, Qwen2 and Qwen3.
 
-#include <gptq/model/architecture/architecture.hpp>
-#include <gptq/model/architecture/common.hpp>
-#include <gptq/model/architecture/rope_config.hpp>
+#include <gptq/model/architecture/parts.hpp>
 
 #include <string>
 #include <string_view>
@@ -77,98 +75,52 @@ struct LlamaKind {
   Index head_dim = 0;           ///< default; 0: hidden_size / num_attention_heads
 };
 
-/// What a layer depends on.
-struct LlamaConfig : Sizes {
-  double norm_epsilon = 1e-6;
-  std::vector<Index> window{};  ///< per layer: how many positions a query sees; 0: all
-  bool qk_norm = false, qkv_bias = false, o_bias = false, mlp_bias = false;
-  int rope = 0;
-};
-
-inline Block llama_layer(const LlamaConfig& c, Index i) {
-  const step::Norm norm{.epsilon = c.norm_epsilon},
-      head_norm{.epsilon = c.norm_epsilon, .size = c.head_dim};
-  const step::Rope rope{.table = c.rope, .head_dim = c.head_dim};
-  const Index kv_width = c.kv_heads * c.head_dim;
-  Block b(layer_prefix("model.layers.", i));
-  const Value h = b.input(c.hidden);
-  const Value x = b.norm(h, "input_layernorm", norm);
-  Value q = b.linear(x, "self_attn.q_proj", c.heads * c.head_dim, c.qkv_bias);
-  Value k = b.linear(x, "self_attn.k_proj", kv_width, c.qkv_bias);
-  const Value v = b.linear(x, "self_attn.v_proj", kv_width, c.qkv_bias);
-  if (c.qk_norm) {
-    q = b.norm(q, "self_attn.q_norm", head_norm);
-    k = b.norm(k, "self_attn.k_norm", head_norm);
+/// The attention of this family; `how.window` differs between layers.
+template <LlamaKind Kind>
+AttentionPart llama_attention(const ConfigReader& config, Description& to) {
+  AttentionPart a = usual_attention(to.sizes);
+  const Rope rope = parse_rope(config, a.head_dim, to.notes);
+  a.rope = step::Rope{.table = to.rope(rope), .head_dim = a.head_dim};
+  const bool bias = Kind.attention_bias && config.get_or<bool>("attention_bias", false);
+  a.qkv_bias = bias || Kind.qkv_bias;
+  a.o_bias = bias;
+  if (Kind.qkv_bias && !config.get_or<bool>("attention_bias", true))
+    to.notes.push_back(config.where() +
+                       ": \"attention_bias\" is false but ignored: q, k and v of a " +
+                       to.architecture + " always have biases");
+  if (Kind.qk_norm) {
+    a.qk_norm = read_rms(config);
+    a.qk_norm->size = a.head_dim;
   }
-  q = b.rope(q, rope);
-  k = b.rope(k, rope);
-  const Value a = b.attention(q, k, v,
-                              {.heads = c.heads,
-                               .kv_heads = c.kv_heads,
-                               .head_dim = c.head_dim,
-                               .window = c.window[std::size_t(i)]});
-  const Value r = b.add(h, b.linear(a, "self_attn.o_proj", c.hidden, c.o_bias));
-  const Value y = b.norm(r, "post_attention_layernorm", norm);
-  const Value gate = b.linear(y, "mlp.gate_proj", c.intermediate, c.mlp_bias);
-  const Value up = b.linear(y, "mlp.up_proj", c.intermediate, c.mlp_bias);
-  const Value m = b.gated(gate, up, Activation::silu);
-  b.output(b.add(r, b.linear(m, "mlp.down_proj", c.hidden, c.mlp_bias)));
-  return b;
-}
-
-/// Embeddings, final norm and head under the names that most models use.
-inline void add_ends(Description& to, bool tied, const step::Norm& norm,
-                     const std::string& base = "model.") {
-  const Sizes& s = to.sizes;
-  to.embeddings = base + "embed_tokens.weight";
-  to.entry = nothing(s.hidden);
-  to.layers_prefix = base + "layers.";
-  to.exit.output(to.exit.norm(to.exit.input(s.hidden), base + "norm", norm));
-  to.head.linear = {.name = "lm_head", .out = s.vocabulary, .in = s.hidden};
-  to.head.tied = tied;
-}
-
-/// q, k and v, and gate and up, which engines join.
-inline std::vector<FusedModules> usual_fusion() {
-  return {{"self_attn.qkv_proj",
-           "q, k and v",
-           {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}},
-          {"mlp.gate_up_proj", "gate and up", {"mlp.gate_proj", "mlp.up_proj"}}};
+  return a;
 }
 
 template <LlamaKind Kind>
 void describe_llama(const ConfigReader& config, Description& to) {
   require_silu(config);
-  LlamaConfig c{read_sizes(config, Kind.head_dim)};
-  to.sizes = c;
-  c.norm_epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6;
-  const Rope rope = parse_rope(config, c.head_dim, to.notes);
-  c.rope = to.rope(rope);
+  to.sizes = read_sizes(config, Kind.head_dim);
+  require_pairs(config, to.sizes.head_dim);
+  const step::Norm norm = read_rms(config);
+  AttentionPart a = llama_attention<Kind>(config, to);
   const bool tied = config.get_or<bool>("tie_word_embeddings", false);
-  c.qk_norm = Kind.qk_norm;
-  const bool attention_bias = Kind.attention_bias && config.get_or<bool>("attention_bias", false);
-  c.qkv_bias = attention_bias || Kind.qkv_bias;
-  c.o_bias = attention_bias;
-  if (Kind.qkv_bias && !config.get_or<bool>("attention_bias", true))
-    to.notes.push_back(config.where() +
-                       ": \"attention_bias\" is false but ignored: q, k and v of a " +
-                       to.architecture + " always have biases");
-  c.mlp_bias = Kind.mlp_bias && config.get_or<bool>("mlp_bias", false);
-  c.window = parse_windows(config, c, to.architecture, to.notes);
-  nlohmann::json used = used_values(c);
-  used.update({{"rms_norm_eps", c.norm_epsilon},
-               {"rope_theta", rope.theta},
-               {"tie_word_embeddings", tied},
-               {"not tie_word_embeddings", !tied},
-               {"biases of q, k and v", c.qkv_bias},
-               {"bias of o", c.o_bias},
-               {"biases of the MLP", c.mlp_bias},
-               {"norms of q and k", c.qk_norm}});
-  require_agreeing_aliases(config, used);
-
-  add_ends(to, tied, {.epsilon = c.norm_epsilon});
+  const MlpPart m{.width = to.sizes.intermediate,
+                  .bias = Kind.mlp_bias && config.get_or<bool>("mlp_bias", false)};
+  const auto windows = parse_windows(config, to.sizes, to.architecture, to.notes);
+  add_ends(to, tied, norm);
   to.fused = usual_fusion();
-  for (Index i = 0; i < c.layers; ++i) to.layers.push_back(llama_layer(c, i));
+  require_usual_aliases(config, to,
+                        {{"rms_norm_eps", norm.epsilon},
+                         {"biases of q, k and v", a.qkv_bias},
+                         {"bias of o", a.o_bias},
+                         {"biases of the MLP", m.bias},
+                         {"norms of q and k", Kind.qk_norm}});
+  for (Index i = 0; i < to.sizes.layers; ++i) {
+    a.how.window = windows[std::size_t(i)];
+    to.layers.push_back(pre_norm_layer(
+        layer_block(to, i), to.sizes.hidden, norm,
+        [&](Block& b, Value x) { return attention(b, x, a); },
+        [&](Block& b, Value y) { return gated_mlp(b, y, m); }));
+  }
 }
 
 inline constexpr GgufName llama_outside[] = {{"token_embd.weight", "model.embed_tokens.weight"},

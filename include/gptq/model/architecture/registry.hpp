@@ -4,14 +4,32 @@
 // The architectures, and how a config.json becomes a description.
 
 #include <gptq/model/architecture/architecture.hpp>
+#include <gptq/model/architecture/cohere.hpp>
+#include <gptq/model/architecture/falcon.hpp>
+#include <gptq/model/architecture/gemma.hpp>
+#include <gptq/model/architecture/gpt.hpp>
 #include <gptq/model/architecture/llama.hpp>
+#include <gptq/model/architecture/llama_kin.hpp>
+#include <gptq/model/architecture/olmo.hpp>
 
+#include <functional>
 #include <string>
+#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
 namespace architecture {
+
+inline constexpr std::string_view transformer_bases[] = {"transformer.", ""},
+                                  opt_bases[] = {"model.decoder.", "decoder."},
+                                  neox_bases[] = {"gpt_neox."},
+                                  nested_bases[] = {"model.language_model.",
+                                                    "language_model.model."};
+inline constexpr ModelNames gpt_names{transformer_bases, "wte.weight", "h."},
+    word_names{transformer_bases, "word_embeddings.weight", "h."},
+    mpt_names{transformer_bases, "wte.weight", "blocks."}, opt_names{opt_bases},
+    neox_names{neox_bases, "embed_in.weight"}, nested_names{nested_bases};
 
 inline constexpr Architecture architectures[] = {
     {"LlamaForCausalLM", "llama",
@@ -19,7 +37,39 @@ inline constexpr Architecture architectures[] = {
     {"MistralForCausalLM", "mistral", describe_llama<LlamaKind{}>},
     {"Qwen2ForCausalLM", "qwen2", describe_llama<LlamaKind{.qkv_bias = true}>, &gguf_qwen2},
     {"Qwen3ForCausalLM", "qwen3", describe_llama<LlamaKind{.qk_norm = true, .head_dim = 128}>,
-     &gguf_qwen3}};
+     &gguf_qwen3},
+    {"GemmaForCausalLM", "gemma", describe_gemma},
+    {"Gemma2ForCausalLM", "gemma2", describe_gemma2},
+    {"Gemma3ForCausalLM", "gemma3_text", describe_gemma3},
+    {"Gemma3ForConditionalGeneration", "gemma3", describe_gemma3, nullptr, nested_names, true},
+    {"PhiForCausalLM", "phi", describe_phi},
+    {"Phi3ForCausalLM", "phi3", describe_phi3},
+    {"OlmoForCausalLM", "olmo", describe_olmo},
+    {"Olmo2ForCausalLM", "olmo2", describe_olmo2},
+    {"Olmo3ForCausalLM", "olmo3", describe_olmo3},
+    {"Exaone4ForCausalLM", "exaone4", describe_exaone4},
+    {"GraniteForCausalLM", "granite", describe_granite},
+    {"SmolLM3ForCausalLM", "smollm3", describe_smollm3},
+    {"CohereForCausalLM", "cohere", describe_cohere},
+    {"Cohere2ForCausalLM", "cohere2", describe_cohere2},
+    {"StableLmForCausalLM", "stablelm", describe_stablelm},
+    {"Starcoder2ForCausalLM", "starcoder2", describe_starcoder2},
+    {"GlmForCausalLM", "glm", describe_glm<false>},
+    {"Glm4ForCausalLM", "glm4", describe_glm<true>},
+    {"SeedOssForCausalLM", "seed_oss", describe_seed_oss},
+    {"Ernie4_5ForCausalLM", "ernie4_5", describe_ernie},
+    {"MinistralForCausalLM", "ministral", describe_ministral},
+    {"Ministral3ForCausalLM", "ministral3", describe_ministral},
+    {"ArceeForCausalLM", "arcee", describe_arcee},
+    {"NemotronForCausalLM", "nemotron", describe_nemotron},
+    {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", describe_hunyuan},
+    {"GPT2LMHeadModel", "gpt2", describe_gpt2, nullptr, gpt_names},
+    {"GPTJForCausalLM", "gptj", describe_gptj, nullptr, gpt_names},
+    {"GPTNeoXForCausalLM", "gpt_neox", describe_neox, nullptr, neox_names},
+    {"OPTForCausalLM", "opt", describe_opt, nullptr, opt_names},
+    {"BloomForCausalLM", "bloom", describe_bloom, nullptr, word_names},
+    {"MptForCausalLM", "mpt", describe_mpt, nullptr, mpt_names},
+    {"FalconForCausalLM", "falcon", describe_falcon, nullptr, word_names}};
 
 /// transformers goes by model_type, vLLM and most others by architectures.
 /// \throws FormatError  an unsupported architecture, or the two keys disagree
@@ -57,11 +107,31 @@ inline const Architecture& find_gguf(const std::string& arch, const std::string&
 
 }  // namespace architecture
 
-inline Description Description::parse(const nlohmann::json& json, const std::string& where) {
-  const ConfigReader config(json, where);
-  const auto& found = architecture::find_architecture(config);
+inline Description Description::parse(const nlohmann::json& json, const std::string& where,
+                                      const std::function<bool(const std::string&)>& has) {
+  const ConfigReader whole(json, where);
+  const auto& found = architecture::find_architecture(whole);
   Description made;
   made.architecture = found.name;
+  for (const std::string_view base : found.names.bases) {
+    const std::string name = std::string(base) + std::string(found.names.embeddings);
+    const bool first = made.embeddings.empty();
+    if (!first && (!has || has(made.embeddings) || !has(name))) continue;
+    made.base = base;
+    made.embeddings = name;
+    made.layers_prefix = made.base + std::string(found.names.layers);
+  }
+  nlohmann::json text = json;
+  if (found.is_multimodal) {
+    if (!whole.has("text_config")) whole.fail("has no \"text_config\"");
+    text = json["text_config"];
+    if (text.is_object() && json.contains("tie_word_embeddings"))
+      text["tie_word_embeddings"] = json["tie_word_embeddings"];
+    made.notes.push_back(where + ": only the text part is used: what it holds beside \"" +
+                         made.base + "\" is copied unchanged");
+  }
+  const ConfigReader config(text, found.is_multimodal ? where + ": text_config" : where);
+  for (const char* key : {"architectures", "model_type"}) config.has(key);
   found.describe(config, made);
   if (config.has("auto_map"))
     made.notes.push_back(where +
