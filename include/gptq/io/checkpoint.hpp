@@ -135,7 +135,7 @@ class FolderSource : public TensorSource {
     const DType type = tensor(name).dtype;
     gptq::detail::require<FormatError>(is_float(type), where(name), ": tensor ", name,
                                        " has the dtype ", io::name(type),
-                                       ", which is not supported (F64, F32, F16 and BF16 are)");
+                                       ", which is not supported (F64, F32, F16, BF16 and F8 are)");
   }
 
   std::optional<UnfitNumber> find_unfit(const std::string& name, Index first, Index last,

@@ -6,14 +6,17 @@
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
+#include <gptq/core/minifloat.hpp>
 
 #include <algorithm>  // std::min
 #include <array>
 #include <cstddef>  // std::ptrdiff_t
 #include <cstdint>
 #include <cstring>  // std::memcpy
+#include <limits>
 #include <span>
 #include <string_view>
+#include <type_traits>
 
 namespace gptq::io {
 
@@ -71,17 +74,38 @@ inline DType parse_dtype(std::string_view text) {
 
 /// Whether `to_floats` can read the type.
 inline bool is_float(DType type) {
-  return type == DType::F64 || type == DType::F32 || type == DType::F16 || type == DType::BF16;
+  return type == DType::F64 || type == DType::F32 || type == DType::F16 || type == DType::BF16 ||
+         type == DType::F8_E4M3 || type == DType::F8_E5M2;
+}
+
+/// A number of 8 bits: 4 of the exponent and 3 of the mantissa; NaN, but no infinity.
+struct StoredE4M3 {
+  std::uint8_t bits;
+};
+inline float to_float(StoredE4M3 x) {
+  const int ordinal = x.bits & 0x7f;
+  if (ordinal > Float8E4M3::max_ordinal) return std::numeric_limits<float>::quiet_NaN();
+  const float magnitude = Float8E4M3::value(ordinal);
+  return x.bits & 0x80 ? -magnitude : magnitude;
+}
+
+/// The upper half of a float16.
+struct StoredE5M2 {
+  std::uint8_t bits;
+};
+inline float to_float(StoredE5M2 x) {
+  return to_float(float16{static_cast<std::uint16_t>(x.bits << 8)});
 }
 
 /// Converts `out.size()` little-endian numbers.
-/// \throws FormatError  the type is not a floating-point type of 16, 32 or 64 bits
+/// \throws FormatError  the type is not one for which is_float() holds
 inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<float> out) {
   const auto convert = [&]<class T>(T) {
     for (std::size_t i = 0; i < out.size(); ++i) {
       T x;
       std::memcpy(&x, bytes.data() + i * sizeof(T), sizeof(T));
-      out[i] = static_cast<float>(to_float(x));
+      if constexpr (std::is_same_v<T, double>) out[i] = static_cast<float>(x);
+      else out[i] = to_float(x);
     }
   };
   gptq::detail::require<FormatError>(
@@ -92,9 +116,11 @@ inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<fl
     case DType::F16: return convert(float16{});
     case DType::BF16: return convert(bfloat16{});
     case DType::F64: return convert(double{});
+    case DType::F8_E4M3: return convert(StoredE4M3{});
+    case DType::F8_E5M2: return convert(StoredE5M2{});
     default:
       throw FormatError(gptq::detail::message(
-          "dtype ", name(type), " is not a floating-point type of 16, 32 or 64 bits"));
+          "dtype ", name(type), " is not a floating-point type of 8, 16, 32 or 64 bits"));
   }
 }
 
@@ -121,6 +147,8 @@ inline std::ptrdiff_t find_non_finite(DType type, std::span<const std::byte> byt
     case DType::F32: return find(std::uint32_t(0x7f800000u));
     case DType::F16: return find(std::uint16_t(0x7c00u));
     case DType::BF16: return find(std::uint16_t(0x7f80u));
+    case DType::F8_E4M3: return find(std::uint8_t(0x7fu));
+    case DType::F8_E5M2: return find(std::uint8_t(0x7cu));
     default: return -1;
   }
 }

@@ -28,6 +28,19 @@ struct FusedModules {
   std::vector<std::string> parts;  ///< relative to the layer
 };
 
+/// A tensor with one module, or several, of all experts, and the modules that it holds.
+struct ExpertStack {
+  struct Part {
+    std::string before, after;   ///< the module of expert e is called before + e + after
+    Index first, stride, count;  ///< its rows
+  };
+  std::string tensor;  ///< [experts, rows, cols]; in MXFP4, with "_blocks" and "_scales" behind it
+  std::string bias;    ///< [experts, rows], or empty
+  Index experts, rows, cols;
+  bool transposed;  ///< stored as [experts, cols, rows], except in MXFP4
+  std::vector<Part> parts;
+};
+
 /// What turns hidden states into probabilities: softmax(cap(scale·(x·Wᵀ + b))).
 struct HeadSpec {
   LinearSpec linear;
@@ -49,6 +62,11 @@ struct Description {
   HeadSpec head;
   std::vector<Rope> ropes;  ///< which step::Rope refers to by number
   std::vector<FusedModules> fused;
+  std::vector<ExpertStack> stacks;  ///< other forms in which files may hold experts
+  /// The files may have tensors of other parts, outside `base`: a vision tower, ...
+  bool has_other_parts = false;
+  /// Names of tensors in the layers' part that nobody reads begin with these: prediction heads, ...
+  std::vector<std::string> ignored;
   /// Decisions made on the caller's behalf, and unknown keys; one sentence each.
   std::vector<std::string> notes;
 

@@ -6,12 +6,13 @@
 
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/architecture/registry.hpp>
+#include <gptq/model/expanded_source.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/model/tokenizer/tokenizer_config.hpp>
 #include <gptq/pack/gptq.hpp>
 
-#include <algorithm>  // std::all_of, std::min
+#include <algorithm>  // std::all_of, std::any_of, std::min
 #include <cmath>      // std::isfinite
 #include <filesystem>
 #include <limits>
@@ -238,8 +239,11 @@ inline bool is_part_of_decoder(const std::string& name, const Description& descr
   for (const char* head : {"v_head.", "value_head.", "score.", "classifier.", "qa_outputs.",
                            "reward_head.", "regression_head.", "medusa_head", "mtp."})
     if (name.starts_with(head)) return false;
-  const std::string base = description.layers_prefix.substr(0, description.layers_prefix.find('.'));
-  return name.starts_with(base + ".") || name.starts_with(description.head.linear.name + ".") ||
+  const std::string root = description.has_other_parts
+                               ? description.base
+                               : description.base.substr(0, description.base.find('.') + 1);
+  if (description.has_other_parts && !name.starts_with(root)) return false;
+  return name.starts_with(root) || name.starts_with(description.head.linear.name + ".") ||
          contains_any(lower_case(name), {"norm", "scale", "embed", "logit", "lm_head", "gate"});
 }
 
@@ -259,8 +263,12 @@ inline void leave_out_unused(io::FolderSource& tensors, const Description& descr
   std::vector<std::string> buffers, not_finite, unknown;
   const auto outside = tensors_outside_layers(tensors, description);
   const std::string head_bias = description.head.linear.name + ".bias";
+  const auto is_ignored = [&](const std::string& name) {
+    return std::any_of(description.ignored.begin(), description.ignored.end(),
+                       [&](const std::string& start) { return name.starts_with(start); });
+  };
   for (const std::string& name : tensors.names()) {
-    if (is_buffer(name, tensors.shape(name))) {
+    if (is_buffer(name, tensors.shape(name)) || is_ignored(name)) {
       buffers.push_back(name);
     } else if (!name.starts_with(description.layers_prefix) && outside.count(name) == 0) {
       if (is_part_of_decoder(name, description)) {
@@ -288,13 +296,43 @@ inline void leave_out_unused(io::FolderSource& tensors, const Description& descr
     notes.push_back(where + ": no layer uses " + io::some_of(unknown) + "; copied unchanged");
 }
 
+/// The tensors of a folder as modules, one by one and in plain numbers.
+inline std::shared_ptr<const io::TensorSource> expanded(
+    const std::shared_ptr<const io::FolderSource>& files, ModelFiles& model) {
+  Index rows = 128, cols = 128;
+  const auto& json = model.config_json;
+  if (json.contains("quantization_config") && json["quantization_config"].is_object()) {
+    const nlohmann::json stated = json["quantization_config"];
+    const ConfigReader config(stated,
+                              (model.path / "config.json").string() + ": quantization_config");
+    if (config.has("weight_block_size")) {
+      const auto size = config.get<std::vector<Index>>("weight_block_size");
+      if (size.size() != 2 || size[0] < 1 || size[1] < 1)
+        config.fail("\"weight_block_size\" = ", ConfigReader::text(stated["weight_block_size"]),
+                    " is not a number of rows and columns");
+      rows = size[0], cols = size[1];
+    }
+  }
+  auto source = std::make_shared<ExpandedSource>(files, model.description.stacks, rows, cols);
+  if (!source->changes_anything()) return files;
+  return source;
+}
+
+/// Whether a method only stores weights in fewer bits, which are read as numbers.
+inline bool is_storage(const std::string& method) { return method == "fp8" || method == "mxfp4"; }
+
 /// The quantization stated by config.json, or by a separate file as in older models.
-inline std::optional<QuantizationInfo> find_quantization(const ModelFiles& model,
+inline std::optional<QuantizationInfo> find_quantization(ModelFiles& model,
                                                          const std::string& config) {
   if (model.config_json.contains("quantization_config") &&
-      !model.config_json["quantization_config"].is_null())
-    return parse_quantization(model.config_json["quantization_config"],
-                              config + ": quantization_config");
+      !model.config_json["quantization_config"].is_null()) {
+    auto info = parse_quantization(model.config_json["quantization_config"],
+                                   config + ": quantization_config");
+    if (!is_storage(info.method)) return info;
+    model.notes.push_back(config + ": weights are stored in " + info.method +
+                          ", from which numbers are computed first");
+    return std::nullopt;
+  }
   for (const char* name : {"quantize_config.json", "quant_config.json"})
     if (const auto file = model.path / name; io::is_there(file))
       return parse_quantization(io::read_json(file), file.string());
@@ -336,7 +374,7 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
   model.quantization = find_quantization(model, config.string());
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
   leave_out_unused(*tensors, model.description, path.string(), model.notes);
-  model.tensors = tensors;
+  model.tensors = expanded(tensors, model);
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
       if (name.size() > 8 && name.substr(name.size() - 8) == ".qweight")

@@ -177,7 +177,8 @@ inline void describe_opt(const ConfigReader& config, Description& to) {
   const bool before = config.get_or<bool>("do_layer_norm_before", true),
              bias = config.get_or<bool>("enable_bias", true),
              affine = config.get_or<bool>("layer_norm_elementwise_affine", true),
-             ends_with_norm = before && !config.get_or<bool>("_remove_final_layer_norm", false);
+             removed = config.get_or<bool>("_remove_final_layer_norm", false),
+             ends_with_norm = before && !removed;
   const step::Norm norm{
       .kind = step::Norm::Kind::layer, .epsilon = 1e-5, .weighted = affine, .biased = affine};
   AttentionPart a = usual_attention(to.sizes);

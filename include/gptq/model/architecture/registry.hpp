@@ -5,12 +5,16 @@
 
 #include <gptq/model/architecture/architecture.hpp>
 #include <gptq/model/architecture/cohere.hpp>
+#include <gptq/model/architecture/deepseek.hpp>
 #include <gptq/model/architecture/falcon.hpp>
 #include <gptq/model/architecture/gemma.hpp>
 #include <gptq/model/architecture/gpt.hpp>
+#include <gptq/model/architecture/gpt_oss.hpp>
 #include <gptq/model/architecture/llama.hpp>
 #include <gptq/model/architecture/llama_kin.hpp>
+#include <gptq/model/architecture/mixture.hpp>
 #include <gptq/model/architecture/olmo.hpp>
+#include <gptq/model/architecture/qwen_next.hpp>
 
 #include <functional>
 #include <string>
@@ -69,7 +73,29 @@ inline constexpr Architecture architectures[] = {
     {"OPTForCausalLM", "opt", describe_opt, nullptr, opt_names},
     {"BloomForCausalLM", "bloom", describe_bloom, nullptr, word_names},
     {"MptForCausalLM", "mpt", describe_mpt, nullptr, mpt_names},
-    {"FalconForCausalLM", "falcon", describe_falcon, nullptr, word_names}};
+    {"FalconForCausalLM", "falcon", describe_falcon, nullptr, word_names},
+    {"MixtralForCausalLM", "mixtral", describe_mixtral},
+    {"Qwen2MoeForCausalLM", "qwen2_moe", describe_qwen_moe<false>},
+    {"Qwen3MoeForCausalLM", "qwen3_moe", describe_qwen_moe<true>},
+    {"OlmoeForCausalLM", "olmoe", describe_olmoe},
+    {"GraniteMoeForCausalLM", "granitemoe", describe_granite_moe},
+    {"GraniteMoeSharedForCausalLM", "granitemoeshared", describe_granite_moe},
+    {"GraniteMoeHybridForCausalLM", "granitemoehybrid", describe_granite_moe},
+    {"Glm4MoeForCausalLM", "glm4_moe", describe_glm4_moe},
+    {"Ernie4_5_MoeForCausalLM", "ernie4_5_moe", describe_ernie_moe},
+    {"MiniMaxM2ForCausalLM", "minimax_m2", describe_minimax},
+    {"HunYuanMoEV1ForCausalLM", "hunyuan_v1_moe", describe_hunyuan_moe},
+    {"GptOssForCausalLM", "gpt_oss", describe_gpt_oss},
+    {"DeepseekV2ForCausalLM", "deepseek_v2", describe_deepseek<DeepSeek::v2>},
+    {"DeepseekV3ForCausalLM", "deepseek_v3", describe_deepseek<DeepSeek::v3>},
+    {"Mistral4ForCausalLM", "mistral4", describe_deepseek<DeepSeek::mistral4>},
+    {"Qwen3NextForCausalLM", "qwen3_next", describe_qwen_next<QwenNext::next>},
+    {"Qwen3_5ForCausalLM", "qwen3_5_text", describe_qwen_next<QwenNext::dense>},
+    {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", describe_qwen_next<QwenNext::mixture>},
+    {"Qwen3_5ForConditionalGeneration", "qwen3_5", describe_qwen_next<QwenNext::dense>, nullptr,
+     nested_names, true},
+    {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", describe_qwen_next<QwenNext::mixture>,
+     nullptr, nested_names, true}};
 
 /// transformers goes by model_type, vLLM and most others by architectures.
 /// \throws FormatError  an unsupported architecture, or the two keys disagree
@@ -127,6 +153,7 @@ inline Description Description::parse(const nlohmann::json& json, const std::str
     text = json["text_config"];
     if (text.is_object() && json.contains("tie_word_embeddings"))
       text["tie_word_embeddings"] = json["tie_word_embeddings"];
+    made.has_other_parts = true;
     made.notes.push_back(where + ": only the text part is used: what it holds beside \"" +
                          made.base + "\" is copied unchanged");
   }

@@ -49,6 +49,9 @@ struct RopeRules {
   double theta = 10000;  ///< if the file says nothing
   double partial = 1;    ///< of a head's coordinates, those that turn; if the file says nothing
   bool may_be_partial = false;
+  bool ignores_partial = false;  ///< all coordinates turn, whatever the file says
+  bool is_mixed =
+      false;  ///< settings for positions in images, which are equal for text, may be there
 };
 
 /// Fills in what depends on the type of scaling.
@@ -167,7 +170,10 @@ inline Rope parse_rope(const ConfigReader& config, Index head_dim, std::vector<s
     turning.look(*place);
     original.look(*place);
   }
-  const double partial = turning.value().value_or(rules.partial);
+  const double partial = rules.ignores_partial ? 1.0 : turning.value().value_or(rules.partial);
+  if (rules.is_mixed)
+    for (const ConfigReader* place : {&from_scaling, &from_parameters})
+      for (const char* key : {"mrope_section", "mrope_interleaved"}) place->has(key);
   if (partial != 1 && !rules.may_be_partial)
     config.fail("\"partial_rotary_factor\" = ", partial, " is not supported (1 is)");
 
