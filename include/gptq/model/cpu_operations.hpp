@@ -13,6 +13,7 @@
 #include <gptq/exec/threads.hpp>
 #include <gptq/model/cpu/activations.hpp>
 #include <gptq/model/cpu/attention.hpp>
+#include <gptq/model/cpu/cross_entropy.hpp>
 #include <gptq/model/cpu/delta_rule.hpp>
 #include <gptq/model/cpu/route.hpp>
 #include <gptq/model/description.hpp>
@@ -26,7 +27,6 @@
 #include <array>
 #include <cmath>  // std::floor, std::log1p, std::sqrt
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -60,6 +60,11 @@ class CpuOperations {
   /// A long-lived tensor, and memory not to be used for those; nothing special here.
   Tensor keep(Index rows, Index cols) const { return Tensor(rows, cols); }
   void reserve(std::uint64_t /*bytes*/) {}
+  Tensor constant(Index rows, Index cols, float value) const {
+    Tensor y(rows, cols);
+    std::fill_n(y.data(), rows * cols, value);
+    return y;
+  }
   Rope place(RopeTable table) const { return table; }
 
   /// x·Wᵀ + b: x [tokens, in], W [out, in], b [out] or empty
@@ -290,48 +295,10 @@ class CpuOperations {
   }
 
   /// −log softmax(cap(scale·(x·Wᵀ + b)))[target] of each row; rows with a negative target are left
-  /// out as NaN. Works on a strip of the vocabulary at a time, so the logits are never all in
-  /// memory.
+  /// out.
   std::vector<double> cross_entropy(ConstView x, const Linear& linear, const HeadSpec& how,
                                     std::span<const std::int32_t> targets) const {
-    const ConstView weight = linear.weight.view();
-    constexpr Index wide = 1024, tall = 256;
-    struct Row {
-      float top = -std::numeric_limits<float>::infinity();
-      double sum = 0;     ///< Σ exp(logit − top) over the strips so far
-      double target = 0;  ///< logit of the target
-    };
-    std::vector<Row> rows(static_cast<std::size_t>(x.rows()));
-    for (Index col = 0; col < weight.rows(); col += wide) {
-      const auto part = weight.middle_rows(col, (std::min)(wide, weight.rows() - col));
-      const backend::cpu::RightSide right(executor_, part, precision_);
-      executor_.parallel_for((x.rows() + tall - 1) / tall, [&](Index i) {
-        const Index first = i * tall, count = (std::min)(tall, x.rows() - first);
-        Tensor logits(count, part.rows());
-        right.multiply(logits.view(), x.middle_rows(first, count), false);
-        for (Index r = 0; r < count; ++r) {
-          const auto row = map(logits.view(), r);
-          if (!linear.bias.empty())
-            map(logits.view(), r) +=
-                Eigen::Map<const Eigen::ArrayXf>(linear.bias.data() + col, logits.cols());
-          if (how.scale != 1) map(logits.view(), r) *= static_cast<float>(how.scale);
-          if (const auto cap = static_cast<float>(how.softcap); cap > 0)
-            map(logits.view(), r) = cap * (row / cap).tanh();
-          Row& state = rows[std::size_t(first + r)];
-          const float top = (std::max)(state.top, row.maxCoeff());
-          state.sum = state.sum * std::exp(static_cast<double>(state.top - top)) +
-                      static_cast<double>((row - top).exp().sum());
-          state.top = top;
-          const Index target = targets[std::size_t(first + r)] - col;
-          if (target >= 0 && target < part.rows()) state.target = static_cast<double>(row[target]);
-        }
-      });
-    }
-    std::vector<double> losses;
-    for (std::size_t r = 0; r < rows.size(); ++r)
-      if (targets[r] >= 0)
-        losses.push_back(std::log(rows[r].sum) + static_cast<double>(rows[r].top) - rows[r].target);
-    return losses;
+    return cpu::cross_entropy(executor_, precision_, x, linear, how, targets);
   }
 
   void copy(View to, ConstView from) const {

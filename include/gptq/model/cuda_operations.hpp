@@ -6,13 +6,15 @@
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
+#include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/cuda/launch.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
 #include <gptq/model/step.hpp>
 
-#include <algorithm>  // std::min
-#include <cmath>      // std::log
+#include <algorithm>  // std::fill_n, std::min
+#include <array>
+#include <cmath>  // std::log
 #include <limits>
 #include <span>
 #include <utility>  // std::move
@@ -122,17 +124,36 @@ class CudaOperations {
     cuda::add(stream(), added.view(), y);
   }
 
+  Tensor constant(Index rows, Index cols, float value) const {
+    HostTensor y(rows, cols);
+    std::fill_n(y.data(), rows * cols, value);
+    return from_host(y);
+  }
+
   /// Normalizes each part of a row; y may be x.
-  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight) const {
+  void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight,
+            std::span<const float> bias) const {
+    const bool kernel = how.kind == step::Norm::Kind::rms && !weight.empty() && bias.empty() &&
+                        how.weights == step::Norm::Weights::shared;
+    if (!kernel) {
+      const auto w = to_host(weight), b = to_host(bias);
+      return on_host(y, x, [&](auto to, auto from) { host().norm(to, from, how, w, b); });
+    }
     const auto scope = on_device();
     const Borrowed numbers(*this, ConstView(weight.data(), 1, how.size));
     cuda::rms_norm(stream(), x, numbers.view().data(), how.size, static_cast<float>(how.epsilon),
                    y);
   }
 
-  /// Rotates each head of row r by its position, r mod `length`: coordinates i and i + half form a
-  /// pair; y may be x.
-  void rope(View y, ConstView x, const Rope& table, const step::Rope&, Index length) const {
+  /// Rotates each head of row r by its position, r mod `length`; y may be x.
+  void rope(View y, ConstView x, const Rope& table, const step::Rope& how, Index length) const {
+    if (how.interleaved || how.first != 0 || 2 * table.half != how.head_dim) {
+      RopeTable numbers;
+      numbers.half = table.half, numbers.cosine = to_host(table.cosine);
+      numbers.sine = to_host(table.sine);
+      return on_host(y, x,
+                     [&](auto to, auto from) { host().rope(to, from, numbers, how, length); });
+    }
     if (y.data() != x.data()) copy(y, x);
     const auto scope = on_device();
     cuda::rope(stream(), y, table.cosine.numbers.data(), table.sine.numbers.data(), table.half,
@@ -141,7 +162,11 @@ class CudaOperations {
 
   /// Causal attention within each sequence of `length` rows, head by head.
   Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
-                   Index length) const {
+                   std::span<const float> sinks, Index length) const {
+    if (how.scale != 0 || how.softcap != 0 || !how.slopes.empty() || !sinks.empty() ||
+        how.value_dim != how.head_dim)
+      return from_host(host().attention(to_host(q).view(), to_host(k).view(), to_host(v).view(),
+                                        how, to_host(sinks), length));
     const auto scope = on_device();
     Tensor out = tensor(q.rows(), q.cols());
     cuda::attention(
@@ -150,8 +175,12 @@ class CudaOperations {
     return out;
   }
 
-  /// f(gate) · up, element by element; y may be either.
-  void gated(View y, ConstView gate, ConstView up, const step::Gated&) const {
+  /// f(gate) · up, element by element; y may be either. A gate of one column scales rows.
+  void gated(View y, ConstView gate, ConstView up, const step::Gated& how) const {
+    if (how.kind != Activation::silu || how.limit > 0 || gate.cols() != up.cols()) {
+      const HostTensor g = to_host(gate);
+      return on_host(y, up, [&](auto to, auto from) { host().gated(to, g.view(), from, how); });
+    }
     if (y.data() != gate.data()) copy(y, gate);
     const auto scope = on_device();
     cuda::silu_mul(stream(), up.data(), up.size(), y.data());
@@ -161,6 +190,58 @@ class CudaOperations {
   void add(View y, ConstView x) const {
     const auto scope = on_device();
     cuda::add(stream(), x, y);
+  }
+
+  // The rest runs on the processor: numbers go there and back.
+
+  void activate(View y, ConstView x, Activation kind) const {
+    on_host(y, x, [&](auto to, auto from) { host().activate(to, from, kind); });
+  }
+  void scale(View y, ConstView x, double factor) const {
+    on_host(y, x, [&](auto to, auto from) { host().scale(to, from, factor); });
+  }
+  void clamp(View y, ConstView x, double limit) const {
+    on_host(y, x, [&](auto to, auto from) { host().clamp(to, from, limit); });
+  }
+  void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
+                     Index length) const {
+    const auto rows = to_host(table);
+    on_host(y, x,
+            [&](auto to, auto from) { host().add_positions(to, from, rows, offset, length); });
+  }
+  void sharpen(View y, ConstView x, const step::Sharpen& how, Index length) const {
+    on_host(y, x, [&](auto to, auto from) { host().sharpen(to, from, how, length); });
+  }
+  Tensor columns(ConstView x, const step::Columns& how) const {
+    return from_host(host().columns(to_host(x).view(), how));
+  }
+  Tensor join(ConstView a, ConstView b, const step::Join& how) const {
+    return from_host(host().join(to_host(a).view(), to_host(b).view(), how));
+  }
+  Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
+    return from_host(host().route(to_host(logits).view(), how, to_host(bias)));
+  }
+  Tensor gather(ConstView x, ConstView routes, int expert) const {
+    return from_host(host().gather(to_host(x).view(), to_host(routes).view(), expert));
+  }
+  Tensor scatter(ConstView routes, std::span<const ConstView> experts, Index width) const {
+    std::vector<HostTensor> rows;
+    std::vector<ConstView> views;
+    for (const ConstView expert : experts) rows.push_back(to_host(expert));
+    for (const HostTensor& expert : rows) views.push_back(expert.view());
+    return from_host(host().scatter(to_host(routes).view(), views, width));
+  }
+  Tensor convolution(ConstView x, std::span<const float> weight, Index taps, Index length) const {
+    return from_host(host().convolution(to_host(x).view(), to_host(weight), taps, length));
+  }
+  Tensor delta_rule(const std::array<ConstView, 5>& in, const step::DeltaRule& how,
+                    std::span<const float> a_log, std::span<const float> dt_bias,
+                    Index length) const {
+    const HostTensor parts[] = {to_host(in[0]), to_host(in[1]), to_host(in[2]), to_host(in[3]),
+                                to_host(in[4])};
+    return from_host(host().delta_rule(
+        {parts[0].view(), parts[1].view(), parts[2].view(), parts[3].view(), parts[4].view()}, how,
+        to_host(a_log), to_host(dt_bias), length));
   }
 
   /// Looks up rows of a table on the host.
@@ -179,8 +260,11 @@ class CudaOperations {
 
   /// −log softmax(x·Wᵀ)[target] of each row that has a target; a strip of rows and of the
   /// vocabulary at a time.
-  std::vector<double> cross_entropy(ConstView x, ConstView weight,
+  std::vector<double> cross_entropy(ConstView x, const Linear& linear, const HeadSpec& how,
                                     std::span<const std::int32_t> targets) const {
+    if (!linear.bias.empty() || how.scale != 1 || how.softcap != 0)
+      return host().cross_entropy(to_host(x).view(), linear, how, targets);
+    const ConstView weight = linear.weight.view();
     constexpr Index wide = 8192, tall = 4096;
     const auto scope = on_device();
     const Index rows = x.rows();
@@ -252,6 +336,40 @@ class CudaOperations {
   }
 
  private:
+  using HostTensor = backend::HostMatrix<float>;
+
+  CpuOperations<> host() const { return CpuOperations<>(threads_, Precision::single); }
+
+  HostTensor to_host(ConstView x) const {
+    HostTensor y(x.rows(), x.cols());
+    copy(y.view(), x);
+    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    return y;
+  }
+  std::vector<float> to_host(std::span<const float> x) const {
+    std::vector<float> y(x.size());
+    if (x.empty()) return y;
+    copy(View(y.data(), 1, static_cast<Index>(y.size())),
+         ConstView(x.data(), 1, static_cast<Index>(x.size())));
+    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    return y;
+  }
+  Tensor from_host(const HostTensor& x) const {
+    Tensor y = tensor(x.rows(), x.cols());
+    copy(y.view(), x.view());
+    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    return y;
+  }
+  /// f(y, x) with both in host memory
+  template <class F>
+  void on_host(View y, ConstView x, const F& f) const {
+    const HostTensor from = to_host(x);
+    HostTensor to(y.rows(), y.cols());
+    f(to.view(), from.view());
+    copy(y, std::as_const(to).view());
+    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+  }
+
   using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
 
   /// A matrix in device memory, for products at full speed: itself if it is there, else a copy.

@@ -34,6 +34,9 @@ class Cuts {
     for (std::size_t i = 0; i < steps.size(); ++i)
       for (const int v : steps[i].in) uses_[std::size_t(v)].push_back(static_cast<int>(i));
     find_stream();
+    for (std::size_t i = 0; i < steps.size(); ++i)
+      if (std::holds_alternative<step::Route>(steps[i].what))
+        routes_.push_back(static_cast<int>(i));
     for (std::size_t i = 0; i < steps.size(); ++i) {
       const int linear = quantized_linear(static_cast<int>(i));
       if (linear < 0) continue;
@@ -54,6 +57,9 @@ class Cuts {
 
   /// What is observed at a cut, 1 .. count().
   const std::vector<Reading>& readings(int cut) const { return readings_[std::size_t(cut) - 1]; }
+
+  /// The steps that choose experts.
+  const std::vector<int>& routes() const { return routes_; }
 
   /// The deepest quantized module that a value depends on.
   int depth(int value) const { return depth_[std::size_t(value)]; }
@@ -153,6 +159,7 @@ class Cuts {
   std::vector<int> depth_;
   std::vector<std::vector<int>> uses_;
   std::vector<char> on_stream_;
+  std::vector<int> routes_;
   std::vector<std::vector<Reading>> readings_;
 };
 

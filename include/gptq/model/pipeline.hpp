@@ -9,12 +9,16 @@
 #include <gptq/core/stopwatch.hpp>
 #include <gptq/factor/target.hpp>
 #include <gptq/model/module_quantizer.hpp>
+#include <gptq/model/module_change.hpp>
+#include <gptq/model/observation.hpp>
 #include <gptq/model/perplexity.hpp>
 #include <gptq/model/pipeline_options.hpp>
 #include <gptq/model/placed_layer.hpp>
 #include <gptq/model/stream.hpp>
+#include <gptq/model/working_bytes.hpp>
 
-#include <functional>
+#include <algorithm>  // std::count_if, std::max, std::min
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -47,7 +51,7 @@ class Pipeline {
   std::vector<ModuleReport> run(std::span<const TokenId> tokens, Index length,
                                 const ModuleSink& sink, Progress progress = {}) {
     begin(sink, std::move(progress));
-    operations_.reserve(working_bytes(length));
+    operations_.reserve(working_bytes(description(), options_, backend_, length));
     const Decoder<Operations> decoder(description(), length, operations_);
     Tensor embedded = embed(model_, decoder, tokens);
     if (options_.match == Match::model && options_.sequential != Sequential::none)
@@ -83,14 +87,7 @@ class Pipeline {
   const PipelineTimings& timings() const { return timings_; }
 
  private:
-  /// What calibration keeps of one input.
-  struct Observation {
-    Hessian<B> hessian;
-    Tensor sample;                         ///< the last window
-    std::optional<CrossMoment<B>> inputs;  ///< (X − X̃)ᵀX̃
-    std::optional<CrossMoment<B>>
-        residual;  ///< (r − r̃)ᵀX̃, where the output joins the residual stream
-  };
+  using Seen = Observation<Operations, B>;
   using Weights = typename Operations::Layer;
 
   const Description& description() const { return model_.description; }
@@ -102,11 +99,8 @@ class Pipeline {
   void run_cuts(Stream<Operations>& stream, const Cuts& cuts, PlacedLayer<Operations>& weights,
                 Index length) {
     enter(stream, cuts);
-    for (int cut = 1; cut <= cuts.count(); ++cut) {
-      const auto seen = observe(stream, cuts, cut, weights.placed(), length);
-      for (std::size_t i = 0; i < seen.size(); ++i)
-        quantize(cuts, cut, cuts.readings(cut)[i], weights, &seen[i]);
-    }
+    for (int cut = 1; cut <= cuts.count(); ++cut)
+      run_cut(stream, cuts, cut, weights.placed(), weights, length);
     leave(stream, weights.placed());
   }
 
@@ -115,19 +109,17 @@ class Pipeline {
   void run_whole_layer(Stream<Operations>& stream, const Cuts& cuts,
                        PlacedLayer<Operations>& weights, Index length) {
     const bool rerun = options_.sequential == Sequential::layer;
+    std::optional<PlacedLayer<Operations>> own;
+    if (!full_) own = load();
+    const Weights& original = own ? own->placed() : full_weights_.placed();
+    timings_.read += watch_.lap();
     Tensor before;
     if (rerun) before = kept_copy(std::as_const(stream.hidden()).view());
     enter(stream, cuts);
-    std::vector<std::vector<Observation>> seen;
     for (int cut = 1; cut <= cuts.count(); ++cut)
-      seen.push_back(observe(stream, cuts, cut, weights.placed(), length));
-    if (!rerun) leave(stream, weights.placed());
-    for (int cut = 1; cut <= cuts.count(); ++cut)
-      for (std::size_t i = 0; i < cuts.readings(cut).size(); ++i)
-        quantize(cuts, cut, cuts.readings(cut)[i], weights, &seen[std::size_t(cut) - 1][i]);
-    if (!rerun) return;
-    stream.restart(std::move(before));
-    leave(stream, weights.placed());
+      run_cut(stream, cuts, cut, original, weights, length);
+    if (rerun) stream.restart(std::move(before));
+    leave(stream, rerun ? weights.placed() : original);
   }
 
   void enter(Stream<Operations>& stream, const Cuts& cuts) {
@@ -141,70 +133,117 @@ class Pipeline {
     timings_.forward += watch_.lap();
   }
 
-  /// Runs all windows up to a cut and collects statistics of what its modules read.
-  std::vector<Observation> observe(Stream<Operations>& stream, const Cuts& cuts, int cut,
-                                   const Weights& weights, Index length) {
-    const auto& readings = cuts.readings(cut);
-    std::vector<Observation> seen;
-    std::vector<int> wanted;
-    for (const Reading& reading : readings) {
-      const Index in = width(reading.value);
-      seen.push_back({Hessian<B>(in, backend_), {}, {}, {}});
-      wanted.push_back(reading.value);
-      if (!full_) continue;
-      seen.back().inputs.emplace(in, in, backend_);
-      if (reading.residual < 0) continue;
-      seen.back().residual.emplace(width(reading.residual), in, backend_);
-      wanted.push_back(reading.residual);
+  /// \param observed   weights that the inputs of the cut's modules are computed with
+  /// \param quantized  the layer whose modules are quantized
+  void run_cut(Stream<Operations>& stream, const Cuts& cuts, int cut, const Weights& observed,
+               PlacedLayer<Operations>& quantized, Index length) {
+    const std::span<const Reading> all(cuts.readings(cut));
+    const auto dense = static_cast<std::size_t>(
+        std::count_if(all.begin(), all.end(), [&](const Reading& r) { return expert_of(r) < 0; }));
+    if (dense == all.size()) {
+      const auto seen = observe(stream, cuts, cut, all, observed, length);
+      for (std::size_t i = 0; i < all.size(); ++i) quantize(cuts, cut, all[i], quantized, &seen[i]);
+      return;
     }
+    move(stream, cut, observed);
+    std::vector<Reading> beside, experts;
+    for (const Reading& reading : all)
+      (expert_of(reading) < 0 ? beside : experts).push_back(reading);
+    if (!beside.empty()) {
+      const auto seen = observe(stream, cuts, cut, beside, observed, length);
+      for (std::size_t i = 0; i < beside.size(); ++i)
+        quantize(cuts, cut, beside[i], quantized, &seen[i]);
+    }
+    run_experts(stream, cuts, cut, experts, observed, quantized, length);
+  }
+
+  int expert_of(const Reading& reading) const { return spec(reading.linears[0]).expert; }
+
+  /// Brings all chunks to a cut.
+  void move(Stream<Operations>& stream, int cut, const Weights& weights) {
+    stream.for_chunks([&](Index first, Index rows) {
+      stream.chunk(cut, weights, {}, first, rows);
+      if (full_) full_->chunk(cut, full_weights_.placed(), {}, first, rows);
+    });
+    stream.arrive(cut);
+    if (full_) full_->arrive(cut);
+    timings_.forward += watch_.lap();
+  }
+
+  /// Experts of a cut: as many at a time as their Hessians fit the memory set aside for them.
+  void run_experts(Stream<Operations>& stream, const Cuts& cuts, int cut,
+                   std::span<const Reading> experts, const Weights& observed,
+                   PlacedLayer<Operations>& quantized, Index length) {
+    const Index in = width(experts[0].value);
+    const std::uint64_t bytes =
+        static_cast<std::uint64_t>(in * in) * sizeof(typename B::Scalar) * (full_ ? 2u : 1u);
+    const auto at_once = static_cast<std::size_t>(
+        (std::max)(std::uint64_t(1),
+                   (std::min)(std::uint64_t(experts.size()), options_.expert_bytes / bytes)));
+    std::optional<Hessian<B>> pool;
+    if (options_.experts == Experts::routed && at_once < experts.size()) {
+      pool.emplace(in, backend_);
+      for (std::size_t first = 0; first < experts.size(); first += at_once)
+        for (const Seen& seen :
+             observe(stream, cuts, cut,
+                     experts.subspan(first, (std::min)(at_once, experts.size() - first)), observed,
+                     length, false))
+          pool->merge(seen.hessian);
+    }
+    for (std::size_t first = 0; first < experts.size(); first += at_once) {
+      const auto some = experts.subspan(first, (std::min)(at_once, experts.size() - first));
+      auto seen = observe(stream, cuts, cut, some, observed, length);
+      if (options_.experts == Experts::routed) {
+        if (!pool) {
+          pool.emplace(in, backend_);
+          for (const Seen& one : seen) pool->merge(one.hessian);
+        }
+        for (Seen& one : seen) shrink_toward(*pool, one);
+      }
+      quantize_experts(cuts, cut, some, quantized, seen);
+    }
+  }
+
+  /// Runs all windows up to a cut, if they are not there yet, and collects statistics of what some
+  /// of its modules read.
+  /// \param may_compare  whether to compare with the full-precision model
+  std::vector<Seen> observe(Stream<Operations>& stream, const Cuts& cuts, int cut,
+                            std::span<const Reading> readings, const Weights& weights, Index length,
+                            bool may_compare = true) {
+    const bool beside = full_ && may_compare, experts = expert_of(readings[0]) >= 0;
+    Observer<Operations, B> observer(cuts, readings, beside, operations_, backend_);
+    std::vector<int> wanted(observer.wanted().begin(), observer.wanted().end());
+    const std::vector<int>& routes = cuts.routes();
+    if (experts) wanted.insert(wanted.end(), routes.begin(), routes.end());
     stream.for_chunks([&](Index first, Index rows) {
       report_progress(cuts, cut, static_cast<double>(first) / static_cast<double>(stream.tokens()));
-      const auto values = stream.chunk(cut, weights, wanted, first, rows);
+      std::optional<Values<Operations>> everyone;
+      if (experts && options_.experts == Experts::all) everyone = all_routes(cuts, rows);
+      auto values =
+          stream.chunk(cut, weights, wanted, first, rows, everyone ? &*everyone : nullptr, routes);
       timings_.forward += watch_.lap();
-      const bool last = first + rows == stream.tokens();
-      for (std::size_t i = 0; i < readings.size(); ++i)
-        observe(values.view(readings[i].value), readings[i], first, last ? length : 0, seen[i]);
+      const bool keep = experts || first + rows == stream.tokens();
+      observer.add(values, first, keep ? length : 0);
       timings_.hessian += watch_.lap();
-      if (!full_) return;
-      const auto full = full_->chunk(cut, full_weights_.placed(), wanted, first, rows);
+      if (!beside) return;
+      // An expert is compared at the tokens that the quantized model routes to it.
+      const auto full = full_->chunk(cut, full_weights_.placed(), observer.wanted(), first, rows,
+                                     experts ? &values : nullptr, routes);
       timings_.forward += watch_.lap();
-      for (std::size_t i = 0; i < readings.size(); ++i)
-        observe_mismatch(readings[i], full, values, seen[i]);
+      observer.add_mismatch(full, values);
       timings_.hessian += watch_.lap();
     });
     stream.arrive(cut);
     if (full_) full_->arrive(cut);
-    return seen;
+    return observer.finish();
   }
 
-  /// \param kept  how many of the last rows to keep for measuring outputs
-  void observe(ConstView x, const Reading& reading, Index first, Index kept, Observation& seen) {
-    try {
-      seen.hessian.add(x);
-    } catch (const NumericalError& error) {
-      throw NumericalError(gptq::detail::message("input of ", spec(reading.linears[0]).name,
-                                                 ", calibration tokens from ", first, ": ",
-                                                 error.what()));
-    }
-    kept = (std::min)(kept, x.rows());
-    if (kept > 0) seen.sample = copy(x.middle_rows(x.rows() - kept, kept));
-  }
-
-  /// How the quantized stream differs from the full-precision one in what a module reads.
-  void observe_mismatch(const Reading& reading, const Values<Operations>& full,
-                        const Values<Operations>& quantized, Observation& seen) {
-    const auto difference = [&](int value) {
-      const ConstView a = full.view(value), b = quantized.view(value);
-      Tensor d = operations_.tensor(a.rows(), a.cols());
-      operations_.subtract(d.view(), a, b);
-      return d;
-    };
-    const ConstView x = quantized.view(reading.value);
-    const Tensor dx = difference(reading.value);
-    seen.inputs->add(dx.view(), x);
-    if (!seen.residual) return;
-    const Tensor dr = difference(reading.residual);
-    seen.residual->add(dr.view(), x);
+  /// Routes by which every expert sees every token.
+  Values<Operations> all_routes(const Cuts& cuts, Index rows) const {
+    Values<Operations> values(block().steps().size());
+    for (const int route : cuts.routes())
+      values.set(route, operations_.constant(rows, width(route), 1));
+    return values;
   }
 
   /// Modules with one input to be quantized together: those with the same settings if the backend
@@ -224,69 +263,100 @@ class Pipeline {
 
   auto settings_of(int linear) const { return options_.settings.find(spec(linear).name); }
 
+  /// Modules that were quantized together.
+  struct Solved {
+    std::vector<int> linears;
+    ModuleSettings settings;
+    std::vector<Tensor> originals;
+    std::vector<QuantizedModule> modules;
+  };
+
   /// \param seen  the input's calibration; nullptr: round to nearest
   void quantize(const Cuts& cuts, int cut, const Reading& reading, PlacedLayer<Operations>& weights,
-                const Observation* seen) {
-    ModuleQuantizer<B> quantizer(options_.params, options_.method,
-                                 gptq_format(options_.settings.base.symmetric), backend_,
-                                 seen ? &seen->hessian : nullptr);
+                const Seen* seen) {
+    auto quantizer = quantizer_of(seen);
     for (const std::vector<int>& linears : batches_of(reading)) {
-      const ModuleSettings settings = *settings_of(linears.front());
       report_progress(cuts, cut, 1);
-      std::vector<std::string> names;
-      std::vector<MatrixView<float>> views;
-      std::vector<Tensor> originals;
-      for (const int linear : linears) {
-        names.push_back(spec(linear).name);
-        views.push_back(weights.host().linears[std::size_t(linear)].weight.view());
-        originals.push_back(copy(ConstView(views.back())));
-      }
       watch_.lap();
-      // Without a factor of H, no target can be used.
-      if (seen && seen->inputs && !quantizer.factor(settings.group_size).damping.round_to_nearest)
-        for (const MatrixView<float>& weight : views)
-          aim_at_full_precision(
-              weight, quantizer.factor(settings.group_size),
-              Mismatch<B>{&*seen->inputs, options_.match_inputs,
-                          seen->residual ? &*seen->residual : nullptr, options_.match_residual});
-      const std::vector<QuantizedModule> quantized = quantizer.quantize(views, settings, names);
+      const Solved solved = solve(quantizer, linears, weights.host(), seen);
       const double seconds = watch_.lap();
       timings_.quantize += seconds;
-      for (std::size_t i = 0; i < linears.size(); ++i) {
-        weights.refresh(operations_, linears[i]);
-        ModuleReport report{.name = names[i],
-                            .settings = settings,
-                            .report = quantized[i].report,
-                            .seconds = seconds / static_cast<double>(linears.size())};
-        measure(std::as_const(originals[i]).view(),
-                weights.placed().linears[std::size_t(linears[i])].weight.view(), seen, report);
-        (*sink_)(names[i], quantized[i]);
-        timings_.write += watch_.lap();
-        reports_.push_back(std::move(report));
-      }
+      deliver(solved, weights, seen, seconds / static_cast<double>(linears.size()));
     }
   }
 
-  /// Measures what quantization changed in a module.
-  void measure(ConstView original, ConstView after, const Observation* seen, ModuleReport& report) {
-    report.weight_error = operations_.squared_distance(original, after) /
-                          (std::max)(operations_.squared_norm(original), 1e-300);
-    if (seen) measure_output(seen->sample.view(), original, after, report);
-    timings_.measure += watch_.lap();
+  /// Experts side by side, each on its own input.
+  void quantize_experts(const Cuts& cuts, int cut, std::span<const Reading> experts,
+                        PlacedLayer<Operations>& weights, const std::vector<Seen>& seen) {
+    report_progress(cuts, cut, 1);
+    watch_.lap();
+    std::vector<std::vector<Solved>> solved(experts.size());
+    backend_.for_each(static_cast<Index>(experts.size()), [&](Index i) {
+      const auto at = static_cast<std::size_t>(i);
+      auto quantizer = quantizer_of(&seen[at]);
+      for (const std::vector<int>& linears : batches_of(experts[at]))
+        solved[at].push_back(solve(quantizer, linears, weights.host(), &seen[at]));
+    });
+    const double seconds = watch_.lap();
+    timings_.quantize += seconds;
+    std::size_t modules = 0;
+    for (const auto& of_expert : solved)
+      for (const Solved& some : of_expert) modules += some.linears.size();
+    for (std::size_t i = 0; i < experts.size(); ++i)
+      for (const Solved& some : solved[i])
+        deliver(some, weights, &seen[i], seconds / static_cast<double>(modules));
   }
 
-  /// Signal-to-noise ratio of the module's output on one window, with inputs as they are and
-  /// rounded to 8 bits.
-  void measure_output(ConstView sample, ConstView original, ConstView quantized,
-                      ModuleReport& report) {
-    const Tensor target = operations_.matmul(sample, original);
-    const double energy = operations_.squared_norm(target.view());
-    const auto snr = [&](ConstView x) {
-      const Tensor output = operations_.matmul(x, quantized);
-      return -10 * std::log10(operations_.squared_distance(target.view(), output.view()) / energy);
-    };
-    report.snr_full = snr(sample);
-    report.snr_quantized = snr(operations_.round_to_int8(sample).view());
+  ModuleQuantizer<B> quantizer_of(const Seen* seen) const {
+    return ModuleQuantizer<B>(options_.params, options_.method,
+                              gptq_format(options_.settings.base.symmetric), backend_,
+                              seen ? &seen->hessian : nullptr);
+  }
+
+  Solved solve(ModuleQuantizer<B>& quantizer, const std::vector<int>& linears,
+               LayerWeights& weights, const Seen* seen) const {
+    Solved solved{.linears = linears, .settings = *settings_of(linears.front())};
+    std::vector<std::string> names;
+    std::vector<MatrixView<float>> views;
+    for (const int linear : linears) {
+      names.push_back(spec(linear).name);
+      views.push_back(weights.linears[std::size_t(linear)].weight.view());
+      solved.originals.push_back(copy(ConstView(views.back())));
+    }
+    const Index group_size = solved.settings.group_size;
+    // Without a factor of H, no target can be used.
+    if (seen && seen->inputs && !quantizer.factor(group_size).damping.round_to_nearest)
+      for (const MatrixView<float>& weight : views)
+        aim_at_full_precision(
+            weight, quantizer.factor(group_size),
+            Mismatch<B>{&*seen->inputs, options_.match_inputs,
+                        seen->residual ? &*seen->residual : nullptr, options_.match_residual});
+    solved.modules = quantizer.quantize(views, solved.settings, names);
+    return solved;
+  }
+
+  /// Reports and hands on what was quantized.
+  /// \param seconds  per module
+  void deliver(const Solved& solved, PlacedLayer<Operations>& weights, const Seen* seen,
+               double seconds) {
+    for (std::size_t i = 0; i < solved.linears.size(); ++i) {
+      const int linear = solved.linears[i];
+      weights.refresh(operations_, linear);
+      ModuleReport report{.name = spec(linear).name,
+                          .settings = solved.settings,
+                          .report = solved.modules[i].report,
+                          .expert = spec(linear).expert,
+                          .pooled = seen ? seen->pooled : 0,
+                          .seconds = seconds};
+      const Tensor none;
+      measure_change(operations_, solved.originals[i].view(),
+                     weights.placed().linears[std::size_t(linear)].weight.view(),
+                     seen ? seen->sample.view() : none.view(), report);
+      timings_.measure += watch_.lap();
+      (*sink_)(report.name, solved.modules[i]);
+      timings_.write += watch_.lap();
+      reports_.push_back(std::move(report));
+    }
   }
 
   Tensor copy(ConstView from) const {
@@ -302,30 +372,6 @@ class Pipeline {
 
   PlacedLayer<Operations> load() const {
     return {operations_, load_layer(model_, layer_, operations_.executor())};
-  }
-
-  /// Upper bound, besides hidden states: layers and a chunk on its way through one, the calibration
-  /// statistics of one cut, and the largest solve.
-  std::uint64_t working_bytes(Index length) const {
-    const bool beside = options_.match == Match::model;
-    Index gathered = 0, solve = 0;
-    for (const Block& layer : description().layers) {
-      const Cuts cuts(layer);
-      for (int cut = 1; cut <= cuts.count(); ++cut) {
-        Index of_cut = 0;
-        for (const Reading& reading : cuts.readings(cut)) {
-          const Index in = layer.width({reading.value});
-          Index out = 0;  // of all modules that share this input: they may be solved in one panel
-          for (const int linear : reading.linears) out += layer.linears()[std::size_t(linear)].out;
-          const MemoryPlan plan = memory_plan(out, in, options_.params, backend_);
-          of_cut += plan.hessian * (beside ? 3 : 1) + plan.calibrate;
-          solve = (std::max)(solve, plan.peak() + 3 * out * in * Index(sizeof(float)));
-        }
-        gathered = (std::max)(gathered, of_cut);
-      }
-    }
-    return decoder_bytes(description(), length) * (beside ? 2 : 1) +
-           static_cast<std::uint64_t>(gathered + solve);
   }
 
   void begin(const ModuleSink& sink, Progress progress) {

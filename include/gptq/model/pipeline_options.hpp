@@ -28,6 +28,12 @@ enum class Match {
   layer,  ///< the output of its full-precision weights on the same inputs
 };
 
+/// Which tokens an expert is calibrated on.
+enum class Experts {
+  routed,  ///< those that the router sends to it; few are helped by those of the other experts
+  all,     ///< all of them, as if it were a shared expert; the model's outputs are routed as ever
+};
+
 /// How a pipeline calibrates and what it aims for.
 struct PipelineOptions {
   /// group_size comes from `settings`.
@@ -39,6 +45,9 @@ struct PipelineOptions {
   Match match = Match::model;
   /// How strongly `model` corrects the mismatch of inputs and of the residual stream, 0 .. 1.
   double match_inputs = 0.5, match_residual = 0.5;
+  Experts experts = Experts::routed;
+  /// Experts are calibrated together as long as their statistics take no more than this.
+  std::uint64_t expert_bytes = std::uint64_t(4) << 30;
   /// Values inside a layer, like inputs of down, are kept for all tokens up to this size, and
   /// computed again beyond it.
   std::uint64_t cache_bytes = std::uint64_t(1) << 30;
@@ -49,6 +58,8 @@ struct ModuleReport {
   std::string name;
   ModuleSettings settings;
   Report report;
+  int expert = -1;    ///< whose module it is; -1: that of no expert
+  double pooled = 0;  ///< share of the pooled Hessian of all experts; 1: it saw no tokens
   /// ‖ΔW‖² / ‖W‖²
   double weight_error = 0;
   /// Signal-to-noise ratio of the output on the last calibration window, in dB.

@@ -64,10 +64,14 @@ class Stream {
 
   /// The wanted values of a chunk at a cut. On the way to the cut: call once for each chunk, then
   /// `arrive`; after that, as often as you like. Modules before the cut must be final.
+  /// \param imposed  values to use instead of computing them: those of the steps `which`
   Values<Operations> chunk(int cut, const Layer& weights, std::span<const int> wanted, Index first,
-                           Index rows) {
+                           Index rows, Values<Operations>* imposed = nullptr,
+                           std::span<const int> which = {}) {
     const bool moving = cut != at_;
     Values<Operations> values(cuts_->block().steps().size());
+    if (imposed)
+      for (const int value : which) values.lend(value, imposed->view(value), false);
     for (auto& [value, slot] : slots_)
       values.lend(value, slot.view().middle_rows(first, rows), moving);
     std::vector<int> targets(wanted.begin(), wanted.end());
