@@ -7,6 +7,7 @@
 #include <gptq/model/gguf_pre_tokenizer.hpp>
 #include <gptq/model/tokenizer/bpe.hpp>
 #include <gptq/model/tokenizer/components.hpp>
+#include <gptq/model/tokenizer/listed_tokens.hpp>
 #include <gptq/model/tokenizer/tokenizer_config.hpp>
 
 #include <nlohmann/json.hpp>
@@ -47,6 +48,13 @@ inline nlohmann::json parse_merges(std::string_view text) {
     merges.push_back({line.substr(0, space), line.substr(space + 1)});
   }
   return merges;
+}
+
+/// Whether one of the files lists a token.
+inline bool is_listed(const std::map<std::string, std::string>& files, const std::string& token) {
+  for (const ListedToken& listed : listed_tokens(files))
+    if (listed.token.content == token) return true;
+  return false;
 }
 
 /// The content of a special token of tokenizer_config.json or special_tokens_map.json.
@@ -112,12 +120,15 @@ inline std::optional<nlohmann::json> tokenizer_from_merges(
                             {"pretokenizers", {gguf_pre_tokenizer("qwen2").steps[0], bytes}}};
   }
 
-  // The class has these tokens unless a file names others.
+  // The class has these tokens unless a file names others. One that the vocabulary lacks would get
+  // an id without an embedding; it is left out.
   const std::string end = "<|endoftext|>";
   const std::string bos = detail::special_token(config, map, "bos_token", qwen ? "" : end),
                     eos = detail::special_token(config, map, "eos_token", end),
-                    unknown = detail::special_token(config, map, "unk_token", end);
-  if (vocabulary.contains(end) && (bos == end || eos == end || unknown == end))
+                    unknown = detail::special_token(config, map, "unk_token", end),
+                    padding = detail::special_token(config, map, "pad_token", qwen ? end : "");
+  const bool has_end = bos == end || eos == end || unknown == end || padding == end;
+  if (has_end && vocabulary.contains(end) && !detail::is_listed(files, end))
     out["added_tokens"].push_back({{"id", vocabulary[end]},
                                    {"content", end},
                                    {"single_word", false},
