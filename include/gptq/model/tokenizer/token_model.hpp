@@ -54,9 +54,10 @@ class TokenModel {
 
   static Model parse(const nlohmann::json& config) {
     // Files that do not name the type tell it by their vocabulary.
-    const std::string type = config.value("type", config.contains("merges")       ? "BPE"
-                                                  : config.at("vocab").is_array() ? "Unigram"
-                                                                                  : "of no type");
+    const bool lists = config.contains("vocab") && config["vocab"].is_array();
+    const std::string type = config.value("type", config.contains("merges") ? "BPE"
+                                                  : lists                   ? "Unigram"
+                                                                            : "of no type");
     if (type == "Unigram") return Unigram(config);
     if (type == "BPE") return Bpe(config);
     unsupported_component("the model " + type);
