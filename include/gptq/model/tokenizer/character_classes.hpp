@@ -60,7 +60,7 @@ inline std::uint32_t new_small_letter(std::uint32_t c) {
   if (c >= 0x16ea0 && c <= 0x16eb8) return c + 0x1b;
   if (c == 0xa7cb) return 0x264;
   if (c == 0xa7dc) return 0x19b;
-  for (const std::uint32_t capital : {0x1c89, 0xa7cc, 0xa7ce, 0xa7d2, 0xa7d4, 0xa7da})
+  for (const std::uint32_t capital : {0x1c89U, 0xa7ccU, 0xa7ceU, 0xa7d2U, 0xa7d4U, 0xa7daU})
     if (c == capital) return c + 1;
   return 0;
 }
