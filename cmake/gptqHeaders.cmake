@@ -154,6 +154,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_pre_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp
@@ -171,15 +172,20 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/added_tokens.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/bpe.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/character_classes.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/components.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/effort.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/listed_tokens.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/merges_txt.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/new_characters.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/normalizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/pre_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/python_regex.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/regex.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/token_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/tokenizer_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unicode.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unigram.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/values.hpp

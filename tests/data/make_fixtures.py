@@ -80,6 +80,20 @@ def make_tokenizers():
         (folder / f"{name}.expected.json").write_text(json.dumps(cases))
 
 
+def make_more_tokenizers():
+    import tokenizer_kinds
+
+    text = tokenizer_kinds.generated_text() + "\u65e5\u672c\u8a9e caf\u00e9 na\u00efve \u00fcber\n" * 5
+    folder = HERE / "tokenizers"
+    for name, kind in tokenizer_kinds.KINDS.items():
+        tokenizer = tokenizer_kinds.train(kind, text)
+        tokenizer.save(str(folder / f"{name}.json"), pretty=False)
+        strings = STRINGS + ["\u0928\u092e\u0938\u094d\u0924\u0947 \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "HTMLParser ABCdef \u01c5x XMLHttp's", "\u3053\u3093\u306b\u3061\u306f\u3001\u4e16\u754c\u3002",
+                             "a,b;c\u2014d \u2018e\u2019 \u00bf?", "12 345\u00b2 \u2167 \u0663", "one\n\n\n\ntwo \n three\t\tfour", "the cat " * 60]
+        cases = [{"text": s, "ids": tokenizer.encode(s).ids} for s in strings]
+        (folder / f"{name}.expected.json").write_text(json.dumps(cases))
+
+
 def make_blocks():
     import gguf
     from gguf import GGMLQuantizationType as T
@@ -142,4 +156,5 @@ if __name__ == "__main__":
     os.chdir(HERE)
     make_models()
     make_tokenizers()
+    make_more_tokenizers()
     make_blocks()

@@ -31,7 +31,8 @@ void hessian(Input input);         // Hessian files
 void quantized(Input input);       // a folder of GPTQ tensors
 void rules(Input input);           // an override, "\x1e", a skip, "\x1e", a module's name
 void safetensors(Input input);     // header and numbers
-void tokenizer(Input input);       // tokenizer.json, "\x1e", a text
+void tokenizer(
+    Input input);  // tokenizer.json, "\x1e", a text, ..., vocab.json, merges.txt, a config
 
 /// Lets `read` fail with one of the library's errors.
 template <class F>

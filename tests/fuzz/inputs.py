@@ -127,8 +127,12 @@ def make_tokenizers():
     }
     for behavior in "Removed", "MergedWithPrevious", "MergedWithNext", "Contiguous":
         variants["split_" + behavior] = tokenizer({"type": "Split", "pattern": {"String": "l"}, "behavior": behavior, "invert": True})
+    for step in {"type": "Punctuation", "behavior": "Contiguous"}, {"type": "Whitespace"}, {"type": "WhitespaceSplit"}, {"type": "CharDelimiterSplit", "delimiter": "l"}:
+        variants[step["type"]] = tokenizer(step, sequence("normalizers", {"type": "Lowercase"}, {"type": "StripAccents"}, {"type": "Strip", "strip_left": True, "strip_right": True}))
     for name, config in variants.items():
         put("seeds/tokenizer", name, json.dumps(config), sample)
+    put("seeds/tokenizer", "merges_txt", "{}", sample, json.dumps({"a": 0, "b": 1, "ab": 2, "\u0120": 3, "\u0120ab": 4, "<s>": 5}), "#version: 0.2\na b\n\u0120 ab\n",
+        json.dumps({"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "bos_token": {"content": "<s>"}, "add_prefix_space": False}))
 
     for name, (expressions, text) in TROUBLE.items():
         put("regressions/tokenizer", name, json.dumps(tokenizer(sequence("pretokenizers", *map(split, expressions)))), text)
@@ -252,7 +256,7 @@ def make_gguf():
 
 def make_gguf_tokenizer():
     put("seeds/gguf_tokenizer", "llama", gguf(VOCABULARY))
-    for pre in "gpt-2", "smollm", "llama-bpe", "qwen2", "default":
+    for pre in "gpt-2", "smollm", "llama-bpe", "qwen2", "default", "falcon", "gpt-4o", "deepseek-llm", "deepseek-v3", "kimi-k2":
         tokens = ["a", "b", "ab", "\u0120", "\u0120a", "H", "e", "l", "o", "<s>"]
         put("seeds/gguf_tokenizer", pre, gguf({
             "tokenizer.ggml.model": (STRING, "gpt2"), "tokenizer.ggml.pre": (STRING, pre), "tokenizer.ggml.tokens": (ARRAY, (STRING, tokens)),
@@ -336,7 +340,7 @@ def make_dictionaries():
         return found
 
     config, tokens = strings("model/config.hpp", "model/model_files.hpp"), strings("model/tokenizer.hpp", "model/tokenizer/*.hpp")
-    vocabulary = strings("model/gguf_tokenizer.hpp")
+    vocabulary = strings("model/gguf_tokenizer.hpp", "model/gguf_pre_tokenizer.hpp")
     words = {
         "calibration": JSON_WORDS + ["text", "\u0120"],
         "config": config | set(JSON_WORDS),

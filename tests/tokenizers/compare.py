@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Compares the tokenizer with the tokenizers library, and rules with Python's re, on random input.
 
-compare.py ENCODE [--expressions N] [--tokens N] [--components N] [--rules N] [--seed S]
+compare.py ENCODE [--expressions N] [--tokens N] [--components N] [--kinds N] [--pre N] [--folders N] [--rules N] [--seed S]
+compare.py ENCODE --files FILE.gguf|TOKENIZER.json... [--kinds N]   the same texts as --kinds, with vocabularies of models
 compare.py ENCODE --characters            every code point under every property that tokenizers use
 compare.py ENCODE --speed FILE TOKENIZER.json...
 
@@ -14,6 +15,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import time
@@ -23,6 +25,8 @@ import warnings
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["RUST_BACKTRACE"] = "0"
 import tokenizers  # noqa: E402
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../data"))
 
 warnings.simplefilter("ignore")
 
@@ -69,8 +73,11 @@ def encode(tokenizer, text):
 
 
 def compare(ours, config, texts, count):
-    theirs = library(config)
     answer = ours.ask({"tokenizer": config})
+    if isinstance(answer, dict) and "leaves nothing" in answer["error"]:
+        count.ours_refused += len(texts)  # the library may never end
+        return
+    theirs = library(config)
     for text in texts:
         expected = encode(theirs, text) if theirs else None
         got = ours.ask({"text": text}) if answer == "ready" else answer
@@ -242,7 +249,10 @@ NORMALIZERS = [None, None, {"type": "NFC"}, {"type": "NFD"}, {"type": "NFKC"}, {
                {"type": "Replace", "pattern": {"Regex": "(?=b)"}, "content": "x"},
                {"type": "Replace", "pattern": {"String": "a"}, "content": ""},
                {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]},
-               {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": "\\s"}, "content": "_"}]}]
+               {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Replace", "pattern": {"Regex": "\\s"}, "content": "_"}]},
+               {"type": "Lowercase"}, {"type": "StripAccents"}, {"type": "ByteLevel"},
+               {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "Strip", "strip_left": False, "strip_right": True},
+               {"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "StripAccents"}, {"type": "Lowercase"}]}]
 
 
 def added_tokens(rng):
@@ -283,9 +293,30 @@ def small_model(rng):
             "ignore_merges": rng.random() < 0.3, "vocab": vocabulary, "merges": merges}
 
 
-def number_tokens(tokens, vocabulary):
+def unigram_model(rng):
+    characters = sorted(set("".join(ALPHABET)) | set("▁x"))
+    tokens = [c for c in characters if rng.random() < 0.7] + ["<unk>"]
+    if rng.random() < 0.5:
+        tokens += [f"<0x{b:02X}>" for b in range(256) if rng.random() < rng.choice([1, 1, 0.95])]
+    for _ in range(rng.randint(0, 80)):
+        tokens.append("".join(rng.choice(["a", "b", "c", "ab", "▁", "▁a", "1", "日", "é", " ", rng.choice(tokens)]) for _ in range(rng.randint(1, 4)))[:8])
+    if rng.random() < 0.1:
+        tokens += rng.sample(tokens, 3)
+    rng.shuffle(tokens)
+    if rng.random() < 0.9:
+        tokens = list(dict.fromkeys(tokens))
+    score = rng.choice([lambda: -rng.random() * 12, lambda: -float(rng.randint(0, 5)), lambda: rng.random() * 40])
+    return {"type": "Unigram", "unk_id": rng.choice([None, tokens.index("<unk>"), tokens.index("<unk>"), rng.randrange(len(tokens))]),
+            "byte_fallback": rng.random() < 0.5, "vocab": [[token, score()] for token in tokens]}
+
+
+def vocabulary(model):
+    """Ids by token."""
+    return model["vocab"] if model["type"] == "BPE" else {token: id for id, (token, _) in enumerate(model["vocab"])}
+
+
+def number_tokens(tokens, vocabulary, following):
     """Gives tokens the same ids as the library does."""
-    following = len(vocabulary)
     for token in tokens:
         if token["content"] in vocabulary:
             token["id"] = vocabulary[token["content"]]
@@ -299,6 +330,8 @@ def pre_tokenizers(rng):
         return rng.choice([
             {"type": "ByteLevel", "add_prefix_space": rng.random() < 0.5, "trim_offsets": True, "use_regex": rng.random() < 0.7},
             {"type": "Digits", "individual_digits": rng.random() < 0.5},
+            {"type": "Punctuation", "behavior": rng.choice(BEHAVIORS)}, {"type": "Whitespace"}, {"type": "WhitespaceSplit"},
+            {"type": "CharDelimiterSplit", "delimiter": rng.choice(" a日▁")},
             {"type": "Metaspace", "replacement": rng.choice("▁_"), "prepend_scheme": rng.choice(["always", "never", "first"]), "split": rng.random() < 0.6},
             split(rng, {"Regex": rng.choice(KNOWN)}), split(rng, {"String": rng.choice([" ", "a", "\\E", "a.b", "日", "", "\n\n", "[", "#"])})])
     k = rng.random()
@@ -312,9 +345,9 @@ def pre_tokenizers(rng):
 def fuzz_tokens(ours, n, seed, name, parts):
     rng, count = random.Random(seed), Count(name)
     while count.same + count.different < n:
-        model = small_model(rng) if rng.random() < 0.6 else byte_model()
+        model = small_model(rng) if rng.random() < 0.6 else unigram_model(rng) if parts and rng.random() < 0.5 else byte_model()
         tokens, used = added_tokens(rng)
-        number_tokens(tokens, model["vocab"])
+        number_tokens(tokens, vocabulary(model), len(model["vocab"]))
         config = tokenizer_json(model, added_tokens=tokens, normalizer=rng.choice(NORMALIZERS),
                                 pre_tokenizer=pre_tokenizers(rng) if parts else rng.choice([None, SHOW_CUTS]))
         texts = []
@@ -328,6 +361,152 @@ def fuzz_tokens(ours, n, seed, name, parts):
         compare(ours, config, texts, count)
     count.report()
     return count
+
+
+MANY_LANGUAGES = ["日本語のテキストと漢字、そして「かな」。カタカナも！", "これは 12,345 円です（税込）。", "한국어 텍스트는 띄어쓰기를 합니다.", "Привет, мир! Ёлка в лесу №7.", "Ελληνικά κείμενα· ΟΔΟΣ οδός ΆΛΦΑ.",
+                  "नमस्ते दुनिया, क्या हाल है?", "สวัสดีชาวโลก ๑๒๓", "مرحبا بالعالم، كيف الحال؟ ۱۲۳۴", "שלום עולם", "Füße, Größe, ÆØÅ, naïve café, Ǆǅǆ İstanbul ıssız", "中文文本没有空格，标点“这样”。1234万",
+                  "HTTPServer getURL parseJSONDocument XMLHttpRequest's iPhone's McDONALD'S WE'LL", "x += y[0]->z; // ok?\n\tif (a && !b) {\r\n\t}\n", "https://example.org/a_b-c?d=1&e=%20#f", "1.000.000,00 € − 3×10⁻⁵ ≈ ½ Ⅷ ²",
+                  "👍🏽 👨‍👩‍👧 🇩🇪 ✈️", "a\u0301e\u0300 \u1e9b\u0323 ﬁﬂ ㎏ ＡＢＣ", "line\n\n\n\nbreaks   and\u00a0spaces\u3000wide \t\t tabs", "═══════ ------ ====== ......", "<s> </s> <mask> <|end|> [gMASK]<sop> <table>\n\n"]
+
+
+def kinds_text(rng, stories):
+    """A text of a model's user: made up stories, languages, code, and what breaks tokenizers."""
+    text = ""
+    for _ in range(rng.choice([1, 1, 2, 3, 6, rng.choice([1, 40])])):
+        k = rng.random()
+        if k < 0.4:
+            at = rng.randrange(len(stories) - 400)
+            text += stories[at:at + rng.randint(1, 200)]
+        elif k < 0.7:
+            line = rng.choice(MANY_LANGUAGES)
+            at = rng.randrange(len(line))
+            text += line[at:at + rng.randint(1, 40)]
+        elif k < 0.9:
+            text += random_text(rng, 12)
+        else:
+            text += rng.choice([" ", "\n", "a", "=", "1", "\t", "é", "日"]) * rng.choice([2, 3, 5, 16, 70])
+        text += rng.choice(["", "", " ", "\n"])
+    return text
+
+
+def fuzz_kinds(ours, n, seed):
+    import tokenizer_kinds
+
+    rng, count = random.Random(seed), Count("kinds of tokenizers x texts")
+    stories = tokenizer_kinds.generated_text(200000)
+    # Each size of vocabulary merges other parts of words.
+    training = stories + "\n".join(MANY_LANGUAGES * 20)
+    sizes = [420, 700, 1500]
+    for size in sizes:
+        for name, kind in tokenizer_kinds.KINDS.items():
+            config = json.loads(tokenizer_kinds.train(kind, training, size).to_str())
+            before = count.different
+            compare(ours, config, [kinds_text(rng, stories) for _ in range(-(-n // (len(sizes) * len(tokenizer_kinds.KINDS))))], count)
+            if count.different > before:
+                print(f"    {name}, {size}: {count.different - before} different")
+    count.report()
+    return count
+
+
+PRE = """gpt-2 phi-2 mpt olmo default falcon starcoder refact codeshell exaone command-r smollm llama-bpe falcon3 dbrx smaug-bpe glm4 chatglm-bpe minicpm5 qwen2 deepseek-r1-qwen qwen35
+stablelm2 hunyuan seed-coder gpt-4o cohere2moe tekken kimi-k2 deepseek-llm deepseek-coder deepseek-v3 hunyuan-dense bloom viking superbpe bailingmoe exaone-moe exaone4 granite-docling
+minimax-m2 llama4""".split()
+
+
+def fuzz_pre(ours, n, seed):
+    """What each tokenizer.ggml.pre stands for, as the library reads it."""
+    rng, count = random.Random(seed), Count("tokenizer.ggml.pre x texts")
+    for name in PRE:
+        pre = ours.ask({"pre": name})
+        if "error" in pre:
+            sys.exit(f"{name}: {pre['error']}")
+        # Spaces written as bytes do not show the cuts; a space before each piece would change what later steps see.
+        model = byte_model() | {"ignore_merges": pre["ignore_merges"]}
+        config = tokenizer_json(model, normalizer={"type": "NFC"} if pre["nfc"] else None,
+                                pre_tokenizer={"type": "Sequence", "pretokenizers": [s for s in pre["steps"] if s["type"] != "ByteLevel" or s["use_regex"]] + [SHOW_CUTS]})
+        texts = [rng.choice(MANY_LANGUAGES)[rng.randrange(10):] + random_text(rng, 12) for _ in range(-(-n // len(PRE)))]
+        compare(ours, config, texts, count)
+    count.report()
+    return count
+
+
+def fuzz_folders(ours, n, seed):
+    """Folders with vocab.json and merges.txt but no tokenizer.json, as transformers reads them."""
+    import tempfile
+    import tokenizer_kinds
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    rng, count = random.Random(seed), Count("vocab.json and merges.txt x texts")
+    stories = tokenizer_kinds.generated_text(100000)
+    trained = json.loads(tokenizer_kinds.train(dict(pre=tokenizer_kinds.WORDS), stories + "\n".join(MANY_LANGUAGES * 20), 800).to_str())["model"]
+    while count.same + count.different < n:
+        vocabulary = dict(trained["vocab"])
+        for token in ["<|endoftext|>", "</s>", "<pad>", "<unk>", "<|im_start|>"]:
+            if rng.random() < 0.8:
+                vocabulary.setdefault(token, len(vocabulary))
+        model_type, kind = rng.choice([("opt", "GPT2Tokenizer"), ("gpt2", "GPT2Tokenizer"), ("qwen2", "Qwen2Tokenizer"), ("opt", None), ("gpt2", None), ("qwen2", None), ("phi", "CodeGenTokenizer")])
+        config = {"tokenizer_class": kind} if kind else {}
+        special, objects = {}, {}  # a token is described the same way wherever it is named
+        for name in ["bos_token", "eos_token", "unk_token", "pad_token"]:
+            if rng.random() < 0.6:
+                content = rng.choice([t for t in ["<|endoftext|>", "</s>", "<pad>", "<unk>"] if t in vocabulary] or ["a"])
+                token = objects.setdefault(content, content if model_type == "qwen2" else rng.choice([content, {"__type": "AddedToken", "content": content, "lstrip": rng.random() < 0.3 and content != "<|endoftext|>", "rstrip": False,
+                                                                          "normalized": rng.random() < 0.3, "single_word": False}]))
+                rng.choice([config, special])[name] = token
+        known = lambda name: (lambda t: t["content"] if isinstance(t, dict) else t)(config.get(name, special.get(name, "<|endoftext|>"))) in vocabulary
+        if rng.random() < 0.5:
+            config["add_prefix_space"] = rng.random() < 0.5
+        for flag, name in [("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")]:
+            if rng.random() < 0.5 and known(name):
+                config[flag] = rng.random() < 0.6
+        files = {"vocab.json": json.dumps(vocabulary), "tokenizer_config.json": json.dumps(config),
+                 "merges.txt": "#version: 0.2\n" + "".join(" ".join(m) + "\n" for m in trained["merges"])}
+        if special:
+            files["special_tokens_map.json"] = json.dumps(special)
+        if rng.random() < 0.4:
+            files["added_tokens.json"] = json.dumps({"<|im_start|>": vocabulary.get("<|im_start|>", len(vocabulary))})
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in (files | {"config.json": json.dumps({"model_type": model_type})}).items():
+                with open(os.path.join(folder, name), "w", encoding="utf-8") as file:
+                    file.write(content)
+            theirs = transformers.AutoTokenizer.from_pretrained(folder)
+        answer = ours.ask({"files": files, "model_type": model_type})
+        # transformers gives a default token that no file has an id beyond the vocabulary.
+        ends = ["</s>", "<pad>x", "<|im_start|>user"] + (["<|endoftext|> ", " <|endoftext|>"] if "<|endoftext|>" in vocabulary else [])
+        for _ in range(40):
+            text = kinds_text(rng, stories) + rng.choice(ends) + random_text(rng, 3)
+            expected, got = theirs(text)["input_ids"], ours.ask({"text": text}) if answer == "ready" else answer
+            if isinstance(got, dict):
+                count.ours_refused += 1
+                count.reasons[got["error"][:150]] = count.reasons.get(got["error"][:150], 0) + 1
+            elif got == expected:
+                count.same += 1
+            else:
+                count.different += 1
+                if count.different <= 12:
+                    print("DIFFERENT", json.dumps({k: v for k, v in files.items() if k not in ["vocab.json", "merges.txt"]} | {"type": type(theirs).__name__, "text": text, "library": expected, "gptq": got}))
+    count.report()
+    return count
+
+
+def compare_files(ours, names, n, seed):
+    import tokenizer_kinds
+
+    stories, counts = tokenizer_kinds.generated_text(200000), []
+    for name in names:
+        rng, count = random.Random(seed), Count(os.path.basename(name) + " x texts")
+        if name.endswith(".gguf"):
+            config = ours.ask({"gguf": os.path.abspath(name)})
+            if "error" in config:
+                sys.exit(f"{name}: {config['error']}")
+        else:
+            with open(name, encoding="utf-8") as file:
+                config = json.load(file)
+        compare(ours, config, [kinds_text(rng, stories) for _ in range(n)], count)
+        count.report()
+        counts.append(count)
+    return counts
 
 
 def rule(rng, depth=2):
@@ -402,11 +581,14 @@ def all_characters(ours):
               + " ".join(f"U+{c:04X}" for c in old[:20]), flush=True)
 
     cuts = lambda step: tokenizer_json(model, pre_tokenizer={"type": "Sequence", "pretokenizers": [step, SHOW_CUTS]})
-    for pattern in ["\\p{L}", "\\p{N}", "\\p{M}", "\\p{P}", "\\p{S}", "\\p{Z}", "\\p{Lu}", "\\p{Ll}", "\\p{Lt}", "\\p{Lm}", "\\p{Lo}", "\\p{Han}", "\\p{Word}", "\\p{Alnum}", "\\p{Alphabetic}", "\\p{Punct}",
+    for pattern in ["\\p{L}", "\\p{N}", "\\p{M}", "\\p{P}", "\\p{S}", "\\p{Z}", "\\p{Lu}", "\\p{Ll}", "\\p{Lt}", "\\p{Lm}", "\\p{Lo}", "\\p{Han}", "\\p{Alnum}", "\\p{Alphabetic}", "\\p{Punct}",
                     "\\p{Space}", "\\p{Graph}", "\\p{Print}", "\\p{Digit}", "[[:word:]]", "[[:alnum:]]", "[[:punct:]]", "[[:graph:]]", "[[:print:]]", "\\s", "\\w", "\\d", "\\h", "(?i:[a-z])"]:
         check(pattern, cuts({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}), lambda c: "." + c)
     check("Digits", cuts({"type": "Digits", "individual_digits": True}), lambda c: "." + c)
-    for form in ["NFC", "NFD", "NFKC", "NFKD"]:
+    check("Punctuation", cuts({"type": "Punctuation", "behavior": "Isolated"}), lambda c: "a" + c)
+    check("Whitespace", cuts({"type": "Whitespace"}), lambda c: "a" + c + ".")
+    check("WhitespaceSplit", cuts({"type": "WhitespaceSplit"}), lambda c: "." + c)
+    for form in ["NFC", "NFD", "NFKC", "NFKD", "Lowercase", "StripAccents", "ByteLevel"]:
         check(form, tokenizer_json(model, normalizer={"type": form}, pre_tokenizer=SHOW_CUTS), lambda c: "\n" + c)
     token = {"id": len(model["vocab"]), "content": "<a>", "single_word": False, "lstrip": True, "rstrip": False, "normalized": False, "special": True}
     check("lstrip", tokenizer_json(model, added_tokens=[token], pre_tokenizer=SHOW_CUTS), lambda c: "." + c + "<a>")
@@ -434,15 +616,17 @@ def speed(program, file, names):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program")
-    for name in ["expressions", "tokens", "components", "rules"]:
+    for name in ["expressions", "tokens", "components", "kinds", "pre", "folders", "rules"]:
         parser.add_argument("--" + name, type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--characters", action="store_true")
+    parser.add_argument("--files", nargs="+")
     parser.add_argument("--speed", nargs="+")
     options = parser.parse_args()
     print(f"tokenizers {tokenizers.__version__}, Python {sys.version.split()[0]}, Unicode {unicodedata.unidata_version}")
     if options.speed:
         return speed(options.program, options.speed[0], options.speed[1:])
+    resource.setrlimit(resource.RLIMIT_AS, (10 << 30, 10 << 30))
     sys.stderr.flush()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the library's panics
     ours, counts = Ours(options.program), []
@@ -454,6 +638,14 @@ def main():
         counts.append(fuzz_tokens(ours, options.tokens, options.seed, "added tokens x texts", False))
     if options.components:
         counts.append(fuzz_tokens(ours, options.components, options.seed, "components x texts", True))
+    if options.files:
+        counts += compare_files(ours, options.files, options.kinds or 2000, options.seed)
+    elif options.kinds:
+        counts.append(fuzz_kinds(ours, options.kinds, options.seed))
+    if options.pre:
+        counts.append(fuzz_pre(ours, options.pre, options.seed))
+    if options.folders:
+        counts.append(fuzz_folders(ours, options.folders, options.seed))
     if options.rules:
         counts.append(fuzz_rules(ours, options.rules, options.seed))
     return 1 if any(count.different for count in counts) else 0

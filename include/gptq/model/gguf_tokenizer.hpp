@@ -6,6 +6,7 @@
 
 #include <gptq/io/gguf.hpp>
 #include <gptq/model/gguf_config.hpp>
+#include <gptq/model/gguf_pre_tokenizer.hpp>
 #include <gptq/model/tokenizer.hpp>
 
 #include <algorithm>  // std::find, std::stable_sort
@@ -31,52 +32,6 @@ enum GgufTokenType {
   gguf_unused = 5,
   gguf_byte = 6
 };
-
-inline nlohmann::json split_isolated(const std::string& regex) {
-  return {{"type", "Split"},
-          {"pattern", {{"Regex", regex}}},
-          {"behavior", "Isolated"},
-          {"invert", false}};
-}
-
-inline nlohmann::json byte_level(bool use_regex) {
-  return {{"type", "ByteLevel"},
-          {"add_prefix_space", false},
-          {"trim_offsets", true},
-          {"use_regex", use_regex}};
-}
-
-/// How a byte-level vocabulary splits text, by the name that llama.cpp gives it.
-/// \throws FormatError  an unknown name
-inline nlohmann::json gguf_pre_tokenizer(const std::string& pre) {
-  static const std::string gpt2 =
-      "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-  const auto sequence = [](nlohmann::json parts) {
-    return nlohmann::json{{"type", "Sequence"}, {"pretokenizers", std::move(parts)}};
-  };
-  if (pre == "gpt-2") return byte_level(true);
-  // Text is split into words before digits, as transformers does for such a file: of several spaces
-  // before a number, the last one becomes a piece of its own.
-  if (pre == "smollm")
-    return sequence({split_isolated(gpt2),
-                     {{"type", "Digits"}, {"individual_digits", true}},
-                     byte_level(false)});
-  if (pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3")
-    return sequence({split_isolated("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
-                                    "\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                                    "\\s+(?!\\S)|\\s+"),
-                     byte_level(false)});
-  if (pre == "qwen2" || pre == "deepseek-r1-qwen")
-    return sequence({split_isolated("(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|"
-                                    "\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-                                    "\\s+(?!\\S)|\\s+"),
-                     byte_level(false)});
-  if (pre == "default")
-    return sequence({split_isolated("[\\p{P}\\$\\+<=>\\^~\\|]+"), split_isolated(gpt2),
-                     split_isolated("\\p{N}+"), split_isolated("[0-9][0-9][0-9]"),
-                     byte_level(false)});
-  unsupported_component("the GGUF pre-tokenizer \"" + pre + "\"");
-}
 
 /// Merges equivalent to the scores of a SentencePiece vocabulary. SentencePiece merges the two
 /// neighbours that form the piece with the highest score; so the merges are all pairs of pieces
@@ -122,6 +77,20 @@ inline nlohmann::json merges_from_scores(const std::vector<std::string>& tokens,
   for (const Merge& m : merges)
     list.push_back({tokens[m.piece].substr(0, m.at), tokens[m.piece].substr(m.at)});
   return list;
+}
+
+/// The scores of a SentencePiece vocabulary.
+/// \throws FormatError  not one finite number for each token
+inline std::vector<float> gguf_scores(const io::Gguf& gguf, std::size_t tokens) {
+  auto scores = gguf.get<std::vector<float>>("tokenizer.ggml.scores");
+  gptq::detail::require<FormatError>(scores.size() == tokens, gguf.path().string(),
+                                     ": tokenizer.ggml.scores has ", scores.size(),
+                                     " entries, but tokenizer.ggml.tokens has ", tokens);
+  for (std::size_t i = 0; i < scores.size(); ++i)
+    gptq::detail::require<FormatError>(std::isfinite(scores[i]), gguf.path().string(),
+                                       ": tokenizer.ggml.scores has the entry ", scores[i],
+                                       " for token ", i);
+  return scores;
 }
 
 /// A key after "tokenizer.ggml.", and its neutral values for vocabularies where it is not read (as
@@ -212,9 +181,11 @@ inline std::vector<int> gguf_token_types(const io::Gguf& gguf, std::size_t token
 /// unsupported key that changes how texts are tokenized
 inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
   const auto kind = gguf.get<std::string>("tokenizer.ggml.model");
-  if (kind != "gpt2" && kind != "llama")
+  if (kind != "gpt2" && kind != "llama" && kind != "gemma4")
     unsupported_component("a GGUF vocabulary of the kind \"" + kind + "\"");
-  const bool byte_level = kind == "gpt2";
+  const auto pre = gguf.get_or<std::string>("tokenizer.ggml.pre", "default");
+  // Gemma 4 lists its merges; otherwise it is like a SentencePiece vocabulary.
+  const bool listed_merges = kind != "llama", byte_level = kind == "gpt2" && pre != "gemma4";
   detail::require_known_tokenizer_keys(gguf, byte_level);
   const auto tokens = gguf.get<std::vector<std::string>>("tokenizer.ggml.tokens");
   const auto types = gguf_token_types(gguf, tokens.size());
@@ -252,28 +223,24 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
                      {"padding", nullptr},
                      {"added_tokens", added},
                      {"normalizer", nullptr}};
-  std::string pre = "llama";
+  if (listed_merges) model["merges"] = gguf.get<std::vector<std::string>>("tokenizer.ggml.merges");
+  else
+    model["merges"] =
+        detail::merges_from_scores(tokens, detail::gguf_scores(gguf, tokens.size()), types);
+  bool bos_by_default = !listed_merges;
   if (byte_level) {
-    pre = gguf.get_or<std::string>("tokenizer.ggml.pre", "default");
-    model["merges"] = gguf.get<std::vector<std::string>>("tokenizer.ggml.merges");
-    model["ignore_merges"] = pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
-    if (pre == "qwen2" || pre == "deepseek-r1-qwen") out["normalizer"] = {{"type", "NFC"}};
-    out["pre_tokenizer"] = detail::gguf_pre_tokenizer(pre);
+    GgufPreTokenizer cut = gguf_pre_tokenizer(pre);
+    model["ignore_merges"] = cut.ignore_merges;
+    bos_by_default = cut.bos;
+    if (cut.nfc) out["normalizer"] = {{"type", "NFC"}};
+    out["pre_tokenizer"] = {{"type", "Sequence"}, {"pretokenizers", cut.steps}};
+    if (cut.steps.size() == 1) out["pre_tokenizer"] = cut.steps[0];
     out["decoder"] = detail::byte_level(true);
   } else {
-    const auto scores = gguf.get<std::vector<float>>("tokenizer.ggml.scores");
-    gptq::detail::require<FormatError>(scores.size() == tokens.size(), gguf.path().string(),
-                                       ": tokenizer.ggml.scores has ", scores.size(),
-                                       " entries, but tokenizer.ggml.tokens has ", tokens.size());
-    for (std::size_t i = 0; i < scores.size(); ++i)
-      gptq::detail::require<FormatError>(std::isfinite(scores[i]), gguf.path().string(),
-                                         ": tokenizer.ggml.scores has the entry ", scores[i],
-                                         " for token ", i);
     const std::string mark = "\u2581";
-    model["merges"] = detail::merges_from_scores(tokens, scores, types);
     model["unk_token"] = token("tokenizer.ggml.unknown_token_id");
     auto steps = nlohmann::json::array();
-    if (gguf.get_or<bool>("tokenizer.ggml.add_space_prefix", true))
+    if (gguf.get_or<bool>("tokenizer.ggml.add_space_prefix", !listed_merges))
       steps.push_back({{"type", "Prepend"}, {"prepend", mark}});
     steps.push_back({{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}});
     out["normalizer"] = {{"type", "Sequence"}, {"normalizers", steps}};
@@ -286,33 +253,14 @@ inline nlohmann::json gguf_tokenizer_json(const io::Gguf& gguf) {
                         {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}};
   }
 
-  const bool bos_by_default = !byte_level || model["ignore_merges"].get<bool>();
-  const auto bos = detail::gguf_added_token(gguf, "bos", tokens.size(), bos_by_default),
-             eos = detail::gguf_added_token(gguf, "eos", tokens.size(), false);
-  out["post_processor"] = nullptr;
-  if (bos || eos) {
-    auto special_tokens = nlohmann::json::object(), single = nlohmann::json::array(),
-         pair = nlohmann::json::array();
-    const auto add_token = [&](const std::optional<std::uint64_t>& id, nlohmann::json& to,
-                               int type) {
-      if (!id) return;
-      const std::string& content = tokens[*id];
-      special_tokens[content] = {{"id", content}, {"ids", {*id}}, {"tokens", {content}}};
-      to.push_back({{"SpecialToken", {{"id", content}, {"type_id", type}}}});
-    };
-    const auto add_text = [&](const char* text, nlohmann::json& to, int type) {
-      add_token(bos, to, type);
-      to.push_back({{"Sequence", {{"id", text}, {"type_id", type}}}});
-      add_token(eos, to, type);
-    };
-    add_text("A", single, 0);
-    add_text("A", pair, 0);
-    add_text("B", pair, 1);
-    out["post_processor"] = {{"type", "TemplateProcessing"},
-                             {"single", single},
-                             {"pair", pair},
-                             {"special_tokens", special_tokens}};
-  }
+  const auto around = [&](const std::string& name,
+                          bool by_default) -> std::optional<detail::NamedToken> {
+    const auto id = detail::gguf_added_token(gguf, name, tokens.size(), by_default);
+    if (!id) return std::nullopt;
+    return detail::NamedToken{tokens[*id], static_cast<TokenId>(*id)};
+  };
+  out["post_processor"] =
+      detail::template_processing(around("bos", bos_by_default), around("eos", false));
   out["model"] = std::move(model);
   return out;
 }

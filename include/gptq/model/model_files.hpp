@@ -9,6 +9,7 @@
 #include <gptq/model/expanded_source.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
+#include <gptq/model/tokenizer/merges_txt.hpp>
 #include <gptq/model/tokenizer/tokenizer_config.hpp>
 #include <gptq/model/unused_tensors.hpp>
 #include <gptq/pack/gptq.hpp>
@@ -287,14 +288,16 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
             gptq::detail::message(path.string(), ": ", name,
                                   " is quantized, but config.json has no quantization_config"));
   model.companions = read_companions(path, model.notes);
-  if (model.companions.count("tokenizer.json") > 0) {
-    try {  // not needed to quantize with --tokens
+  try {  // not needed to quantize with --tokens
+    if (model.companions.count("tokenizer.json") > 0)
       model.tokenizer = io::read_json(path / "tokenizer.json");
-      for (std::string& note : find_contradictions(model).notes)
-        model.notes.push_back((path / "").string() + std::move(note));
-    } catch (const FormatError& error) {
-      model.tokenizer_problem = error.what();
-    }
+    else
+      model.tokenizer = tokenizer_from_merges(model.companions,
+                                              model.config_json.value("model_type", std::string()));
+    for (std::string& note : find_contradictions(model).notes)
+      model.notes.push_back((path / "").string() + std::move(note));
+  } catch (const FormatError& error) {
+    model.tokenizer_problem = error.what();
   }
   return model;
 }
@@ -313,8 +316,8 @@ inline Tokenizer load_tokenizer(const ModelFiles& model) {
   if (const auto contradictions = detail::find_contradictions(model);
       !contradictions.refusal.empty())
     throw FormatError((model.path / "").string() + contradictions.refusal);
-  const std::string where =
-      (model.from_gguf ? model.path : model.path / "tokenizer.json").string() + ": ";
+  const char* file = model.companions.count("tokenizer.json") > 0 ? "tokenizer.json" : "vocab.json";
+  const std::string where = (model.from_gguf ? model.path : model.path / file).string() + ": ";
   try {
     Tokenizer tokenizer(*model.tokenizer, listed_tokens(model.companions));
     // Only ids that a text really contains need embeddings: many models have a pad token without

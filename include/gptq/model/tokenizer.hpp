@@ -3,15 +3,16 @@
 
 // Tokenizer: text to token ids as described by a Hugging Face tokenizer.json, for byte-pair
 // encodings - byte-level (GPT-2, Llama 3, Qwen, SmolLM) and with word-boundary marks and byte
-// fallback (Llama 2, Mistral).
+// fallback (Llama 2, Mistral, Gemma) - and for unigram models.
 
 #include <gptq/model/tokenizer/added_tokens.hpp>
-#include <gptq/model/tokenizer/bpe.hpp>
 #include <gptq/model/tokenizer/listed_tokens.hpp>
 #include <gptq/model/tokenizer/normalizer.hpp>
 #include <gptq/model/tokenizer/pre_tokenizer.hpp>
+#include <gptq/model/tokenizer/token_model.hpp>
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -36,7 +37,7 @@ class Tokenizer {
   explicit Tokenizer(const nlohmann::json& config, const std::vector<ListedToken>& listed = {}) try
       : normalizer_(part(config, "normalizer")),
         pre_tokenizer_(part(config, "pre_tokenizer")),
-        bpe_(config.at("model")) {
+        model_(config.at("model")) {
     for (const auto& token : part(config, "added_tokens")) {
       AddedToken added{.content = token.at("content").get<std::string>(),
                        .id = token_id(token.at("id"), token.at("content").dump()),
@@ -107,9 +108,24 @@ class Tokenizer {
 
   /// One more than the largest id.
   TokenId size() const {
-    TokenId size = bpe_.size();
+    TokenId size = model_.size();
     for (const auto& [id, token] : added_) size = (std::max)(size, id + 1);
     return size;
+  }
+
+  /// The token that is put before each text without being asked for, usually a BOS token; of
+  /// several, the first.
+  std::optional<TokenId> bos() const {
+    return prefix_.empty() ? std::nullopt : std::optional(prefix_.front());
+  }
+
+  /// The tokens that are put before each text: none, a BOS token, or several.
+  const std::vector<TokenId>& prefix() const { return prefix_; }
+
+  /// From now on, puts no tokens before and after texts.
+  void leave_out_surrounding_tokens() {
+    prefix_.clear();
+    suffix_.clear();
   }
 
   /// From now on, refuses texts with ids of `count` or above.
@@ -140,8 +156,9 @@ class Tokenizer {
     effort.step();
     const auto encode = [&](std::vector<TokenId>& out, std::size_t wanted) {
       if (pre_tokenizer_.changes_pieces())
-        bpe_.encode(pre_tokenizer_.word(piece, first, effort), memory.parts_, effort, out, wanted);
-      else bpe_.encode(piece, memory.parts_, effort, out, wanted);
+        model_.encode(pre_tokenizer_.word(piece, first, effort), memory.parts_, effort, out,
+                      wanted);
+      else model_.encode(piece, memory.parts_, effort, out, wanted);
     };
     // At the start of the user's text, a piece may be transformed differently.
     if (first || piece.size() > WordCache::longest) encode(ids, enough);
@@ -155,10 +172,10 @@ class Tokenizer {
     if (token.content.empty()) return;
     if (token.special) specials_.try_emplace(token.content, true);
     const auto known = ids_.find(token.content);
-    const auto in_vocabulary = bpe_.find(token.content);
+    const auto in_vocabulary = model_.find(token.content);
     token.id = known != ids_.end() ? known->second
                : in_vocabulary     ? *in_vocabulary
-                                   : (std::max)(next_id_, bpe_.count());
+                                   : (std::max)(next_id_, model_.count());
     if (listed.has_id && listed.token.id != token.id)
       contest(token.content,
               gptq::detail::message("has the id ", listed.token.id, " in ", listed.where,
@@ -207,6 +224,9 @@ class Tokenizer {
         if (token.normalized) {
           Effort effort(found.content.size());
           found.content = normalizer_(found.content, effort);
+          if (found.content.empty())  // which the tokenizers library finds in odd places
+            unsupported_component("the added token " + nlohmann::json(token.content).dump() +
+                                  ", of which the normalizer leaves nothing");
         }
         (token.normalized ? normalized_tokens_ : raw_tokens_).add(std::move(found));
       }
@@ -221,7 +241,7 @@ class Tokenizer {
       const auto added = added_.find(ids[i]);
       throw FormatError(gptq::detail::message(
           "the text has the token \"",
-          added == added_.end() ? bpe_.token(ids[i]) : added->second.content, "\" with the id ",
+          added == added_.end() ? model_.token(ids[i]) : added->second.content, "\" with the id ",
           ids[i], ", but the model has embeddings for ", limit_,
           " tokens; remove it from the text, or ", tokenize_elsewhere));
     }
@@ -257,7 +277,7 @@ class Tokenizer {
 
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
-  Bpe bpe_;
+  TokenModel model_;
   std::unordered_map<std::string, TokenId> ids_;            // of added tokens
   std::unordered_map<TokenId, AddedToken> added_;           // by id, as last added
   std::unordered_map<std::string, bool> specials_;          // only while tokens are added

@@ -30,17 +30,41 @@ inline TokenId token_id(const nlohmann::json& id, const std::string& token) {
   return id.get<TokenId>();
 }
 
+namespace detail {
+
+/// The ids of the tokens <0x00> to <0xFF>, -1 for those that a model does not have.
+template <class Model>
+std::vector<TokenId> byte_tokens(const Model& model) {
+  std::vector<TokenId> ids(256, -1);
+  for (int b = 0; b < 256; ++b) {
+    char text[8];
+    std::snprintf(text, sizeof text, "<0x%02X>", static_cast<unsigned>(b));
+    if (const auto id = model.find(text)) ids[std::size_t(b)] = *id;
+  }
+  return ids;
+}
+
+/// Appends the ids of a text's bytes, if all of them have tokens.
+/// \param byte_tokens  256 ids, or none
+inline bool append_bytes(std::string_view text, const std::vector<TokenId>& byte_tokens,
+                         std::vector<TokenId>& ids) {
+  if (byte_tokens.empty()) return false;
+  for (const char byte : text)
+    if (byte_tokens[static_cast<unsigned char>(byte)] < 0) return false;
+  for (const char byte : text) ids.push_back(byte_tokens[static_cast<unsigned char>(byte)]);
+  return true;
+}
+
+}  // namespace detail
+
 /// Byte-pair encodes the pieces of a text.
 class Bpe {
  public:
   Bpe() = default;
 
   /// \param config  the "model" of a tokenizer.json
-  /// \throws FormatError  not BPE, or with unsupported options, or with merges that do not match
-  /// the vocabulary
+  /// \throws FormatError  unsupported options, or merges that do not match the vocabulary
   explicit Bpe(const nlohmann::json& config) {
-    const std::string type = config.value("type", config.contains("merges") ? "BPE" : "of no type");
-    if (type != "BPE") unsupported_component("the model " + type);
     for (const char* option : {"continuing_subword_prefix", "end_of_word_suffix"})
       if (config.contains(option) && config[option].is_string() &&
           !config[option].get_ref<const std::string&>().empty())
@@ -60,14 +84,7 @@ class Bpe {
     fuse_unknown_ = config.value("fuse_unk", false);
     if (config.contains("unk_token") && config["unk_token"].is_string())
       unknown_token_ = config["unk_token"].get<std::string>();
-    if (config.value("byte_fallback", false)) {
-      byte_tokens_.resize(256, -1);
-      for (int b = 0; b < 256; ++b) {
-        char text[8];
-        std::snprintf(text, sizeof text, "<0x%02X>", static_cast<unsigned>(b));
-        if (const auto id = find(text)) byte_tokens_[std::size_t(b)] = *id;
-      }
-    }
+    if (config.value("byte_fallback", false)) byte_tokens_ = detail::byte_tokens(*this);
   }
 
   std::optional<TokenId> find(std::string_view token) const {
@@ -220,14 +237,9 @@ class Bpe {
         ids.push_back(*id);
         continue;
       }
-      bool bytes = !byte_tokens_.empty();
-      for (const char byte : character)
-        bytes = bytes && byte_tokens_[static_cast<unsigned char>(byte)] >= 0;
-      if (bytes) {
-        // Ahead of a pending unknown token, as in the tokenizers library.
-        for (const char byte : character)
-          ids.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
-      } else if (unknown_token_) {
+      // Bytes go ahead of a pending unknown token, as in the tokenizers library.
+      if (detail::append_bytes(character, byte_tokens_, ids)) continue;
+      if (unknown_token_) {
         if (unknown && !fuse_unknown_) ids.push_back(unknown_token());
         unknown = true;
       }

@@ -3,6 +3,7 @@
 
 // The normalizer of a tokenizer.json: what happens to the text before it is split.
 
+#include <gptq/model/tokenizer/character_classes.hpp>
 #include <gptq/model/tokenizer/regex.hpp>
 #include <gptq/model/tokenizer/unicode.hpp>
 
@@ -147,9 +148,45 @@ class Normalizer {
           });
     } else if (type == "Replace") {
       add_replace(config);
+    } else if (type == "Lowercase") {
+      steps_.emplace_back(
+          [](const std::string& text, Effort&) { return unicode::lower_case(text); });
+    } else if (type == "StripAccents") {
+      steps_.emplace_back([](const std::string& text, Effort&) {
+        std::string out;
+        for (std::string_view rest = text; !rest.empty();) {
+          const auto [code_point, size] = unicode::first_character(rest);
+          if (!unicode::is_mark(code_point)) out += rest.substr(0, size);
+          rest.remove_prefix(size);
+        }
+        return out;
+      });
+    } else if (type == "Strip") {
+      add_strip(config.value("strip_left", false), config.value("strip_right", false));
+    } else if (type == "ByteLevel") {
+      steps_.emplace_back(
+          [](const std::string& text, Effort&) { return unicode::to_byte_alphabet(text); });
     } else {
       unsupported_component("the normalizer " + type);
     }
+  }
+
+  /// Removes white space from the ends of the text.
+  void add_strip(bool left, bool right) {
+    steps_.emplace_back([left, right](const std::string& text, Effort&) {
+      std::string_view rest = text;
+      while (left && !rest.empty()) {
+        const auto [code_point, size] = unicode::first_character(rest);
+        if (!unicode::is_white_space(code_point)) break;
+        rest.remove_prefix(size);
+      }
+      while (right && !rest.empty()) {
+        const std::string_view last = unicode::last_character(rest);
+        if (!unicode::is_white_space(unicode::first_character(last).code_point)) break;
+        rest.remove_suffix(last.size());
+      }
+      return std::string(rest);
+    });
   }
 
   void add_replace(const nlohmann::json& config) {

@@ -1,37 +1,44 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// The pre-tokenizer of a tokenizer.json: how the text is split into the words that byte-pair
-// encoding sees. Words are passed on one by one; no list of them is kept.
+// The pre-tokenizer of a tokenizer.json: how the text is split into the words that the model sees.
+// Words are passed on one by one; no list of them is kept.
 
+#include <gptq/model/tokenizer/character_classes.hpp>
 #include <gptq/model/tokenizer/normalizer.hpp>
 
+#include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
 
-/// Receives the pieces of a text: a reference to a function of a piece and whether it is at the
-/// start of the user's text. The function returns false when it has enough.
-class PieceSink {
+/// A reference to a function that returns false when it has enough.
+template <class... Arguments>
+class Sink {
  public:
   template <class F>
-  explicit PieceSink(const F& f)
-      : object_(&f), call_([](const void* object, std::string_view piece, bool first) {
-          return (*static_cast<const F*>(object))(piece, first);
+  explicit Sink(const F& f)
+      : object_(&f), call_([](const void* object, Arguments... arguments) {
+          return (*static_cast<const F*>(object))(arguments...);
         }) {}
 
-  bool operator()(std::string_view piece, bool first) const { return call_(object_, piece, first); }
+  bool operator()(Arguments... arguments) const { return call_(object_, arguments...); }
 
  private:
   const void* object_;
-  bool (*call_)(const void*, std::string_view, bool);
+  bool (*call_)(const void*, Arguments...);
 };
 
-/// How a text is split before byte pairs are merged.
+/// Receives the pieces of a text: a piece, and whether it is at the start of the user's text.
+using PieceSink = Sink<std::string_view, bool>;
+/// Receives begin and end of each match in a piece.
+using MatchSink = Sink<std::size_t, std::size_t>;
+
+/// How a text is split into words.
 class PreTokenizer {
  public:
   PreTokenizer() = default;
@@ -57,7 +64,7 @@ class PreTokenizer {
   /// Whether word() changes pieces.
   bool changes_pieces() const { return cuts_ < steps_.size(); }
 
-  /// A piece as byte-pair encoding sees it.
+  /// A piece as the model sees it.
   std::string word(std::string_view piece, bool first, Effort& effort) const {
     std::string text(piece);
     for (std::size_t i = cuts_; i < steps_.size(); ++i) {
@@ -99,14 +106,32 @@ class PreTokenizer {
     } else if (type == "ByteLevel") {
       add_byte_level(config.value("add_prefix_space", true), config.value("use_regex", true));
     } else if (type == "Digits") {
-      add_digits(config.value("individual_digits", false));
+      add_split(characters(Regex::is_number), config.value("individual_digits", false)
+                                                  ? Behavior::isolated
+                                                  : Behavior::contiguous);
+    } else if (type == "Punctuation") {
+      add_split(characters(unicode::is_punctuation),
+                parse_behavior(config.value("behavior", "Isolated")));
+    } else if (type == "WhitespaceSplit") {
+      add_split(characters(unicode::is_white_space), Behavior::removed);
+    } else if (type == "Whitespace") {
+      // Word characters as defined by the regex crate, which the tokenizers library uses here.
+      const std::string word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200c}\\x{200d}";
+      add_split(matches(Regex("[" + word + "]+|[^" + word + "\\s]+")), Behavior::removed, true);
+    } else if (type == "CharDelimiterSplit") {
+      const auto delimiter = tokenizer_text(config.at("delimiter"));
+      require_one_character("delimiter of CharDelimiterSplit", delimiter);
+      add_split(literals(delimiter), Behavior::removed);
     } else if (type == "Split") {
       const auto& pattern = config.at("pattern");
-      std::optional<Regex> regex;
-      if (pattern.contains("Regex")) regex = tokenizer_regex(pattern["Regex"].get<std::string>());
-      const std::string literal = regex ? "" : tokenizer_text(pattern.at("String"));
-      if (!regex && literal.empty()) regex = Regex("");  // which matches everywhere
-      add_split(std::move(regex), literal, parse_behavior(config.at("behavior").get<std::string>()),
+      Finder find;
+      if (pattern.contains("Regex")) {
+        find = matches(tokenizer_regex(pattern["Regex"].get<std::string>()));
+      } else {
+        const std::string literal = tokenizer_text(pattern.at("String"));
+        find = literal.empty() ? matches(Regex("")) : literals(literal);  // "" matches everywhere
+      }
+      add_split(std::move(find), parse_behavior(config.at("behavior").get<std::string>()),
                 config.value("invert", false));
     } else if (type == "Metaspace") {
       const bool legacy_prefix = config.value("add_prefix_space", true);
@@ -119,25 +144,42 @@ class PreTokenizer {
     }
   }
 
-  void add_digits(bool individual) {
-    const auto cut = [individual](std::string_view piece, bool first, Effort& effort,
-                                  const PieceSink& sink) {
-      std::size_t begin = 0;
-      bool in_number = false;
+  /// Passes all matches in a piece to the sink until that returns false.
+  using Finder = std::function<bool(std::string_view piece, Effort&, const MatchSink&)>;
+
+  static Finder matches(Regex regex) {
+    return
+        [regex = std::move(regex)](std::string_view piece, Effort& effort, const MatchSink& sink) {
+          return regex.for_each_match(piece, effort, sink);
+        };
+  }
+
+  static Finder literals(std::string literal) {
+    return [literal = std::move(literal)](std::string_view piece, Effort& effort,
+                                          const MatchSink& sink) {
+      return for_each_literal(piece, literal, effort, sink);
+    };
+  }
+
+  /// Each character of a class is a match.
+  static Finder characters(bool (*is_match)(std::uint32_t)) {
+    return [is_match](std::string_view piece, Effort& effort, const MatchSink& sink) {
       for (std::size_t at = 0; at < piece.size();) {
         const auto [code_point, size] = unicode::first_character(piece.substr(at));
-        const bool number = Regex::is_number(code_point);
-        if (at > begin && (number != in_number || (number && individual))) {
+        if (is_match(code_point)) {
           effort.step();
-          if (!sink(piece.substr(begin, at - begin), first && begin == 0)) return false;
-          begin = at;
+          if (!sink(at, at + size)) return false;
         }
-        in_number = number;
         at += size;
       }
-      return sink(piece.substr(begin), first && begin == 0);
+      return true;
     };
-    steps_.push_back({cut, nullptr});
+  }
+
+  static void require_one_character(const char* what, const std::string& text) {
+    gptq::detail::require<FormatError>(
+        !text.empty() && unicode::first_character(text).size == text.size(), "the ", what, " is \"",
+        text, "\", which is not one character");
   }
 
   static Behavior parse_behavior(const std::string& name) {
@@ -159,23 +201,15 @@ class PreTokenizer {
         if (piece.front() != ' ') piece.insert(0, 1, ' ');
       });
     if (use_regex)
-      add_split(
-          Regex(
-              "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"),
-          "", Behavior::isolated, false);
-    add_write([&alphabet = unicode::byte_alphabet()](std::string& piece, bool) {
-      std::string text;
-      text.reserve(2 * piece.size());
-      for (const char byte : piece) text += alphabet[static_cast<unsigned char>(byte)];
-      piece = std::move(text);
-    });
+      add_split(matches(Regex("'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| "
+                              "?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+")),
+                Behavior::isolated);
+    add_write([](std::string& piece, bool) { piece = unicode::to_byte_alphabet(piece); });
   }
 
   void add_metaspace(const std::string& replacement, const std::string& prepend_scheme,
                      bool split) {
-    gptq::detail::require<FormatError>(
-        !replacement.empty() && unicode::first_character(replacement).size == replacement.size(),
-        "the replacement of Metaspace is \"", replacement, "\", which is not one character");
+    require_one_character("replacement of Metaspace", replacement);
     gptq::detail::require<FormatError>(
         prepend_scheme == "always" || prepend_scheme == "first" || prepend_scheme == "never",
         "the prepend_scheme of Metaspace is \"", prepend_scheme, "\"");
@@ -189,14 +223,14 @@ class PreTokenizer {
       if (prepend && text.rfind(replacement, 0) != 0) text = replacement + text;
       piece = std::move(text);
     });
-    if (split) add_split(std::nullopt, replacement, Behavior::merged_with_next, false);
+    if (split) add_split(literals(replacement), Behavior::merged_with_next);
   }
 
-  /// \param regex  if none, the literal text is matched
-  void add_split(std::optional<Regex> regex, std::string literal, Behavior behavior, bool invert) {
-    const auto cut = [regex = std::move(regex), literal = std::move(literal), behavior, invert](
-                         std::string_view piece, bool first, Effort& effort,
-                         const PieceSink& sink) {
+  /// \param invert  what lies between matches counts as a match
+  void add_split(Finder find, Behavior behavior, bool invert = false) {
+    const auto cut = [find = std::move(find), behavior, invert](std::string_view piece, bool first,
+                                                                Effort& effort,
+                                                                const PieceSink& sink) {
       // The last part is held back in case something is merged with it.
       std::size_t waiting_begin = 0, waiting_end = 0;
       bool waiting = false, after_match = false;
@@ -227,10 +261,8 @@ class PreTokenizer {
         done = end;
         return go_on && take(begin, end, !invert);
       };
-      const bool all = regex ? regex->for_each_match(piece, effort, on_match)
-                             : for_each_literal(piece, literal, effort, on_match);
-      return all && (done == piece.size() || take(done, piece.size(), invert)) &&
-             (!waiting || give());
+      return find(piece, effort, MatchSink(on_match)) &&
+             (done == piece.size() || take(done, piece.size(), invert)) && (!waiting || give());
     };
     steps_.push_back({cut, nullptr});
   }

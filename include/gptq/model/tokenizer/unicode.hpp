@@ -156,4 +156,13 @@ inline const std::array<std::string, 256>& byte_alphabet() {
   return alphabet;
 }
 
+/// A text with each byte written as its character of the alphabet.
+inline std::string to_byte_alphabet(std::string_view text) {
+  const auto& alphabet = byte_alphabet();
+  std::string out;
+  out.reserve(2 * text.size());
+  for (const char byte : text) out += alphabet[static_cast<unsigned char>(byte)];
+  return out;
+}
+
 }  // namespace gptq::model::unicode
