@@ -26,6 +26,7 @@ set(GPTQ_CORE_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/hessian_file.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/calibration/per_token.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/calibration/shrinkage.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/compiled.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/core/error.hpp
@@ -117,6 +118,7 @@ set(GPTQ_CUDA_SOURCES
 
 # Of gptq::toolkit_cuda.
 set(GPTQ_TOOLKIT_CUDA_HEADERS
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/host_steps.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda_operations.hpp
 )
@@ -148,6 +150,28 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuts.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/working_bytes.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/unused_tensors.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/observation.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/module_change.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/route.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/delta_rule.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/normalize.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/cross_entropy.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/attention.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/activations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/qwen_next.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/parts.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/olmo.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/mixture.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama_kin.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt_oss.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gemma.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/falcon.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/deepseek.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/cohere.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp

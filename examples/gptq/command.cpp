@@ -5,6 +5,7 @@
 #include <gptq/core/stopwatch.hpp>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>  // fmt::join
 
 #include <algorithm>  // std::min
 #include <cerrno>
@@ -249,19 +250,47 @@ std::size_t token_count(Index windows, Index sequence_length) {
   return count > SIZE_MAX / length ? SIZE_MAX : count * length;
 }
 
-std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
-                                        const std::string& text_file, const std::string& token_file,
-                                        std::size_t enough) {
-  if (!token_file.empty()) {
-    auto ids = model::read_token_ids(token_file);
-    model::require_token_ids(ids, model.description.sizes.vocabulary, token_file);
+void TextOptions::declare(CLI::App& command) {
+  command
+      .add_option(
+          "--bos", bos,
+          "Where the tokens go that the tokenizer puts before a text: at the start of every "
+          "window, of the text, or nowhere")
+      ->check(CLI::IsMember({"window", "once", "none"}))
+      ->capture_default_str()
+      ->each([this](const std::string&) { bos_given = true; });
+}
+
+std::vector<model::TokenId> load_tokens(const model::ModelFiles& model, const TextOptions& text,
+                                        Index windows, Index sequence_length) {
+  if (!text.tokens.empty()) {
+    if (text.bos_given) say("note: ids are taken as they are: --bos has no effect\n");
+    auto ids = model::read_token_ids(text.tokens);
+    model::require_token_ids(ids, model.description.sizes.vocabulary, text.tokens);
     return ids;
   }
+  model::Tokenizer tokenizer = model::load_tokenizer(model);
+  const std::vector<model::TokenId> prefix = tokenizer.prefix();
+  if (prefix.empty() && text.bos_given)
+    say("note: the tokenizer puts nothing before a text: --bos has no effect\n");
+  const bool in_windows = text.bos == "window" && !prefix.empty();
+  if (text.bos != "once") tokenizer.leave_out_surrounding_tokens();
+  if (!prefix.empty())
+    say("note: {} {}\n",
+        in_windows           ? "every window begins with"
+        : text.bos == "once" ? "the text begins with"
+                             : "left out before the text, where the model saw it in training:",
+        prefix.size() == 1 ? fmt::format("the BOS token, {}", prefix[0])
+                           : fmt::format("the tokens {}", fmt::join(prefix, ", ")));
+  const auto begun = static_cast<Index>(in_windows ? prefix.size() : 0);
+  if (begun >= sequence_length) model::windows_with_prefix({}, prefix, sequence_length);  // throws
+  const std::size_t enough =
+      windows > 0 ? token_count(windows, sequence_length - begun) : model::Tokenizer::all;
   std::vector<std::string> notes;
   auto ids = model::tokenize_file(
-      model::load_tokenizer(model), text_file, enough, [] { return interrupt_seen != 0; }, &notes);
+      tokenizer, text.file, enough, [] { return interrupt_seen != 0; }, &notes);
   print_notes(notes);
-  return ids;
+  return in_windows ? model::windows_with_prefix(ids, prefix, sequence_length) : ids;
 }
 
 std::string stored_types(const io::TensorSource& source) {

@@ -103,11 +103,20 @@ void cut_to_context(Index& sequence_length, const model::Sizes& sizes);
 /// Tokens in that many windows; the largest number if the product overflows.
 std::size_t token_count(Index windows, Index sequence_length);
 
-/// The ids of a text file, or of a file of ids if that is given.
-/// \param enough  how many are needed; there may be more
-std::vector<model::TokenId> load_tokens(const model::ModelFiles& model,
-                                        const std::string& text_file, const std::string& token_file,
-                                        std::size_t enough);
+/// A text to run through a model, and how it is cut into windows.
+struct TextOptions {
+  std::string file, tokens;  ///< a text, or ids, which are taken as they are
+  std::string bos = "window";
+  bool bos_given = false;
+
+  /// Declares --bos; `this` must outlive the command.
+  void declare(CLI::App& command);
+};
+
+/// The ids of a text file, or of a file of ids if that is given. Says how BOS tokens were added.
+/// \param windows  how many windows of `sequence_length` are needed; there may be more; 0: all
+std::vector<model::TokenId> load_tokens(const model::ModelFiles& model, const TextOptions& text,
+                                        Index windows, Index sequence_length);
 
 /// "Q4_1 x 210, F32 x 61": how the tensors of a model are stored.
 std::string stored_types(const io::TensorSource& source);

@@ -17,7 +17,8 @@ namespace gptq::program {
 namespace {
 
 struct EvalOptions {
-  std::string model, text, tokens;
+  std::string model;
+  TextOptions text;
   Index windows = 0, sequence_length = 2048;
   ComputeOptions compute;
 };
@@ -25,19 +26,18 @@ struct EvalOptions {
 template <class Operations>
 void eval(EvalOptions o, const Operations& operations, const std::string& place) {
   Stopwatch watch;
-  detail::require(!o.text.empty() || !o.tokens.empty(),
+  detail::require(!o.text.file.empty() || !o.text.tokens.empty(),
                   "--text FILE or --tokens FILE (ids) is needed");
-  detail::require(o.text.empty() || o.tokens.empty(), "--text and --tokens are mutually exclusive");
+  detail::require(o.text.file.empty() || o.text.tokens.empty(),
+                  "--text and --tokens are mutually exclusive");
   const model::ModelFiles model = model::open_model(o.model);
   model::require_decoder_tensors(model);
   print_notes(model.notes);
   model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));
   cut_to_context(o.sequence_length, model.description.sizes);
-  const auto ids = load_tokens(
-      model, o.text, o.tokens,
-      o.windows > 0 ? token_count(o.windows, o.sequence_length) : model::Tokenizer::all);
+  const auto ids = load_tokens(model, o.text, o.windows, o.sequence_length);
   detail::require(static_cast<Index>(ids.size()) >= o.sequence_length,
-                  o.tokens.empty() ? o.text : o.tokens, ": has ", ids.size(),
+                  o.text.tokens.empty() ? o.text.file : o.text.tokens, ": has ", ids.size(),
                   " tokens, fewer than one window of ", o.sequence_length,
                   " (reduce --sequence-length)");
   const auto result = [&] {
@@ -64,8 +64,8 @@ void add_eval(CLI::App& app) {
       "Perplexity of a model on a text: consecutive windows, the first token of each not scored");
   command->add_option("MODEL", o->model, "Folder (full precision or GPTQ) or .gguf file")
       ->required();
-  command->add_option("--text", o->text, "Text: plain, or JSON lines with a \"text\" field");
-  command->add_option("--tokens", o->tokens,
+  command->add_option("--text", o->text.file, "Text: plain, or JSON lines with a \"text\" field");
+  command->add_option("--tokens", o->text.tokens,
                       "Token ids instead: numbers between spaces, commas or lines");
   command->add_option("--windows", o->windows, "Windows to score; 0: as many as the text has")
       ->check(CLI::Range(Index(0), Index(1) << 40))
@@ -73,6 +73,7 @@ void add_eval(CLI::App& app) {
   command->add_option("--sequence-length", o->sequence_length, "Tokens per window")
       ->check(CLI::Range(Index(2), Index(1) << 24))
       ->capture_default_str();
+  o->text.declare(*command);
   o->compute.declare(*command);
   command->footer(
       "Example:\n  gptq eval Qwen3-8B-int4 --text test.txt --windows 40 --sequence-length 1024");

@@ -5,11 +5,17 @@
 #include "command.hpp"
 
 #include <gptq/io/gguf.hpp>
+#include <gptq/model/cuts.hpp>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>  // fmt::join
 
+#include <algorithm>  // std::find
+#include <limits>
 #include <map>
 #include <memory>
+#include <type_traits>
+#include <variant>
 
 namespace gptq::program {
 
@@ -65,6 +71,75 @@ void print_model(const model::ModelFiles& model) {
                                                            : model.tokenizer_problem);
 }
 
+/// "rms norm", "linear self_attn.q_proj", ...
+std::string step_text(const model::Block& block, const model::Step& step) {
+  namespace steps = model::step;
+  const auto name = [&](const std::string& full) {
+    return full.starts_with(block.prefix()) ? full.substr(block.prefix().size()) : full;
+  };
+  return std::visit(
+      [&](const auto& what) -> std::string {
+        using What = std::decay_t<decltype(what)>;
+        if constexpr (std::is_same_v<What, steps::Linear>)
+          return "linear " + name(block.linears()[std::size_t(what.linear)].name);
+        else if constexpr (std::is_same_v<What, steps::Norm>)
+          return (what.kind == steps::Norm::Kind::rms ? "rms norm " : "layer norm ") +
+                 (what.weight < 0 ? "" : name(block.vectors()[std::size_t(what.weight)].name));
+        else if constexpr (std::is_same_v<What, steps::Attention>)
+          return fmt::format("attention, {} heads of {}{}", what.heads, what.head_dim,
+                             what.window > 0 ? fmt::format(", window {}", what.window) : "");
+        else return steps::name(what);
+      },
+      step.what);
+}
+
+/// What calibration will do with a layer.
+void print_plan(const model::Block& block) {
+  const model::Cuts cuts(block);
+  for (std::size_t i = 0; i < block.steps().size(); ++i) {
+    const model::Step& step = block.steps()[i];
+    if (step.expert > 0) continue;  // like the first one
+    std::string reads;
+    for (const int v : step.in) reads += fmt::format(" %{}", v);
+    if (reads.size() > 24) reads = reads.substr(0, 20) + " ...";
+    say("    %{:<4} [{}] {}{}{}\n", i, step.width, step_text(block, step),
+        reads.empty() ? "" : " of", reads);
+  }
+  for (int cut = 1; cut <= cuts.count(); ++cut) {
+    std::vector<std::string> kept;
+    for (const int v : cuts.kept(cut, std::numeric_limits<Index>::max()))
+      kept.push_back(fmt::format("%{}", v));
+    say("  cut {}: {} in memory for all tokens\n", cut, fmt::join(kept, ", "));
+    for (const model::Reading& reading : cuts.readings(cut)) {
+      const auto& first = block.linears()[std::size_t(reading.linears[0])];
+      if (first.expert > 0) continue;
+      std::vector<std::string> names;
+      for (const int linear : reading.linears)
+        names.push_back(model::short_name(block.linears()[std::size_t(linear)].name));
+      say("    Hessian [{}] of %{}: {}{}{}\n", block.width({reading.value}), reading.value,
+          fmt::join(names, ", "), first.expert == 0 ? " of each expert" : "",
+          reading.residual < 0 ? "" : fmt::format(", added to %{}", reading.residual));
+    }
+  }
+}
+
+/// The layers of a model, each kind once.
+void print_plans(const model::Description& model) {
+  std::vector<std::string> kinds;
+  for (const model::Block& layer : model.layers) {
+    std::string kind;
+    for (const model::Step& step : layer.steps())
+      kind += fmt::format("{}{};", step_text(layer, step), step.width);
+    if (std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) continue;
+    kinds.push_back(kind);
+    Index weights = 0;
+    for (const model::LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
+    say("{}: {} weights, {} per token and layer in operations\n", layer.prefix(), weights,
+        2 * weights);
+    print_plan(layer);
+  }
+}
+
 void inspect_folder(const std::filesystem::path& path) {
   const io::FolderSource tensors(path);
   const auto names = tensors.names();
@@ -88,14 +163,23 @@ void inspect_folder(const std::filesystem::path& path) {
 
 void add_inspect(CLI::App& app) {
   auto path = std::make_shared<std::string>();
+  auto plan = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand(
       "inspect", "Tensors, formats, quantization and sizes of a model folder or file");
   command->add_option("PATH", *path, "Model folder, .safetensors or .gguf file")->required();
+  command->add_flag("--plan", *plan,
+                    "Steps of each kind of layer, and what calibration does with them");
   command->footer(
       "Examples:\n  gptq inspect Qwen3-8B-int4\n  gptq inspect model.safetensors\n  gptq inspect "
       "model.gguf");
-  command->callback([path] {
+  command->callback([path, plan] {
     const std::filesystem::path p(*path);
+    if (*plan) {
+      const model::ModelFiles model = model::open_model(p);
+      print_notes(model.notes);
+      print_plans(model.description);
+      return;
+    }
     if (p.extension() == ".safetensors") inspect_safetensors(p);
     else if (std::filesystem::is_directory(p)) inspect_folder(p);
     else inspect_gguf(p);

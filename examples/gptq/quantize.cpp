@@ -21,15 +21,16 @@ namespace gptq::program {
 namespace {
 
 struct QuantizeOptions {
-  std::string model, out, calibration, tokens, report,
-      order = "act", range, sequential = "sublayer", match = "model", method = "gptq",
-      on_failure = "error", max_shard_size = "5GB";
+  std::string model, out, report, order = "act", range, sequential = "sublayer", match = "model",
+                                  method = "gptq", experts = "routed", on_failure = "error",
+                                  max_shard_size = "5GB";
   int bits = 4;
   Index group_size = 128, samples = 128, sequence_length = 2048;
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
   double damping = 0.01, match_strength = 0.5;
   std::vector<std::string> overrides, skips;
   std::vector<std::string> given;  // options given on the command line
+  TextOptions text;
   ComputeOptions compute;
 };
 
@@ -69,6 +70,7 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   options.sequential = o.sequential == "sublayer" ? model::Sequential::sublayer
                        : o.sequential == "layer"  ? model::Sequential::layer
                                                   : model::Sequential::none;
+  options.experts = o.experts == "all" ? model::Experts::all : model::Experts::routed;
   options.match = o.match == "model" ? model::Match::model : model::Match::layer;
   detail::require(o.match_strength >= 0 && o.match_strength <= 1,
                   "--match-strength = ", o.match_strength, " is not between 0 and 1");
@@ -93,7 +95,7 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
   if (!calibrates(o)) {
     for (const char* option :
          {"--calibration", "--tokens", "--order", "--samples", "--sequence-length", "--damping",
-          "--sequential", "--match", "--match-strength", "--on-failure"})
+          "--sequential", "--match", "--match-strength", "--on-failure", "--experts", "--bos"})
       if (given(o, option)) idle.emplace_back(option);
     if (!idle.empty())
       notes.push_back(fmt::format("--method rtn ignores {}", fmt::join(idle, ", ")));
@@ -117,9 +119,9 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
 /// Whole windows from the start of the calibration text; says so if there are fewer than requested.
 std::vector<model::TokenId> calibration_tokens(const model::ModelFiles& model, QuantizeOptions& o) {
   cut_to_context(o.sequence_length, model.description.sizes);
-  auto ids = load_tokens(model, o.calibration, o.tokens, token_count(o.samples, o.sequence_length));
+  auto ids = load_tokens(model, o.text, o.samples, o.sequence_length);
   const Index available = static_cast<Index>(ids.size()) / o.sequence_length;
-  detail::require(available > 0, o.tokens.empty() ? o.calibration : o.tokens,
+  detail::require(available > 0, o.text.tokens.empty() ? o.text.file : o.text.tokens,
                   ": the calibration text has ", ids.size(), " tokens, fewer than one window of ",
                   o.sequence_length, " (reduce --sequence-length)");
   if (available < o.samples)
@@ -150,6 +152,13 @@ bool has_tail_group(const model::Description& model, const model::SettingsTable&
   model::for_each_quantized(model, table, [&](const auto& linear, const auto& settings) {
     found = found || (settings.group_size != -1 && linear.in % settings.group_size != 0);
   });
+  return found;
+}
+
+bool has_experts(const model::Description& model) {
+  bool found = false;
+  model.for_each_linear(
+      [&](const model::LinearSpec& linear) { found = found || linear.expert >= 0; });
   return found;
 }
 
@@ -201,10 +210,10 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   const auto options = pipeline_options(o);
   const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
   const bool calibrated = calibrates(o);
-  detail::require(!calibrated || !o.calibration.empty() || !o.tokens.empty(),
+  detail::require(!calibrated || !o.text.file.empty() || !o.text.tokens.empty(),
                   "--calibration FILE (text) or --tokens FILE (ids) is needed, "
                   "or --method rtn, which uses neither");
-  detail::require(o.calibration.empty() || o.tokens.empty(),
+  detail::require(o.text.file.empty() || o.text.tokens.empty(),
                   "--calibration and --tokens are mutually exclusive");
   if (given(o, "--report")) require_own_report(o.report);
   print_notes(idle_options(o));
@@ -225,6 +234,8 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.notes = model::reader_notes(model.description, options.settings);
   print_notes(run.notes);
   print_notes(model::rule_notes(model.description, options.settings));
+  if (given(o, "--experts") && !has_experts(model.description))
+    say("note: the model has no experts: --experts has no effect\n");
   if (o.allow_tail_group && !has_tail_group(model.description, options.settings))
     say("note: every group size divides its inputs: --allow-tail-group has no effect\n");
 
@@ -233,7 +244,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   print_notes(folder.notes());
   if (!folder.removed().empty())
     say("note: files of the replaced model also removed: {}\n", fmt::join(folder.removed(), ", "));
-  for (const std::string& text : {o.calibration, o.tokens})
+  for (const std::string& text : {o.text.file, o.text.tokens})
     if (!text.empty()) folder.require_stays(text, "it is the calibration text");
   std::optional<io::OutputFile> report;
   if (!o.report.empty()) report = open_report(o, folder, modules);
@@ -264,7 +275,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   run.samples = o.samples;
   run.sequence_length = o.sequence_length;
   run.calibrated = calibrated;
-  run.text = o.calibration;
+  run.text = o.text.file;
   run.matches_model =
       options.match == model::Match::model && options.sequential != model::Sequential::none;
   run.timings = pipeline.timings();
@@ -304,9 +315,9 @@ void add_quantize(CLI::App& app) {
       "quantize", "Quantize a model into a Hugging Face folder in the GPTQ format");
   command->add_option("MODEL", o->model, "Folder or .gguf file")->required();
   command->add_option("--out", o->out, "Folder to write")->required();
-  command->add_option("--calibration", o->calibration,
+  command->add_option("--calibration", o->text.file,
                       "Text to calibrate on: plain, or JSON lines with a \"text\" field");
-  command->add_option("--tokens", o->tokens,
+  command->add_option("--tokens", o->text.tokens,
                       "Token ids to calibrate on instead: numbers between spaces, commas or lines");
   command->add_option("--bits", o->bits, "Bits per weight")
       ->check(CLI::IsMember({2, 3, 4, 8}))
@@ -343,6 +354,11 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::IsMember({"sublayer", "layer", "none"}))
       ->capture_default_str();
   command
+      ->add_option("--experts", o->experts,
+                   "Which tokens an expert is calibrated on: those routed to it, or all")
+      ->check(CLI::IsMember({"routed", "all"}))
+      ->capture_default_str();
+  command
       ->add_option("--match", o->match,
                    "What the output of a module should match: its output in the full-precision "
                    "model, which runs "
@@ -376,6 +392,7 @@ void add_quantize(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--report", o->report, "Write all figures to a JSON file");
   command->add_flag("--overwrite", o->overwrite, "Replace the model in a folder that is not empty");
+  o->text.declare(*command);
   o->compute.declare(*command);
   command->footer(
       "Examples:\n"

@@ -74,8 +74,18 @@ void print_summary(const RunReport& run) {
         run.text.empty()
             ? "ids from --tokens"
             : "from " + run.text + " with the model's tokenizer (--tokens takes other ids)");
-  Index dead = 0, worse = 0, subnormal = 0, vanished = 0;
+  Index dead = 0, worse = 0, subnormal = 0, vanished = 0, experts = 0, unseen = 0;
+  double least = 0, most = 0, least_pooled = 1, most_pooled = 0;
   for (const auto& m : run.modules) {
+    if (m.expert >= 0 && run.calibrated) {
+      const double tokens = m.pooled == 1 ? 0 : static_cast<double>(m.report.tokens);
+      least = experts == 0 ? tokens : (std::min)(least, tokens);
+      most = (std::max)(most, tokens);
+      least_pooled = (std::min)(least_pooled, m.pooled);
+      most_pooled = (std::max)(most_pooled, m.pooled);
+      unseen += m.pooled == 1;
+      ++experts;
+    }
     dead += m.report.damping.dead_columns;
     subnormal += m.report.subnormal_scales;
     vanished += m.report.vanished_groups;
@@ -98,6 +108,13 @@ void print_summary(const RunReport& run) {
         counted(vanished, "group"));
   if (worse > 0)
     say("warning: {} with a larger output error than round to nearest\n", counted(worse, "module"));
+  if (experts > 0)
+    say("experts: {} saw {} to {} calibration tokens; the Hessian of all experts counts for {:.0f} "
+        "to {:.0f} % of each\n",
+        counted(experts, "module"), least, most, 100 * least_pooled, 100 * most_pooled);
+  if (unseen > 0)
+    say("warning: {} saw no calibration token: the Hessian of all experts was used\n",
+        counted(unseen, "module"));
   if (run.skipped > 0)
     say("{} quantized, {} skipped\n", counted(static_cast<Index>(run.modules.size()), "module"),
         run.skipped);
@@ -185,6 +202,7 @@ nlohmann::ordered_json to_json(const RunReport& run) {
                                   {"snr_full_db", json_number(m.snr_full)},
                                   {"snr_quantized_db", json_number(m.snr_quantized)},
                                   {"seconds", m.seconds}};
+    if (m.expert >= 0) module.update({{"expert", m.expert}, {"pooled", m.pooled}});
     module.update(report_json(m.report));
     json["modules"].push_back(std::move(module));
   }

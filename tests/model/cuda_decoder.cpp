@@ -115,9 +115,9 @@ TEST_CASE("products, norms and the rest match the CPU's", "[cuda]") {
     const gptq::model::step::Norm norm{.epsilon = 1e-5, .size = size};
     const std::span<const float> numbers(weight.data(), std::size_t(size));
     Matrix normed(37, 48);
-    cpu.norm(normed.view(), x.view(), norm, numbers);
+    cpu.norm(normed.view(), x.view(), norm, numbers, {});
     auto device_normed = gpu.tensor(37, 48);
-    gpu.norm(device_normed.view(), put(gpu, x).view(), norm, numbers);
+    gpu.norm(device_normed.view(), put(gpu, x).view(), norm, numbers, {});
     require_close(device_normed, normed, 1e-5);
   }
 
@@ -144,11 +144,12 @@ TEST_CASE("products, norms and the rest match the CPU's", "[cuda]") {
 
   const std::vector<std::int32_t> ids{3, 0, 36, 3};
   require_close(gpu.embedding(x.view(), ids), cpu.embedding(x.view(), ids), 0);
-  const Matrix vocabulary = random(9001, 48, 7);  // more than one strip
+  const gptq::model::Linear vocabulary{random(9001, 48, 7), {}};  // more than one strip
+  const gptq::model::HeadSpec head;
   std::vector<std::int32_t> targets;
   for (std::int32_t t = 0; t < 37; ++t) targets.push_back(t % 5 == 0 ? -1 : t * 240);
-  const auto on_cpu = cpu.cross_entropy(x.view(), vocabulary.view(), targets),
-             on_gpu = gpu.cross_entropy(put(gpu, x).view(), vocabulary.view(), targets);
+  const auto on_cpu = cpu.cross_entropy(x.view(), vocabulary, head, targets),
+             on_gpu = gpu.cross_entropy(put(gpu, x).view(), vocabulary, head, targets);
   REQUIRE(on_gpu.size() == on_cpu.size());
   for (std::size_t i = 0; i < on_cpu.size(); ++i)
     CHECK(on_gpu[i] == Approx(on_cpu[i]).epsilon(1e-5));
@@ -169,10 +170,10 @@ TEST_CASE("tiled attention equals plain attention", "[cuda]") {
     const Matrix q = random(2 * length, heads * head_dim, 1),
                  k = random(2 * length, kv_heads * head_dim, 2),
                  v = random(2 * length, kv_heads * head_dim, 3);
-    const gptq::model::step::Attention shape{heads, kv_heads, head_dim, window};
-    require_close(
-        gpu.attention(put(gpu, q).view(), put(gpu, k).view(), put(gpu, v).view(), shape, length),
-        cpu.attention(q.view(), k.view(), v.view(), shape, length), 2e-5);
+    const gptq::model::step::Attention shape{heads, kv_heads, head_dim, head_dim, window};
+    require_close(gpu.attention(put(gpu, q).view(), put(gpu, k).view(), put(gpu, v).view(), shape,
+                                {}, length),
+                  cpu.attention(q.view(), k.view(), v.view(), shape, {}, length), 2e-5);
     const gptq::model::RopeTable table({.dims = head_dim}, length);
     const gptq::model::step::Rope rope{0, head_dim};
     Matrix turned(2 * length, heads * head_dim);
@@ -185,7 +186,9 @@ TEST_CASE("tiled attention equals plain attention", "[cuda]") {
 
 TEST_CASE("models of every kind predict the same on a GPU as on the CPU", "[cuda]") {
   if (no_device()) return;
-  for (const char* name : {"llama", "llama3_rope", "llama_linear", "mistral", "qwen2", "qwen3"}) {
+  for (const char* name :
+       {"llama", "llama3_rope", "llama_linear", "mistral", "qwen2", "qwen3", "gemma2", "gpt2",
+        "bloom", "cohere", "mixtral", "gpt_oss", "deepseek_v3", "qwen3_next"}) {
     INFO(name);
     const auto folder = test::data_folder() / "models" / name;
     const auto model = gptq::model::open_model(folder);

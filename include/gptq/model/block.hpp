@@ -31,8 +31,8 @@ struct Step {
 
 /// y = x·Wᵀ + b, W [out, in].
 struct LinearSpec {
-  std::string name;  ///< in files, rules and reports: "model.layers.3.mlp.down_proj"
-  Index out, in;
+  std::string name{};  ///< in files, rules and reports: "model.layers.3.mlp.down_proj"
+  Index out = 0, in = 0;
   bool bias = false;
   bool quantize = true;     ///< false: always stays in 16 bits, like the router of experts
   bool transposed = false;  ///< stored as [in, out]

@@ -61,6 +61,24 @@ inline std::vector<TokenId> tokenize_file(const Tokenizer& tokenizer,
   return ids;
 }
 
+/// Cuts ids into windows that each begin with `prefix`; the rest that fills no window is dropped.
+/// \param length  of a window, prefix included
+/// \throws InvalidArgument  the prefix leaves no room
+inline std::vector<TokenId> windows_with_prefix(std::span<const TokenId> ids,
+                                                std::span<const TokenId> prefix, Index length) {
+  const auto room = static_cast<std::size_t>(length) - prefix.size();
+  gptq::detail::require(prefix.size() < static_cast<std::size_t>(length), "windows of ", length,
+                        " tokens have no room behind the ", prefix.size(),
+                        " that each begins with");
+  std::vector<TokenId> windows;
+  for (std::size_t at = 0; at + room <= ids.size(); at += room) {
+    windows.insert(windows.end(), prefix.begin(), prefix.end());
+    const auto part = ids.subspan(at, room);
+    windows.insert(windows.end(), part.begin(), part.end());
+  }
+  return windows;
+}
+
 /// Token ids written as numbers, separated by white space, commas or brackets.
 /// \throws FormatError  the file contains anything else
 inline std::vector<TokenId> read_token_ids(const std::filesystem::path& path) {

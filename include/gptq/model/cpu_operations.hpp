@@ -15,6 +15,7 @@
 #include <gptq/model/cpu/attention.hpp>
 #include <gptq/model/cpu/cross_entropy.hpp>
 #include <gptq/model/cpu/delta_rule.hpp>
+#include <gptq/model/cpu/normalize.hpp>
 #include <gptq/model/cpu/route.hpp>
 #include <gptq/model/description.hpp>
 #include <gptq/model/layer_weights.hpp>
@@ -88,7 +89,7 @@ class CpuOperations {
           const auto first = std::size_t(how.weights == step::Norm::Weights::shared ? 0 : c);
           return numbers.empty() ? numbers : numbers.subspan(first, std::size_t(how.size));
         };
-        norm_part(&x(r, c), &y(r, c), how, part(weight), part(bias));
+        cpu::normalize(&x(r, c), &y(r, c), how, part(weight), part(bias));
       }
     });
   }
@@ -366,28 +367,6 @@ class CpuOperations {
     if (bias.empty()) return;
     const Eigen::Map<const Eigen::RowVectorXf> b(bias.data(), y.cols());
     for_rows(y.rows(), [&](Index r) { cpu::map(y.middle_rows(r, 1)) += b; });
-  }
-
-  static void norm_part(const float* x, float* y, const step::Norm& how,
-                        std::span<const float> weight, std::span<const float> bias) {
-    const Index n = how.size;
-    const Eigen::Map<const Eigen::ArrayXf> in(x, n), w(weight.data(), n), b(bias.data(), n);
-    Eigen::Map<Eigen::ArrayXf> out(y, n);
-    const auto factor = [&](const auto& numbers) {
-      return 1.0f / std::sqrt(numbers.square().mean() + static_cast<float>(how.epsilon));
-    };
-    float scale = 0;
-    if (how.kind == step::Norm::Kind::layer) {
-      out = in - in.mean();
-      scale = factor(out);
-      if (weight.empty()) out *= scale;
-      else out *= scale * w;
-    } else {
-      scale = factor(in);
-      if (weight.empty()) out = in * scale;
-      else out = in * scale * w;
-    }
-    if (!bias.empty()) out += b;
   }
 
   static auto map(View m, Index r) { return Eigen::Map<Eigen::ArrayXf>(&m(r, 0), m.cols()); }

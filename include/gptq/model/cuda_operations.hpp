@@ -6,15 +6,14 @@
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/cpu_operations.hpp>
+#include <gptq/model/cuda/host_steps.hpp>
 #include <gptq/model/cuda/launch.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
 #include <gptq/model/step.hpp>
 
 #include <algorithm>  // std::fill_n, std::min
-#include <array>
-#include <cmath>  // std::log
+#include <cmath>      // std::log
 #include <limits>
 #include <span>
 #include <utility>  // std::move
@@ -26,7 +25,7 @@ namespace gptq::model {
 /// memory. Operands may be on the host too; results are on the device. Tensors that live for a
 /// whole pass through the model (`keep`) go to pinned host memory if the device would otherwise run
 /// short. A handle, like the backend; one thread at a time.
-class CudaOperations {
+class CudaOperations : public cuda::HostSteps<CudaOperations> {
  public:
   using Tensor = backend::cuda::DeviceMatrix<float>;
   using View = MatrixView<float>;
@@ -70,6 +69,11 @@ class CudaOperations {
   }
 
   const exec::Threads& executor() const { return threads_; }
+
+  /// Waits for the work that is queued.
+  void wait() const {
+    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+  }
 
   /// Whether the backend's work is ordered after the work of these operations.
   bool shares(const backend::Cuda& backend) const { return backend_.shares(backend); }
@@ -192,58 +196,6 @@ class CudaOperations {
     cuda::add(stream(), x, y);
   }
 
-  // The rest runs on the processor: numbers go there and back.
-
-  void activate(View y, ConstView x, Activation kind) const {
-    on_host(y, x, [&](auto to, auto from) { host().activate(to, from, kind); });
-  }
-  void scale(View y, ConstView x, double factor) const {
-    on_host(y, x, [&](auto to, auto from) { host().scale(to, from, factor); });
-  }
-  void clamp(View y, ConstView x, double limit) const {
-    on_host(y, x, [&](auto to, auto from) { host().clamp(to, from, limit); });
-  }
-  void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
-                     Index length) const {
-    const auto rows = to_host(table);
-    on_host(y, x,
-            [&](auto to, auto from) { host().add_positions(to, from, rows, offset, length); });
-  }
-  void sharpen(View y, ConstView x, const step::Sharpen& how, Index length) const {
-    on_host(y, x, [&](auto to, auto from) { host().sharpen(to, from, how, length); });
-  }
-  Tensor columns(ConstView x, const step::Columns& how) const {
-    return from_host(host().columns(to_host(x).view(), how));
-  }
-  Tensor join(ConstView a, ConstView b, const step::Join& how) const {
-    return from_host(host().join(to_host(a).view(), to_host(b).view(), how));
-  }
-  Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
-    return from_host(host().route(to_host(logits).view(), how, to_host(bias)));
-  }
-  Tensor gather(ConstView x, ConstView routes, int expert) const {
-    return from_host(host().gather(to_host(x).view(), to_host(routes).view(), expert));
-  }
-  Tensor scatter(ConstView routes, std::span<const ConstView> experts, Index width) const {
-    std::vector<HostTensor> rows;
-    std::vector<ConstView> views;
-    for (const ConstView expert : experts) rows.push_back(to_host(expert));
-    for (const HostTensor& expert : rows) views.push_back(expert.view());
-    return from_host(host().scatter(to_host(routes).view(), views, width));
-  }
-  Tensor convolution(ConstView x, std::span<const float> weight, Index taps, Index length) const {
-    return from_host(host().convolution(to_host(x).view(), to_host(weight), taps, length));
-  }
-  Tensor delta_rule(const std::array<ConstView, 5>& in, const step::DeltaRule& how,
-                    std::span<const float> a_log, std::span<const float> dt_bias,
-                    Index length) const {
-    const HostTensor parts[] = {to_host(in[0]), to_host(in[1]), to_host(in[2]), to_host(in[3]),
-                                to_host(in[4])};
-    return from_host(host().delta_rule(
-        {parts[0].view(), parts[1].view(), parts[2].view(), parts[3].view(), parts[4].view()}, how,
-        to_host(a_log), to_host(dt_bias), length));
-  }
-
   /// Looks up rows of a table on the host.
   Tensor embedding(ConstView table, std::span<const std::int32_t> ids) const {
     const auto scope = on_device();
@@ -336,40 +288,6 @@ class CudaOperations {
   }
 
  private:
-  using HostTensor = backend::HostMatrix<float>;
-
-  CpuOperations<> host() const { return CpuOperations<>(threads_, Precision::single); }
-
-  HostTensor to_host(ConstView x) const {
-    HostTensor y(x.rows(), x.cols());
-    copy(y.view(), x);
-    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
-    return y;
-  }
-  std::vector<float> to_host(std::span<const float> x) const {
-    std::vector<float> y(x.size());
-    if (x.empty()) return y;
-    copy(View(y.data(), 1, static_cast<Index>(y.size())),
-         ConstView(x.data(), 1, static_cast<Index>(x.size())));
-    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
-    return y;
-  }
-  Tensor from_host(const HostTensor& x) const {
-    Tensor y = tensor(x.rows(), x.cols());
-    copy(y.view(), x.view());
-    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
-    return y;
-  }
-  /// f(y, x) with both in host memory
-  template <class F>
-  void on_host(View y, ConstView x, const F& f) const {
-    const HostTensor from = to_host(x);
-    HostTensor to(y.rows(), y.cols());
-    f(to.view(), from.view());
-    copy(y, std::as_const(to).view());
-    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
-  }
-
   using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
 
   /// A matrix in device memory, for products at full speed: itself if it is there, else a copy.

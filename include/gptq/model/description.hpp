@@ -43,7 +43,7 @@ struct ExpertStack {
 
 /// What turns hidden states into probabilities: softmax(cap(scale·(x·Wᵀ + b))).
 struct HeadSpec {
-  LinearSpec linear;
+  LinearSpec linear{};
   bool tied = false;  ///< W are the embeddings, unless the file has a head
   double scale = 1;
   double softcap = 0;  ///< z ← cap·tanh(z/cap); 0: none

@@ -40,7 +40,7 @@ class Observer {
   Observer(const Cuts& cuts, std::span<const Reading> readings, bool beside,
            const Operations& operations, const B& backend)
       : cuts_(cuts), readings_(readings), operations_(operations) {
-    for (const Reading& reading : readings_) {
+    for (const Reading& reading : readings_) {  // their order is that of `seen`
       const Index in = width(reading.value);
       seen_.push_back({Hessian<B>(in, backend)});
       wanted_.push_back(reading.value);
@@ -106,14 +106,22 @@ class Observer {
   std::vector<int> wanted_;
 };
 
-/// The Hessian of all experts' inputs, and its share in that of each.
+/// Routes by which every expert sees every token.
+template <class Operations>
+Values<Operations> all_routes(const Cuts& cuts, Index rows, const Operations& operations) {
+  Values<Operations> values(cuts.block().steps().size());
+  for (const int route : cuts.routes())
+    values.set(route, operations.constant(rows, cuts.block().width({route}), 1));
+  return values;
+}
+
+/// Helps an expert that saw few tokens, or none, with the Hessian of all experts.
 template <class Operations, class B>
 void shrink_toward(const Hessian<B>& pool, Observation<Operations, B>& seen) {
-  const double weight = static_cast<double>(pool.in_features()) / 2;
-  const double tokens = seen.hessian.tokens();
-  seen.pooled = pooled_share(tokens, weight);
-  if (tokens == 0) seen.inputs.reset(), seen.residual.reset();
-  seen.hessian = shrunk(seen.hessian, pool, weight);
+  if (seen.hessian.tokens() == 0) seen.inputs.reset(), seen.residual.reset();
+  auto made = shrunk(seen.hessian, pool);
+  seen.hessian = std::move(made.hessian);
+  seen.pooled = made.share;
 }
 
 }  // namespace gptq::model

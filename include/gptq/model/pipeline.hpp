@@ -158,7 +158,6 @@ class Pipeline {
   }
 
   int expert_of(const Reading& reading) const { return spec(reading.linears[0]).expert; }
-
   /// Brings all chunks to a cut.
   void move(Stream<Operations>& stream, int cut, const Weights& weights) {
     stream.for_chunks([&](Index first, Index rows) {
@@ -218,7 +217,8 @@ class Pipeline {
     stream.for_chunks([&](Index first, Index rows) {
       report_progress(cuts, cut, static_cast<double>(first) / static_cast<double>(stream.tokens()));
       std::optional<Values<Operations>> everyone;
-      if (experts && options_.experts == Experts::all) everyone = all_routes(cuts, rows);
+      if (experts && options_.experts == Experts::all)
+        everyone = all_routes(cuts, rows, operations_);
       auto values =
           stream.chunk(cut, weights, wanted, first, rows, everyone ? &*everyone : nullptr, routes);
       timings_.forward += watch_.lap();
@@ -236,14 +236,6 @@ class Pipeline {
     stream.arrive(cut);
     if (full_) full_->arrive(cut);
     return observer.finish();
-  }
-
-  /// Routes by which every expert sees every token.
-  Values<Operations> all_routes(const Cuts& cuts, Index rows) const {
-    Values<Operations> values(block().steps().size());
-    for (const int route : cuts.routes())
-      values.set(route, operations_.constant(rows, width(route), 1));
-    return values;
   }
 
   /// Modules with one input to be quantized together: those with the same settings if the backend
@@ -267,8 +259,8 @@ class Pipeline {
   struct Solved {
     std::vector<int> linears;
     ModuleSettings settings;
-    std::vector<Tensor> originals;
-    std::vector<QuantizedModule> modules;
+    std::vector<Tensor> originals{};
+    std::vector<QuantizedModule> modules{};
   };
 
   /// \param seen  the input's calibration; nullptr: round to nearest

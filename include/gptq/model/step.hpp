@@ -137,6 +137,27 @@ struct DeltaRule {
   int a_log = -1, dt_bias = -1;  ///< vectors; set by Block::delta_rule
 };
 
+/// What a step does, for people.
+inline const char* name(const Input&) { return "input"; }
+inline const char* name(const Norm&) { return "norm"; }
+inline const char* name(const Linear&) { return "linear"; }
+inline const char* name(const Columns&) { return "columns"; }
+inline const char* name(const Join&) { return "join"; }
+inline const char* name(const Rope&) { return "rotate"; }
+inline const char* name(const Attention&) { return "attention"; }
+inline const char* name(const Activate&) { return "activation"; }
+inline const char* name(const Gated&) { return "gate"; }
+inline const char* name(const Add&) { return "add"; }
+inline const char* name(const Scale&) { return "scale"; }
+inline const char* name(const Clamp&) { return "clamp"; }
+inline const char* name(const Positions&) { return "add positions"; }
+inline const char* name(const Sharpen&) { return "sharpen"; }
+inline const char* name(const Route&) { return "choose experts"; }
+inline const char* name(const Gather&) { return "rows of the expert"; }
+inline const char* name(const Scatter&) { return "sum of the experts"; }
+inline const char* name(const Convolution&) { return "convolution"; }
+inline const char* name(const DeltaRule&) { return "delta rule"; }
+
 using Any =
     std::variant<Input, Norm, Linear, Columns, Join, Rope, Attention, Activate, Gated, Add, Scale,
                  Clamp, Positions, Sharpen, Route, Gather, Scatter, Convolution, DeltaRule>;
