@@ -71,8 +71,12 @@ TEST_CASE("sliding windows follow the rules of each architecture", "[config]") {
 }
 
 TEST_CASE("unsupported configurations are refused with file, key and value", "[config]") {
-  CHECK_THAT(refused_config(R"({"architectures": ["GPT2LMHeadModel"]})"),
-             ContainsSubstring("config.json: the architecture GPT2LMHeadModel is not supported"));
+  CHECK_THAT(refused_config(R"({"architectures": ["XlmForCausalLM"]})"),
+             ContainsSubstring("config.json: the architecture XlmForCausalLM is not supported"));
+  CHECK_THAT(refused_config(R"({"architectures": ["FalconMambaForCausalLM"]})"),
+             ContainsSubstring("FalconMambaForCausalLM is not supported: it has state-space"));
+  CHECK_THAT(refused_config(R"({"architectures": ["T5ForConditionalGeneration"]})"),
+             ContainsSubstring("it has an encoder"));
   CHECK_THAT(refused_config(R"({"hidden_size": null})"),
              ContainsSubstring("has no \"hidden_size\""));
   CHECK_THAT(refused_config(R"({"hidden_size": "many"})"),
@@ -81,8 +85,8 @@ TEST_CASE("unsupported configurations are refused with file, key and value", "[c
              ContainsSubstring("\"num_hidden_layers\" = -3 is not a size"));
   CHECK_THAT(refused_config(R"({"hidden_act": "gelu"})"),
              ContainsSubstring("the activation \"gelu\""));
-  CHECK_THAT(refused_config(R"({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}})"),
-             ContainsSubstring("the rope type \"yarn\""));
+  CHECK_THAT(refused_config(R"({"rope_scaling": {"rope_type": "spiral", "factor": 2.0}})"),
+             ContainsSubstring("the rope type \"spiral\""));
   CHECK_THAT(refused_config(R"({"num_key_value_heads": 3})"),
              ContainsSubstring("num_attention_heads = 4 is not a multiple"));
   CHECK_THAT(refused_config(R"({"rms_norm_eps": 0})"), ContainsSubstring("rms_norm_eps"));
@@ -149,8 +153,8 @@ TEST_CASE("an architecture and a model type that disagree are refused, one of th
              ContainsSubstring("says LlamaForCausalLM and \"model_type\" says mistral"));
   CHECK_THAT(refused_config(R"({"architectures": null})"),
              ContainsSubstring("has no \"architectures\""));
-  CHECK_THAT(refused_config(R"({"architectures": null, "model_type": "gemma3"})"),
-             ContainsSubstring("the model type gemma3 is not supported"));
+  CHECK_THAT(refused_config(R"({"architectures": null, "model_type": "xlm"})"),
+             ContainsSubstring("the model type xlm is not supported"));
 }
 
 TEST_CASE("rope in several places is read as in transformers, contradictions are refused",
@@ -179,8 +183,8 @@ TEST_CASE("rope in several places is read as in transformers, contradictions are
             .ropes[0]
             .original_positions == 64);
 
-  CHECK_THAT(refused_config(R"({"rope_parameters": {}, "rope_scaling": {"type": "yarn"}})"),
-             ContainsSubstring("the rope type \"yarn\""));
+  CHECK_THAT(refused_config(R"({"rope_parameters": {}, "rope_scaling": {"type": "spiral"}})"),
+             ContainsSubstring("the rope type \"spiral\""));
   CHECK_THAT(refused_config(R"({"rope_parameters": {"rope_type": "linear", "factor": 2.0},
       "rope_scaling": {"rope_type": "linear", "factor": 4.0}})"),
              ContainsSubstring("contradict each other"));

@@ -97,6 +97,36 @@ inline constexpr Architecture architectures[] = {
     {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", describe_qwen_next<QwenNext::mixture>,
      nullptr, nested_names, true}};
 
+/// Why models with such a part in their name cannot be read.
+struct MissingMechanism {
+  std::string_view part, mechanism;
+};
+inline constexpr MissingMechanism missing_mechanisms[] = {
+    {"mamba", "state-space layers"},
+    {"jamba", "state-space layers"},
+    {"zamba", "state-space layers"},
+    {"bamba", "state-space layers"},
+    {"falconh1", "state-space layers"},
+    {"falcon_h1", "state-space layers"},
+    {"nemotronh", "state-space layers"},
+    {"nemotron_h", "state-space layers"},
+    {"lfm2", "gated convolutions"},
+    {"rwkv", "a recurrence of its own"},
+    {"recurrentgemma", "a recurrence of its own"},
+    {"recurrent_gemma", "a recurrence of its own"},
+    {"gemma3n", "embeddings per layer"},
+    {"gemma4", "embeddings per layer"},
+    {"llama4", "attention in chunks"},
+    {"kimi", "a linear attention of its own"},
+    {"minimaxm1", "lightning attention"},
+    {"t5", "an encoder"},
+    {"bert", "an encoder"},
+    {"bart", "an encoder"},
+    {"whisper", "an encoder"},
+    {"marian", "an encoder"},
+    {"llava", "a vision tower around a decoder of another name"},
+    {"vl", "a vision tower around a decoder of another name"}};
+
 /// transformers goes by model_type, vLLM and most others by architectures.
 /// \throws FormatError  an unsupported architecture, or the two keys disagree
 inline const Architecture& find_architecture(const ConfigReader& config) {
@@ -112,11 +142,17 @@ inline const Architecture& find_architecture(const ConfigReader& config) {
                   " (loaders go by one or the other; ", a.name, " is of type ", a.model_type, ")");
     return a;
   }
+  const std::string what =
+      names.empty() ? "the model type " + type : "the architecture " + names[0];
+  const std::string name = detail::lower_case(names.empty() ? type : names[0]);
+  for (const auto& [part, mechanism] : missing_mechanisms)
+    if (name.find(part) != std::string::npos)
+      config.fail(what, " is not supported: it has ", mechanism,
+                  ", which no option can leave out (docs/models.md lists what is read)");
   std::string all;
   for (const Architecture& a : architectures)
     all += (all.empty() ? "" : ", ") + std::string(a.name);
-  if (names.empty()) config.fail("the model type ", type, " is not supported (", all, " are)");
-  config.fail("the architecture ", names[0], " is not supported (", all, " are)");
+  config.fail(what, " is not supported (", all, " are)");
 }
 
 /// \throws FormatError  llama.cpp's name of the architecture is not known
