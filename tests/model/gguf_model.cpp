@@ -102,8 +102,8 @@ TEST_CASE("unsupported GGUF keys that change the model are refused, neutral valu
   CHECK_NOTHROW(opened(with<float>("rope.scaling.yarn_ext_factor", -1.0f)));
   CHECK_NOTHROW(opened(with<float>("attention.scale", 0.25f)));
   CHECK_THAT(refused(with<float>("attention.scale", 0.5f)), ContainsSubstring("attention.scale"));
-  CHECK_THAT(refused(with<std::uint32_t>("expert_count", 8)),
-             ContainsSubstring("mixtures of experts") && ContainsSubstring("= 8"));
+  CHECK_THAT(refused(with<std::uint32_t>("expert_count", 8)),  // a Mixtral
+             ContainsSubstring("has no metadata key llama.expert_used_count"));
   CHECK_THAT(refused(with<std::uint32_t>("attention.value_length", 8)),
              ContainsSubstring("attention.value_length = 8"));
   CHECK_THAT(refused(with<std::uint32_t>("attention.sliding_window", 32)),
@@ -344,12 +344,77 @@ TEST_CASE("token ids that stand for none count as none", "[gguf_model]") {
       ContainsSubstring("tokenizer.ggml.bos_token_id = 40 is not an id of one of the 40 tokens"));
 }
 
-TEST_CASE("split models and adapters are recognized before anything is reported missing",
+TEST_CASE("a split GGUF model is read as one, whichever part is named", "[gguf_model]") {
+  const test::TemporaryFolder folder;
+  const auto whole = opened(test::small_llama());
+  const auto write = [&](const char* name, const GgufBuilder& b) {
+    gptq::io::write_file(folder / name, b.bytes());
+  };
+  const auto part = [](std::uint32_t no, std::uint32_t count, bool first) {
+    GgufBuilder b = first ? test::small_llama() : GgufBuilder();
+    b.number<std::uint32_t>("split.no", no).number<std::uint32_t>("split.count", count);
+    b.number<std::int32_t>("split.tensors.count", 11);
+    return b;
+  };
+  const std::string down = "blk.0.ffn_down.weight", embeddings = "token_embd.weight";
+  GgufBuilder first = part(0, 3, true), second = part(1, 3, false), third = part(2, 3, false);
+  first.without(down).without(embeddings);
+  second.tensor(down, {32, 32}, std::vector<float>(1024, 0.5f));
+  third.tensor(embeddings, {40, 32}, std::vector<float>(1280, 0.25f));
+  write("m-00001-of-00003.gguf", first);
+  write("m-00002-of-00003.gguf", second);
+  const auto open = [&](const char* name) { return gptq::model::open_model(folder / name); };
+  CHECK_THAT(error_of<gptq::IoError>([&] { open("m-00001-of-00003.gguf"); }),
+             ContainsSubstring("m-00003-of-00003.gguf: part 3 of 3 of a split model is missing"));
+  write("m-00003-of-00003.gguf", third);
+  const auto refuses = [&] {
+    return error_of<FormatError>([&] { open("m-00001-of-00003.gguf"); });
+  };
+  SECTION("all parts are there") {
+    for (const char* name :
+         {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"}) {
+      const auto model = open(name);
+      CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
+      CHECK(model.config_json == whole.config_json);
+      CHECK(model.tensors->names() == whole.tensors->names());
+      CHECK_THAT(model.tensors->where("model.layers.0.mlp.down_proj.weight"),
+                 ContainsSubstring("m-00002-of-00003.gguf"));
+      std::vector<float> numbers(1280);
+      model.tensors->read("model.embed_tokens.weight", numbers);
+      CHECK(numbers == std::vector<float>(1280, 0.25f));
+    }
+  }
+  SECTION("a part of another model") {
+    write("m-00002-of-00003.gguf", part(1, 4, false));
+    CHECK_THAT(refuses(), ContainsSubstring("m-00002-of-00003.gguf: split.count = 4"));
+  }
+  SECTION("parts in the wrong order") {
+    write("m-00002-of-00003.gguf", part(2, 3, false));
+    CHECK_THAT(refuses(), ContainsSubstring("m-00002-of-00003.gguf: split.no = 2; expected 1"));
+  }
+  SECTION("a tensor that is missing") {
+    write("m-00002-of-00003.gguf", part(1, 3, false));
+    CHECK_THAT(refuses(), ContainsSubstring("split.tensors.count = 11, but the 3 files have 10"));
+  }
+  SECTION("a tensor in two parts") {
+    third.tensor(down, {32, 32}, std::vector<float>(1024, 0.5f));
+    write("m-00003-of-00003.gguf", third);
+    CHECK_THAT(refuses(), ContainsSubstring("has the tensor blk.0.ffn_down.weight, which") &&
+                              ContainsSubstring("m-00002-of-00003.gguf has, too"));
+  }
+  SECTION("a number that no part has") {
+    write("m-00001-of-00003.gguf", part(7, 3, true));
+    CHECK_THAT(refuses(), ContainsSubstring("split.no = 7 and split.count = 3"));
+  }
+}
+
+TEST_CASE("parts of models and adapters are recognized before anything is reported missing",
           "[gguf_model]") {
   GgufBuilder part;
   part.number<std::uint32_t>("split.no", 1).number<std::uint32_t>("split.count", 2);
   CHECK_THAT(error_of<FormatError>([&] { opened(part); }),
-             ContainsSubstring("is part 2 of 2") && ContainsSubstring("llama-gguf-split --merge"));
+             ContainsSubstring("m.gguf: is part 2 of 2 of a split model") &&
+                 ContainsSubstring("its name does not end in \"-00002-of-00002.gguf\""));
   CHECK_THAT(refused([](GgufBuilder& b) { b.text("general.type", "adapter"); }),
              ContainsSubstring("is a LoRA adapter"));
 }

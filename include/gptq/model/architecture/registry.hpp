@@ -37,15 +37,14 @@ inline constexpr ModelNames gpt_names{transformer_bases, "wte.weight", "h."},
 
 inline constexpr Architecture architectures[] = {
     {"LlamaForCausalLM", "llama",
-     describe_llama<LlamaKind{.attention_bias = true, .mlp_bias = true}>, &gguf_llama},
+     describe_llama<LlamaKind{.attention_bias = true, .mlp_bias = true}>},
     {"MistralForCausalLM", "mistral", describe_llama<LlamaKind{}>},
-    {"Qwen2ForCausalLM", "qwen2", describe_llama<LlamaKind{.qkv_bias = true}>, &gguf_qwen2},
-    {"Qwen3ForCausalLM", "qwen3", describe_llama<LlamaKind{.qk_norm = true, .head_dim = 128}>,
-     &gguf_qwen3},
+    {"Qwen2ForCausalLM", "qwen2", describe_llama<LlamaKind{.qkv_bias = true}>},
+    {"Qwen3ForCausalLM", "qwen3", describe_llama<LlamaKind{.qk_norm = true, .head_dim = 128}>},
     {"GemmaForCausalLM", "gemma", describe_gemma},
     {"Gemma2ForCausalLM", "gemma2", describe_gemma2},
     {"Gemma3ForCausalLM", "gemma3_text", describe_gemma3},
-    {"Gemma3ForConditionalGeneration", "gemma3", describe_gemma3, nullptr, nested_names, true},
+    {"Gemma3ForConditionalGeneration", "gemma3", describe_gemma3, nested_names, true},
     {"PhiForCausalLM", "phi", describe_phi},
     {"Phi3ForCausalLM", "phi3", describe_phi3},
     {"OlmoForCausalLM", "olmo", describe_olmo},
@@ -67,13 +66,13 @@ inline constexpr Architecture architectures[] = {
     {"ArceeForCausalLM", "arcee", describe_arcee},
     {"NemotronForCausalLM", "nemotron", describe_nemotron},
     {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", describe_hunyuan},
-    {"GPT2LMHeadModel", "gpt2", describe_gpt2, nullptr, gpt_names},
-    {"GPTJForCausalLM", "gptj", describe_gptj, nullptr, gpt_names},
-    {"GPTNeoXForCausalLM", "gpt_neox", describe_neox, nullptr, neox_names},
-    {"OPTForCausalLM", "opt", describe_opt, nullptr, opt_names},
-    {"BloomForCausalLM", "bloom", describe_bloom, nullptr, word_names},
-    {"MptForCausalLM", "mpt", describe_mpt, nullptr, mpt_names},
-    {"FalconForCausalLM", "falcon", describe_falcon, nullptr, word_names},
+    {"GPT2LMHeadModel", "gpt2", describe_gpt2, gpt_names},
+    {"GPTJForCausalLM", "gptj", describe_gptj, gpt_names},
+    {"GPTNeoXForCausalLM", "gpt_neox", describe_neox, neox_names},
+    {"OPTForCausalLM", "opt", describe_opt, opt_names},
+    {"BloomForCausalLM", "bloom", describe_bloom, word_names},
+    {"MptForCausalLM", "mpt", describe_mpt, mpt_names},
+    {"FalconForCausalLM", "falcon", describe_falcon, word_names},
     {"MixtralForCausalLM", "mixtral", describe_mixtral},
     {"Qwen2MoeForCausalLM", "qwen2_moe", describe_qwen_moe<false>},
     {"Qwen3MoeForCausalLM", "qwen3_moe", describe_qwen_moe<true>},
@@ -92,10 +91,10 @@ inline constexpr Architecture architectures[] = {
     {"Qwen3NextForCausalLM", "qwen3_next", describe_qwen_next<QwenNext::next>},
     {"Qwen3_5ForCausalLM", "qwen3_5_text", describe_qwen_next<QwenNext::dense>},
     {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", describe_qwen_next<QwenNext::mixture>},
-    {"Qwen3_5ForConditionalGeneration", "qwen3_5", describe_qwen_next<QwenNext::dense>, nullptr,
+    {"Qwen3_5ForConditionalGeneration", "qwen3_5", describe_qwen_next<QwenNext::dense>,
      nested_names, true},
     {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", describe_qwen_next<QwenNext::mixture>,
-     nullptr, nested_names, true}};
+     nested_names, true}};
 
 /// transformers goes by model_type, vLLM and most others by architectures.
 /// \throws FormatError  an unsupported architecture, or the two keys disagree
@@ -119,16 +118,11 @@ inline const Architecture& find_architecture(const ConfigReader& config) {
   config.fail("the architecture ", names[0], " is not supported (", all, " are)");
 }
 
-/// \throws FormatError  llama.cpp's name of the architecture is not known
-inline const Architecture& find_gguf(const std::string& arch, const std::string& where) {
-  std::string all;
-  for (const Architecture& a : architectures) {
-    if (!a.gguf) continue;
-    if (a.gguf->arch == arch) return a;
-    all += (all.empty() ? "" : ", ") + std::string(a.gguf->arch);
-  }
-  throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
-                                          "\" is not supported (", all, " are)"));
+/// The architecture of that name, which must exist.
+inline const Architecture& find_by_name(std::string_view name) {
+  for (const Architecture& a : architectures)
+    if (a.name == name) return a;
+  throw FormatError(gptq::detail::message("the architecture ", name, " is not supported"));
 }
 
 }  // namespace architecture
