@@ -170,6 +170,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/outside_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline_options.hpp

@@ -164,6 +164,27 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
           {"embedding_scale", 3.0},
           {"residual_scale", 0.4},
           {"logit_scale", 1.7}}});
+  const json yarn{{"rope.freq_base", 100.0},
+                  {"rope.scaling.type", "yarn"},
+                  {"rope.scaling.factor", 4.0},
+                  {"rope.scaling.original_context_length", 200},
+                  {"rope.scaling.yarn_beta_fast", 8.0},
+                  {"rope.scaling.yarn_beta_slow", 0.25}};
+  check({"llama_yarn",
+         {.arch = "llama", .interleaves = true},
+         yarn,
+         {{"rope_scaling", {{"truncate", false}}}}});
+  json windows = yarn;
+  windows["attention.sliding_window"] = 6;
+  windows["attention.sliding_window_pattern"] = {1, 0};
+  // Its two kinds of layers have rotations of different bases, unlike those of real models.
+  check({"olmo3",
+         {.arch = "olmo2", .names = post},
+         windows,
+         {{"rope_theta", nullptr},
+          {"rope_scaling", nullptr},
+          {"rope_parameters",
+           gptq::io::read_json(models() / "olmo3" / "config.json")["rope_parameters"]}}});
   check({"smollm3", {.arch = "smollm3", .interleaves = true}, theta, {{"no_rope_layers", {1, 0}}}});
   check({"olmo",
          {.arch = "olmo", .interleaves = true},
@@ -177,12 +198,7 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
   check({"ernie4_5", {.arch = "ernie4_5"}, theta});
   check({"arcee",
          {.arch = "arcee", .interleaves = true},
-         {{"rope.freq_base", 100.0},
-          {"rope.scaling.type", "yarn"},
-          {"rope.scaling.factor", 4.0},
-          {"rope.scaling.original_context_length", 200},
-          {"rope.scaling.yarn_beta_fast", 8.0},
-          {"rope.scaling.yarn_beta_slow", 0.25}},
+         yarn,
          {{"rope_scaling", {{"attention_factor", 1.25}}}}});
   check({"hunyuan_v1_dense",
          {.arch = "hunyuan-dense"},

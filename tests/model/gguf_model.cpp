@@ -67,8 +67,10 @@ TEST_CASE("GGUF rope scaling without a type is linear, under its old name too", 
                    .tensor("rope_freqs.weight", {8}, std::vector<float>(8, 1.0f));
              }),
              ContainsSubstring("rope_freqs.weight and llama.rope.scaling.factor"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.text("llama.rope.scaling.type", "longrope"); }),
+             ContainsSubstring("\"longrope\" (llama.rope.scaling.type)"));
   CHECK_THAT(refused([](GgufBuilder& b) { b.text("llama.rope.scaling.type", "yarn"); }),
-             ContainsSubstring("\"yarn\" (llama.rope.scaling.type)"));
+             ContainsSubstring("has no metadata key llama.rope.scaling.factor"));
 }
 
 TEST_CASE("unsupported GGUF keys that change the model are refused, neutral values pass",
@@ -306,6 +308,42 @@ TEST_CASE("numbers that are not finite or do not fit fp16 are found before any w
                  [&] { gptq::model::require_finite_tensors(infinite, serial); }),
              ContainsSubstring("model.layers.0.mlp.down_proj.weight has") &&
                  ContainsSubstring("at row 7, column 0"));
+}
+
+TEST_CASE("numbers of tensors in another form are read and checked where a folder has them",
+          "[gguf_model]") {
+  // Q8_0: one block of 32 per row; expert 1, row 2 has the scale 2 and the codes 0, 1, 2, ...
+  GgufBuilder b = test::small_llama();
+  b.number<std::uint32_t>("llama.expert_count", 3)
+      .number<std::uint32_t>("llama.expert_used_count", 1)
+      .tensor("blk.0.ffn_gate_inp.weight", {3, 32}, std::vector<float>(96, 0.5f));
+  for (const char* dense : {"ffn_gate", "ffn_up", "ffn_down"})
+    b.without("blk.0." + std::string(dense) + ".weight");
+  std::string blocks(3 * 32 * 34, '\0');
+  char* const row = &blocks[34 * (32 + 2)];
+  row[1] = '\x40';
+  for (char i = 0; i < 32; ++i) row[2 + i] = i;
+  for (const char* stack : {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"})
+    b.tensor("blk.0." + std::string(stack) + ".weight", {3, 32, 32}, 8, blocks);
+  const auto model = opened(b);
+  CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
+  const std::string experts = "model.layers.0.block_sparse_moe.experts.";
+  CHECK(model.tensors->stored_bytes(experts + "1.w1.weight") == 32 * 34);
+  std::vector<float> numbers(1024);
+  model.tensors->read(experts + "0.w1.weight", numbers);
+  CHECK(numbers == std::vector<float>(1024));
+  model.tensors->read(experts + "1.w1.weight", numbers);
+  for (std::size_t i = 0; i < 1024; ++i)
+    CHECK(numbers[i] == (i / 32 == 2 ? 2.0f * static_cast<float>(i % 32) : 0.0f));
+  // Row 1 of a head of 16 in the file is row 8 of it in a folder.
+  std::vector<float> q(1024, 0.5f);
+  q[32 + 5] = std::numeric_limits<float>::infinity();
+  const auto infinite = opened([&](GgufBuilder& to) {
+    to.tensor("blk.0.attn_q.weight", {32, 32}, q);
+  });
+  CHECK_THAT(error_of<gptq::NumericalError>(
+                 [&] { gptq::model::require_finite_tensors(infinite, gptq::exec::Serial{}); }),
+             ContainsSubstring("self_attn.q_proj.weight has inf at row 8, column 5"));
 }
 
 TEST_CASE("non-finite scales are found in every block type", "[gguf_model][fault7]") {

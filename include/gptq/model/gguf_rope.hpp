@@ -11,17 +11,32 @@
 #include <algorithm>  // std::max_element
 #include <cmath>      // std::abs
 #include <string>
+#include <utility>  // std::pair
 #include <vector>
 
 namespace gptq::model::detail {
 
+/// YaRN as the rope_scaling of a config.json; null: the file has another kind or none.
+inline nlohmann::ordered_json gguf_yarn(const GgufReader& reader) {
+  if (reader.get_or<std::string>("rope.scaling.type", "") != "yarn") return nullptr;
+  nlohmann::ordered_json yarn{
+      {"rope_type", "yarn"},
+      {"factor", reader.positive("rope.scaling.factor")},
+      {"original_max_position_embeddings", reader.size("rope.scaling.original_context_length")}};
+  for (const auto& [name, key] : {std::pair{"rope.scaling.yarn_beta_fast", "beta_fast"},
+                                  std::pair{"rope.scaling.yarn_beta_slow", "beta_slow"}})
+    if (reader.has(name)) yarn[key] = reader.positive(name);
+  return yarn;
+}
+
 /// RoPE scaling as llama.cpp reads it, as the rope_scaling of a config.json; null: none.
 inline nlohmann::ordered_json gguf_rope_scaling(const GgufReader& reader) {
+  if (auto yarn = gguf_yarn(reader); !yarn.is_null()) return yarn;
   // Without a type, scaling is linear; without a factor, there is none.
   const auto type = reader.get_or<std::string>("rope.scaling.type", "linear");
   if (type != "none" && type != "linear")
     reader.fail("the rope scaling \"", type, "\" (", reader.key("rope.scaling.type"),
-                ") is not supported (none and linear are)");
+                ") is not supported (none, linear and yarn are)");
   double factor = 0;  // not given
   for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
     if (!reader.has(name) || reader.get<double>(name) == 0) continue;

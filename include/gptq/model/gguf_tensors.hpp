@@ -5,9 +5,9 @@
 
 #include <gptq/io/gguf_files.hpp>
 #include <gptq/model/architecture/gguf_names.hpp>
-#include <gptq/model/description.hpp>
+#include <gptq/model/outside_tensors.hpp>
 
-#include <algorithm>  // std::copy, std::copy_n
+#include <algorithm>  // std::copy_n, std::find
 #include <map>
 #include <set>
 #include <span>
@@ -39,9 +39,11 @@ class GgufTensors {
   /// \throws FormatError  a tensor that such a decoder does not have, or one of the wrong shape
   GgufTensors(const io::GgufFiles& gguf, const architecture::GgufFamily& family,
               const Description& description)
-      : gguf_(gguf), family_(family), description_(description), outside_(names_outside()) {
+      : gguf_(gguf), family_(family), sizes_(description.sizes) {
+    const auto outside = tensors_outside_layers(description, [](const auto&) { return false; });
     for (const std::string& name : gguf.names())
-      if (!architecture::is_part_of_config(name) && !is_ignored(name)) add(name);
+      if (!architecture::is_part_of_config(name) && !is_ignored(name, description))
+        add(name, description, outside);
     for (const auto& [name, view] : views_)
       if ((view.form == Form::first || view.form == Form::latent_k) && view.parts.size() != 2)
         throw FormatError(gptq::detail::message(gguf.path().string(), ": has tensor ",
@@ -55,7 +57,7 @@ class GgufTensors {
   /// \throws FormatError  the tensor does not have as many heads as the model
   void restore(const std::string& name, std::span<float> numbers) const {
     const GgufTensorView& view = views_.at(name);
-    const Sizes& s = description_.sizes;
+    const Sizes& s = sizes_;
     switch (view.form) {
       case Form::queries: return unpermute(name, view.shape, s.heads, numbers);
       case Form::keys: return unpermute(name, view.shape, s.kv_heads, numbers);
@@ -78,61 +80,48 @@ class GgufTensors {
         gptq::detail::message(gguf_.home(tensor).path().string(), ": tensor ", tensor, parts...));
   }
 
-  /// The tensors outside the layers that the decoder reads.
-  std::set<std::string> names_outside() const {
-    std::set<std::string> names{description_.embeddings};
-    const auto add_linear = [&](const LinearSpec& linear) {
-      names.insert(linear.name + ".weight");
-      if (linear.bias) names.insert(linear.name + ".bias");
-    };
-    for (const Block* block : {&description_.entry, &description_.exit}) {
-      for (const VectorSpec& vector : block->vectors())
-        for (const auto& tensor : tensors_of(vector)) names.insert(tensor.first);
-      for (const LinearSpec& linear : block->linears()) add_linear(linear);
-    }
-    add_linear(description_.head.linear);
-    return names;
-  }
-
-  /// "12" of "blk.12.attn_q.weight", and where the rest begins; 0: it is in no layer.
+  /// Where the layer's number ends in "blk.12.attn_q.weight"; 0: it is in no layer.
   static std::size_t end_of_layer(const std::string& name) {
     if (!name.starts_with("blk.")) return 0;
     const std::size_t dot = name.find('.', 4);
     return dot == std::string::npos ? 0 : dot;
   }
 
-  /// Whether it is in a layer that the decoder does not use.
-  bool is_ignored(const std::string& name) const {
-    const std::size_t end = end_of_layer(name);
-    if (end == 0) return false;
-    const std::string prefix = description_.layers_prefix + name.substr(4, end - 4) + ".";
-    return std::find(description_.ignored.begin(), description_.ignored.end(), prefix) !=
-           description_.ignored.end();
+  /// "model.layers.12."
+  static std::string layer_prefix(const std::string& name, const Description& description) {
+    return description.layers_prefix + name.substr(4, end_of_layer(name) - 4) + ".";
   }
 
-  void add(const std::string& name) {
+  /// Whether it is in a layer that the decoder does not use.
+  static bool is_ignored(const std::string& name, const Description& description) {
+    const auto& ignored = description.ignored;
+    return end_of_layer(name) > 0 && std::find(ignored.begin(), ignored.end(),
+                                               layer_prefix(name, description)) != ignored.end();
+  }
+
+  void add(const std::string& name, const Description& description,
+           const std::set<std::string>& outside) {
     const std::size_t end = end_of_layer(name);
     if (end > 0) {
       const std::string_view rest = std::string_view(name).substr(end + 1);
       auto found = architecture::find_name(family_.inside, rest);
       if (!found.name) found = architecture::find_name(architecture::usual_inside, rest);
-      if (found.name)
-        return add(name, description_.layers_prefix + name.substr(4, end - 4) + ".", found);
+      if (found.name) return add(name, layer_prefix(name, description), found);
     } else if (name == "token_embd.weight") {
-      return add_view(name, description_.embeddings, Form::same);
+      return add_view(name, description.embeddings, Form::same);
     } else if (name.starts_with("output.")) {
-      const std::string head = description_.head.linear.name + name.substr(6);
-      if (outside_.count(head) > 0) return add_view(name, head, Form::same);
+      const std::string head = description.head.linear.name + name.substr(6);
+      if (outside.count(head) > 0) return add_view(name, head, Form::same);
     } else {
       auto found = architecture::find_name(family_.outside, name);
       if (!found.name) found = architecture::find_name(architecture::usual_outside, name);
       if (found.name) {
         const std::string hf =
-            description_.base + std::string(found.name->hf) + std::string(found.ending);
-        if (outside_.count(hf) > 0) return add_view(name, hf, found.name->form);
+            description.base + std::string(found.name->hf) + std::string(found.ending);
+        if (outside.count(hf) > 0) return add_view(name, hf, found.name->form);
       }
     }
-    fail(name, " does not belong in a ", description_.architecture);
+    fail(name, " does not belong in a ", description.architecture);
   }
 
   void add(const std::string& name, const std::string& prefix,
@@ -147,7 +136,7 @@ class GgufTensors {
         views_[prefix + hf.substr(0, star) + std::to_string(i) + hf.substr(star + 1) + ending] = {
             {{name, i, 1}}, {shape.begin() + 1, shape.end()}, Form::stacked};
     } else if (found.name->form == Form::split_qkv) {
-      const Sizes& s = description_.sizes;
+      const Sizes& s = sizes_;
       const Index heads[] = {s.heads, s.kv_heads, s.kv_heads};
       if (shape[0] / s.head_dim != s.heads + 2 * s.kv_heads || shape[0] % s.head_dim != 0)
         fail(name, " has the shape ", io::to_string(shape), "; expected ", s.heads, " + 2 * ",
@@ -199,7 +188,7 @@ class GgufTensors {
   /// Its row 2i + t of a head is row t·D/2 + i of the original head.
   void unpermute(const std::string& name, const io::Shape& shape, Index heads,
                  std::span<float> rows) const {
-    const Index head_dim = description_.sizes.head_dim, half = head_dim / 2;
+    const Index head_dim = sizes_.head_dim, half = head_dim / 2;
     require_heads(name, shape, heads, head_dim);
     const Index width = static_cast<Index>(rows.size()) / shape[0];
     std::vector<float> head(static_cast<std::size_t>(head_dim * width));
@@ -214,7 +203,7 @@ class GgufTensors {
 
   /// From all of q, all of k, all of v to groups of heads of q with their k and v.
   void regroup(const std::string& name, const io::Shape& shape, std::span<float> rows) const {
-    const Sizes& s = description_.sizes;
+    const Sizes& s = sizes_;
     const Index kv = s.kv_heads, queries = s.heads / kv;
     require_heads(name, shape, s.heads + 2 * kv, s.head_dim);
     const Index head = static_cast<Index>(rows.size()) / (s.heads + 2 * kv);
@@ -265,8 +254,7 @@ class GgufTensors {
 
   const io::GgufFiles& gguf_;
   const architecture::GgufFamily& family_;
-  const Description description_;
-  const std::set<std::string> outside_;
+  const Sizes sizes_;
   std::map<std::string, GgufTensorView> views_;
 };
 

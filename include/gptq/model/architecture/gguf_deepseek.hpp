@@ -43,10 +43,12 @@ inline void configure_latent(const detail::GgufReader& from, nlohmann::ordered_j
   const auto rank = from.get_or<std::uint64_t>("attention.q_lora_rank", 0);
   config["q_lora_rank"] = rank > 0 ? nlohmann::ordered_json(rank) : nullptr;
   config["head_dim"] = turning;  // as transformers has it
-  set_yarn(from, config);
-  const double multiplier = from.get_or<double>("rope.scaling.yarn_log_multiplier", 0);
-  if (config.contains("rope_scaling") && multiplier != 0)
-    config["rope_scaling"]["mscale"] = config["rope_scaling"]["mscale_all_dim"] = 10 * multiplier;
+  auto yarn = detail::gguf_yarn(from);
+  if (yarn.is_null()) return;
+  if (const double multiplier = from.get_or<double>("rope.scaling.yarn_log_multiplier", 0);
+      multiplier != 0)
+    yarn["mscale"] = yarn["mscale_all_dim"] = 10 * multiplier;
+  config["rope_scaling"] = std::move(yarn);
 }
 
 inline void configure_deepseek2(const detail::GgufReader& from, nlohmann::ordered_json& config) {

@@ -4,9 +4,11 @@
 // What several families read from the metadata of a GGUF file in the same way.
 
 #include <gptq/model/architecture/gguf_family.hpp>
+#include <gptq/model/gguf_rope.hpp>
 
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <utility>  // std::pair
 #include <vector>
@@ -67,19 +69,6 @@ inline void set_layer_types(const detail::GgufReader& from, nlohmann::ordered_js
 inline void set_window(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   const auto window = from.get_or<std::uint64_t>("attention.sliding_window", 0);
   config["sliding_window"] = window > 0 ? nlohmann::ordered_json(window) : nullptr;
-}
-
-/// YaRN, if the file has it.
-inline void set_yarn(const detail::GgufReader& from, nlohmann::ordered_json& config) {
-  if (from.get_or<std::string>("rope.scaling.type", "") != "yarn") return;
-  config["rope_scaling"] = {
-      {"rope_type", "yarn"},
-      {"factor", from.positive("rope.scaling.factor")},
-      {"original_max_position_embeddings", from.size("rope.scaling.original_context_length")}};
-  auto& scaling = config["rope_scaling"];
-  for (const auto& [name, key] : {std::pair{"rope.scaling.yarn_beta_fast", "beta_fast"},
-                                  std::pair{"rope.scaling.yarn_beta_slow", "beta_slow"}})
-    if (from.has(name)) scaling[key] = from.positive(name);
 }
 
 }  // namespace gptq::model::architecture

@@ -65,6 +65,17 @@ inline void configure_ernie(const detail::GgufReader& from, nlohmann::ordered_js
   config["use_bias"] = has_bias(from, "attn_q");
 }
 
+/// Three of four layers have a window, and no scaling of their rotation.
+inline void configure_olmo3(const detail::GgufReader& from, nlohmann::ordered_json& config) {
+  config["sliding_window"] = from.size("attention.sliding_window");
+  set_layer_types(from, config, 4);
+  auto scaling = detail::gguf_yarn(from);
+  if (scaling.is_null()) return;
+  if (from.has("rope.scaling.attn_factor"))
+    scaling["attention_factor"] = from.positive("rope.scaling.attn_factor");
+  config["rope_scaling"] = std::move(scaling);
+}
+
 /// Only some layers see everything, if there is a window at all.
 inline void configure_exaone4(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   set_window(from, config);
@@ -75,7 +86,6 @@ inline void configure_exaone4(const detail::GgufReader& from, nlohmann::ordered_
 inline void configure_arcee(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   set_biases(from, config);
   config["hidden_act"] = "relu2";
-  set_yarn(from, config);
 }
 
 /// Factors per frequency for short and for long texts.
@@ -133,6 +143,14 @@ inline constexpr GgufFamily gguf_llama[] = {
      .inside = interleaved_inside,
      .configure = configure_olmo,
      .epsilon = ""},
+    {.arch = "olmo2",
+     .architecture = "Olmo3ForCausalLM",
+     .inside = post_norm_inside,
+     .configure = configure_olmo3,
+     .applies =
+         [](const detail::GgufReader& from) {
+           return from.get_or<std::uint64_t>("attention.sliding_window", 0) > 0;
+         }},
     {.arch = "olmo2", .architecture = "Olmo2ForCausalLM", .inside = post_norm_inside},
     {.arch = "exaone4",
      .architecture = "Exaone4ForCausalLM",

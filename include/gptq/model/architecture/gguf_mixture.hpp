@@ -243,8 +243,10 @@ inline void configure_gpt_oss(const detail::GgufReader& from, nlohmann::ordered_
   config["attention_bias"] = true;
   config["sliding_window"] = from.size("attention.sliding_window");
   set_layer_types(from, config, 2);
-  set_yarn(from, config);
-  if (config.contains("rope_scaling")) config["rope_scaling"]["truncate"] = false;
+  if (auto yarn = detail::gguf_yarn(from); !yarn.is_null()) {
+    yarn["truncate"] = false;  // all of them have it, the file does not say so
+    config["rope_scaling"] = std::move(yarn);
+  }
 }
 
 inline constexpr GgufFamily gguf_mixture[] = {{.arch = "llama",
