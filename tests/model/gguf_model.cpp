@@ -67,8 +67,10 @@ TEST_CASE("GGUF rope scaling without a type is linear, under its old name too", 
                    .tensor("rope_freqs.weight", {8}, std::vector<float>(8, 1.0f));
              }),
              ContainsSubstring("rope_freqs.weight and llama.rope.scaling.factor"));
+  CHECK_THAT(refused([](GgufBuilder& b) { b.text("llama.rope.scaling.type", "longrope"); }),
+             ContainsSubstring("\"longrope\" (llama.rope.scaling.type)"));
   CHECK_THAT(refused([](GgufBuilder& b) { b.text("llama.rope.scaling.type", "yarn"); }),
-             ContainsSubstring("\"yarn\" (llama.rope.scaling.type)"));
+             ContainsSubstring("has no metadata key llama.rope.scaling.factor"));
 }
 
 TEST_CASE("unsupported GGUF keys that change the model are refused, neutral values pass",
@@ -102,8 +104,8 @@ TEST_CASE("unsupported GGUF keys that change the model are refused, neutral valu
   CHECK_NOTHROW(opened(with<float>("rope.scaling.yarn_ext_factor", -1.0f)));
   CHECK_NOTHROW(opened(with<float>("attention.scale", 0.25f)));
   CHECK_THAT(refused(with<float>("attention.scale", 0.5f)), ContainsSubstring("attention.scale"));
-  CHECK_THAT(refused(with<std::uint32_t>("expert_count", 8)),
-             ContainsSubstring("mixtures of experts") && ContainsSubstring("= 8"));
+  CHECK_THAT(refused(with<std::uint32_t>("expert_count", 8)),  // a Mixtral
+             ContainsSubstring("has no metadata key llama.expert_used_count"));
   CHECK_THAT(refused(with<std::uint32_t>("attention.value_length", 8)),
              ContainsSubstring("attention.value_length = 8"));
   CHECK_THAT(refused(with<std::uint32_t>("attention.sliding_window", 32)),
@@ -308,6 +310,42 @@ TEST_CASE("numbers that are not finite or do not fit fp16 are found before any w
                  ContainsSubstring("at row 7, column 0"));
 }
 
+TEST_CASE("numbers of tensors in another form are read and checked where a folder has them",
+          "[gguf_model]") {
+  // Q8_0: one block of 32 per row; expert 1, row 2 has the scale 2 and the codes 0, 1, 2, ...
+  GgufBuilder b = test::small_llama();
+  b.number<std::uint32_t>("llama.expert_count", 3)
+      .number<std::uint32_t>("llama.expert_used_count", 1)
+      .tensor("blk.0.ffn_gate_inp.weight", {3, 32}, std::vector<float>(96, 0.5f));
+  for (const char* dense : {"ffn_gate", "ffn_up", "ffn_down"})
+    b.without("blk.0." + std::string(dense) + ".weight");
+  std::string blocks(3 * 32 * 34, '\0');
+  char* const row = &blocks[34 * (32 + 2)];
+  row[1] = '\x40';
+  for (char i = 0; i < 32; ++i) row[2 + i] = i;
+  for (const char* stack : {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"})
+    b.tensor("blk.0." + std::string(stack) + ".weight", {3, 32, 32}, 8, blocks);
+  const auto model = opened(b);
+  CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
+  const std::string experts = "model.layers.0.block_sparse_moe.experts.";
+  CHECK(model.tensors->stored_bytes(experts + "1.w1.weight") == 32 * 34);
+  std::vector<float> numbers(1024);
+  model.tensors->read(experts + "0.w1.weight", numbers);
+  CHECK(numbers == std::vector<float>(1024));
+  model.tensors->read(experts + "1.w1.weight", numbers);
+  for (std::size_t i = 0; i < 1024; ++i)
+    CHECK(numbers[i] == (i / 32 == 2 ? 2.0f * static_cast<float>(i % 32) : 0.0f));
+  // Row 1 of a head of 16 in the file is row 8 of it in a folder.
+  std::vector<float> q(1024, 0.5f);
+  q[32 + 5] = std::numeric_limits<float>::infinity();
+  const auto infinite = opened([&](GgufBuilder& to) {
+    to.tensor("blk.0.attn_q.weight", {32, 32}, q);
+  });
+  CHECK_THAT(error_of<gptq::NumericalError>(
+                 [&] { gptq::model::require_finite_tensors(infinite, gptq::exec::Serial{}); }),
+             ContainsSubstring("self_attn.q_proj.weight has inf at row 8, column 5"));
+}
+
 TEST_CASE("non-finite scales are found in every block type", "[gguf_model][fault7]") {
   using namespace gptq::pack;
   for (const GgmlTypeInfo& type : ggml_types) {
@@ -344,12 +382,77 @@ TEST_CASE("token ids that stand for none count as none", "[gguf_model]") {
       ContainsSubstring("tokenizer.ggml.bos_token_id = 40 is not an id of one of the 40 tokens"));
 }
 
-TEST_CASE("split models and adapters are recognized before anything is reported missing",
+TEST_CASE("a split GGUF model is read as one, whichever part is named", "[gguf_model]") {
+  const test::TemporaryFolder folder;
+  const auto whole = opened(test::small_llama());
+  const auto write = [&](const char* name, const GgufBuilder& b) {
+    gptq::io::write_file(folder / name, b.bytes());
+  };
+  const auto part = [](std::uint32_t no, std::uint32_t count, bool first) {
+    GgufBuilder b = first ? test::small_llama() : GgufBuilder();
+    b.number<std::uint32_t>("split.no", no).number<std::uint32_t>("split.count", count);
+    b.number<std::int32_t>("split.tensors.count", 11);
+    return b;
+  };
+  const std::string down = "blk.0.ffn_down.weight", embeddings = "token_embd.weight";
+  GgufBuilder first = part(0, 3, true), second = part(1, 3, false), third = part(2, 3, false);
+  first.without(down).without(embeddings);
+  second.tensor(down, {32, 32}, std::vector<float>(1024, 0.5f));
+  third.tensor(embeddings, {40, 32}, std::vector<float>(1280, 0.25f));
+  write("m-00001-of-00003.gguf", first);
+  write("m-00002-of-00003.gguf", second);
+  const auto open = [&](const char* name) { return gptq::model::open_model(folder / name); };
+  CHECK_THAT(error_of<gptq::IoError>([&] { open("m-00001-of-00003.gguf"); }),
+             ContainsSubstring("m-00003-of-00003.gguf: part 3 of 3 of a split model is missing"));
+  write("m-00003-of-00003.gguf", third);
+  const auto refuses = [&] {
+    return error_of<FormatError>([&] { open("m-00001-of-00003.gguf"); });
+  };
+  SECTION("all parts are there") {
+    for (const char* name :
+         {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"}) {
+      const auto model = open(name);
+      CHECK_NOTHROW(gptq::model::require_decoder_tensors(model));
+      CHECK(model.config_json == whole.config_json);
+      CHECK(model.tensors->names() == whole.tensors->names());
+      CHECK_THAT(model.tensors->where("model.layers.0.mlp.down_proj.weight"),
+                 ContainsSubstring("m-00002-of-00003.gguf"));
+      std::vector<float> numbers(1280);
+      model.tensors->read("model.embed_tokens.weight", numbers);
+      CHECK(numbers == std::vector<float>(1280, 0.25f));
+    }
+  }
+  SECTION("a part of another model") {
+    write("m-00002-of-00003.gguf", part(1, 4, false));
+    CHECK_THAT(refuses(), ContainsSubstring("m-00002-of-00003.gguf: split.count = 4"));
+  }
+  SECTION("parts in the wrong order") {
+    write("m-00002-of-00003.gguf", part(2, 3, false));
+    CHECK_THAT(refuses(), ContainsSubstring("m-00002-of-00003.gguf: split.no = 2; expected 1"));
+  }
+  SECTION("a tensor that is missing") {
+    write("m-00002-of-00003.gguf", part(1, 3, false));
+    CHECK_THAT(refuses(), ContainsSubstring("split.tensors.count = 11, but the 3 files have 10"));
+  }
+  SECTION("a tensor in two parts") {
+    third.tensor(down, {32, 32}, std::vector<float>(1024, 0.5f));
+    write("m-00003-of-00003.gguf", third);
+    CHECK_THAT(refuses(), ContainsSubstring("has the tensor blk.0.ffn_down.weight, which") &&
+                              ContainsSubstring("m-00002-of-00003.gguf has, too"));
+  }
+  SECTION("a number that no part has") {
+    write("m-00001-of-00003.gguf", part(7, 3, true));
+    CHECK_THAT(refuses(), ContainsSubstring("split.no = 7 and split.count = 3"));
+  }
+}
+
+TEST_CASE("parts of models and adapters are recognized before anything is reported missing",
           "[gguf_model]") {
   GgufBuilder part;
   part.number<std::uint32_t>("split.no", 1).number<std::uint32_t>("split.count", 2);
   CHECK_THAT(error_of<FormatError>([&] { opened(part); }),
-             ContainsSubstring("is part 2 of 2") && ContainsSubstring("llama-gguf-split --merge"));
+             ContainsSubstring("m.gguf: is part 2 of 2 of a split model") &&
+                 ContainsSubstring("its name does not end in \"-00002-of-00002.gguf\""));
   CHECK_THAT(refused([](GgufBuilder& b) { b.text("general.type", "adapter"); }),
              ContainsSubstring("is a LoRA adapter"));
 }

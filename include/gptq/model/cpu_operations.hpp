@@ -181,6 +181,8 @@ class CpuOperations {
   void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
                      Index length) const {
     const ConstView rows(table.data(), static_cast<Index>(table.size()) / x.cols(), x.cols());
+    gptq::detail::require(length + offset <= rows.rows(), "windows of ", length,
+                          " tokens, but the model has ", rows.rows() - offset, " positions");
     for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r) + map(rows, r % length + offset); });
   }
 

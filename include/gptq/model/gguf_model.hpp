@@ -4,91 +4,115 @@
 // Presents the tensors of a GGUF file as those of a Hugging Face model.
 
 #include <gptq/io/checkpoint.hpp>
-#include <gptq/io/gguf.hpp>
-#include <gptq/model/gguf_config.hpp>
+#include <gptq/model/gguf_tensors.hpp>
 
-#include <algorithm>  // std::copy_n, std::find_if, std::min
+#include <algorithm>  // std::min
 #include <cmath>      // std::isfinite
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>  // std::move
 #include <vector>
 
 namespace gptq::model {
 
-/// Tensors of a GGUF file by Hugging Face name, dequantized, with the rows of q and k in Hugging
-/// Face order.
+/// Tensors of GGUF files by Hugging Face name, dequantized, in Hugging Face order.
 class GgufSource : public io::TensorSource {
  public:
-  GgufSource(std::shared_ptr<const io::Gguf> gguf, const architecture::GgufFamily& family,
+  GgufSource(std::shared_ptr<const io::GgufFiles> gguf, const architecture::GgufFamily& family,
              const Description& description)
-      : gguf_(std::move(gguf)),
-        family_(family),
-        architecture_(description.architecture),
-        sizes_(description.sizes) {
-    for (const auto& [name, tensor] : gguf_->tensors()) {
-      if (name == "rope_freqs.weight") continue;              // in the configuration
-      if (name.ends_with(".attn_rot_embd.weight")) continue;  // rotary frequencies, in old files
-      names_[hf_name(name)] = name;
-    }
-  }
+      : gguf_(std::move(gguf)), tensors_(*gguf_, family, description) {}
 
   std::vector<std::string> names() const override {
     std::vector<std::string> names;
-    for (const auto& [name, gguf_name] : names_) names.push_back(name);
+    for (const auto& [name, view] : tensors_.views()) names.push_back(name);
     return names;
   }
-  bool contains(const std::string& name) const override { return names_.count(name) > 0; }
-  io::Shape shape(const std::string& name) const override { return tensor(name).shape; }
+  bool contains(const std::string& name) const override { return tensors_.views().count(name) > 0; }
+  io::Shape shape(const std::string& name) const override { return view(name).shape; }
   std::string type_name(const std::string& name) const override {
-    const auto& t = tensor(name);
+    const auto& t = gguf_->at(view(name).parts[0].tensor);
     return t.type ? std::string(t.type->name) : "ggml type " + std::to_string(t.type_number);
   }
   std::uint64_t stored_bytes(const std::string& name) const override {
-    return tensor(name).bytes.size();
+    std::uint64_t bytes = 0;
+    for (const GgufRows& rows : view(name).parts) bytes += bytes_of(rows).size();
+    return bytes;
   }
   std::span<const std::byte> raw_bytes(const std::string& name) const override {
-    return tensor(name).bytes;
+    const auto& parts = view(name).parts;
+    gptq::detail::require<FormatError>(parts.size() == 1, where(name), ": tensor ", name,
+                                       " is not stored in this form");
+    return bytes_of(parts[0]);
   }
   io::DType output_type(const std::string& /*name*/) const override { return io::DType::F16; }
-  std::string where(const std::string& /*name*/) const override { return gguf_->path().string(); }
+  std::string where(const std::string& name) const override {
+    const auto found = tensors_.views().find(name);
+    return (found == tensors_.views().end() ? gguf_->first()
+                                            : gguf_->home(found->second.parts[0].tensor))
+        .path()
+        .string();
+  }
 
   void require_readable(const std::string& name) const override {
-    tensor(name);  // fails under the name that callers know
-    gguf_->require_readable(names_.at(name));
+    for (const GgufRows& rows : view(name).parts)  // fails under the name that callers know
+      gguf_->home(rows.tensor).require_readable(rows.tensor);
   }
-  void require_unchanged() const override { gguf_->file().require_unchanged(); }
+  void require_unchanged() const override { gguf_->require_unchanged(); }
 
   std::optional<io::UnfitNumber> find_unfit(const std::string& name, Index first, Index last,
                                             bool passed_on) const override {
     require_readable(name);
-    const io::GgufTensor& t = tensor(name);
-    const pack::GgmlTypeInfo& type = *t.type;
-    const Index begin = first / type.elements, end = last / type.elements;  // in blocks
-    const auto bytes = t.bytes.subspan(static_cast<std::size_t>(begin * type.bytes),
-                                       static_cast<std::size_t>((end - begin) * type.bytes));
-    const auto found = passed_on && type.type != pack::GgmlType::F16 ? find_unfit_half(type, bytes)
-                                                                     : find_non_finite(type, bytes);
-    gguf_->file().release(bytes);
-    if (!found) return std::nullopt;
-    return io::UnfitNumber{begin * type.elements + found->element, found->value};
+    const GgufTensorView& v = view(name);
+    if (v.parts.size() == 1) {  // blocks tell without their numbers
+      const pack::GgmlTypeInfo& type = *gguf_->at(v.parts[0].tensor).type;
+      const Index begin = first / type.elements, end = last / type.elements;  // in blocks
+      const auto bytes = bytes_of(v.parts[0])
+                             .subspan(static_cast<std::size_t>(begin * type.bytes),
+                                      static_cast<std::size_t>((end - begin) * type.bytes));
+      const auto found = passed_on && type.type != pack::GgmlType::F16
+                             ? find_unfit_half(type, bytes)
+                             : find_non_finite(type, bytes);
+      gguf_->home(v.parts[0].tensor).file().release(bytes);
+      if (!found) return std::nullopt;
+      if (v.form == architecture::GgufForm::same)
+        return io::UnfitNumber{begin * type.elements + found->element, found->value};
+      first = 0, last = io::element_count(v.shape);  // it is elsewhere in the folder's order
+    }
+    std::vector<float> numbers(static_cast<std::size_t>(io::element_count(v.shape)));
+    read(name, numbers);
+    for (Index i = first; i < last; ++i) {
+      const float x = numbers[static_cast<std::size_t>(i)];
+      if (!std::isfinite(x) || (passed_on && !(std::abs(x) < 65520.0f)))
+        return io::UnfitNumber{i, x};
+    }
+    return std::nullopt;
   }
 
   void read(const std::string& name, std::span<float> out) const override {
     require_readable(name);
-    const io::GgufTensor& t = tensor(name);
-    gptq::detail::require<FormatError>(static_cast<Index>(out.size()) == io::element_count(t.shape),
+    const GgufTensorView& v = view(name);
+    gptq::detail::require<FormatError>(static_cast<Index>(out.size()) == io::element_count(v.shape),
                                        where(name), ": tensor ", name, " has the shape ",
-                                       io::to_string(t.shape), ", but ", out.size(),
+                                       io::to_string(v.shape), ", but ", out.size(),
                                        " numbers were requested");
-    gguf_->read(names_.at(name), out);
-    gguf_->file().release(t.bytes);
-    for (const auto& [part, of_keys] : family_.interleaved)
-      if (name.find(part) != std::string::npos)
-        unpermute(name, of_keys ? sizes_.kv_heads : sizes_.heads, out);
+    std::span<float> rest = out;
+    for (const GgufRows& rows : v.parts) {
+      const io::Gguf& file = gguf_->home(rows.tensor);
+      const io::GgufTensor& t = file.at(rows.tensor);
+      const auto bytes = bytes_of(rows);
+      const auto count = bytes.size() / static_cast<std::size_t>(t.type->bytes) *
+                         static_cast<std::size_t>(t.type->elements);
+      try {
+        pack::dequantize_ggml(*t.type, bytes, rest.first(count));
+      } catch (const FormatError& error) {
+        throw FormatError(
+            gptq::detail::message(where(name), ": tensor ", rows.tensor, ": ", error.what()));
+      }
+      file.file().release(bytes);
+      rest = rest.subspan(count);
+    }
+    tensors_.restore(name, out);
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {
@@ -160,61 +184,23 @@ class GgufSource : public io::TensorSource {
     return std::nullopt;
   }
 
-  const io::GgufTensor& tensor(const std::string& name) const {
-    const auto found = names_.find(name);
-    gptq::detail::require<FormatError>(found != names_.end(), where(name), ": has no tensor for ",
-                                       name);
-    return gguf_->tensors().at(found->second);
+  const GgufTensorView& view(const std::string& name) const {
+    const auto found = tensors_.views().find(name);
+    gptq::detail::require<FormatError>(found != tensors_.views().end(), where(name),
+                                       ": has no tensor for ", name);
+    return found->second;
   }
 
-  /// \throws FormatError  a tensor that such a decoder does not have
-  std::string hf_name(const std::string& name) const {
-    const auto named = [](const auto& names, std::string_view wanted) {
-      return std::find_if(names.begin(), names.end(),
-                          [&](const architecture::GgufName& n) { return n.gguf == wanted; });
-    };
-    if (const auto found = named(family_.outside, name); found != family_.outside.end())
-      return std::string(found->hf);
-    if (name.rfind("blk.", 0) == 0) {
-      const std::size_t layer_end = name.find('.', 4), last = name.rfind('.');
-      if (layer_end != std::string::npos && last > layer_end) {
-        const auto found = named(
-            family_.inside, std::string_view(name).substr(layer_end + 1, last - layer_end - 1));
-        if (found != family_.inside.end())
-          return std::string(family_.layers) + name.substr(4, layer_end - 4) + "." +
-                 std::string(found->hf) + name.substr(last);
-      }
-    }
-    throw FormatError(gptq::detail::message(gguf_->path().string(), ": tensor ", name,
-                                            " does not belong in a ", architecture_));
+  std::span<const std::byte> bytes_of(const GgufRows& rows) const {
+    const io::GgufTensor& t = gguf_->at(rows.tensor);
+    if (t.shape[0] == 0) return t.bytes;
+    const auto row = t.bytes.size() / static_cast<std::size_t>(t.shape[0]);
+    return t.bytes.subspan(static_cast<std::size_t>(rows.first) * row,
+                           static_cast<std::size_t>(rows.count) * row);
   }
 
-  /// GGUF interleaves the two halves of each head of q and k: its row 2i + t is row t·D/2 + i of
-  /// the original head.
-  /// \throws FormatError  the tensor does not have that many heads
-  void unpermute(const std::string& name, Index heads, std::span<float> rows) const {
-    const Index head_dim = sizes_.head_dim, half = head_dim / 2;
-    const io::Shape& shape = tensor(name).shape;
-    gptq::detail::require<FormatError>(
-        heads > 0 && head_dim > 0 && shape[0] % head_dim == 0 && shape[0] / head_dim == heads,
-        where(name), ": tensor ", name, " has the shape ", io::to_string(shape), "; expected ",
-        heads, " heads of ", head_dim);
-    const Index width = static_cast<Index>(rows.size()) / shape[0];
-    std::vector<float> head(static_cast<std::size_t>(head_dim * width));
-    for (Index h = 0; h < heads; ++h) {
-      float* block = rows.data() + h * head_dim * width;
-      std::copy_n(block, head.size(), head.data());
-      for (Index i = 0; i < half; ++i)
-        for (Index t = 0; t < 2; ++t)
-          std::copy_n(head.data() + (2 * i + t) * width, width, block + (t * half + i) * width);
-    }
-  }
-
-  std::shared_ptr<const io::Gguf> gguf_;
-  const architecture::GgufFamily& family_;
-  std::string architecture_;
-  Sizes sizes_;
-  std::map<std::string, std::string> names_;  // Hugging Face name -> GGUF name
+  std::shared_ptr<const io::GgufFiles> gguf_;
+  GgufTensors tensors_;
 };
 
 }  // namespace gptq::model

@@ -5,7 +5,7 @@
 // never read.
 
 #include <gptq/core/error.hpp>
-#include <gptq/io/gguf.hpp>
+#include <gptq/io/gguf_files.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -101,7 +101,12 @@ inline constexpr std::string_view gguf_layered_keys[] = {
 /// Reads the keys of one architecture, keeps track of them, and checks the ones never read.
 class GgufReader {
  public:
-  GgufReader(const io::Gguf& gguf, std::string prefix) : gguf_(gguf), prefix_(std::move(prefix)) {}
+  GgufReader(const io::GgufFiles& gguf, std::string prefix)
+      : gguf_(gguf), prefix_(std::move(prefix)) {}
+
+  const io::GgufFiles& files() const { return gguf_; }
+  /// Whether somebody has asked for the key.
+  bool was_read(const std::string& name) const { return read_.count(name) > 0; }
 
   std::string key(const std::string& name) const { return prefix_ + name; }
   bool has(const std::string& name) const {
@@ -190,7 +195,7 @@ class GgufReader {
     return *first;
   }
 
-  const io::Gguf& gguf_;
+  const io::GgufFiles& gguf_;
   std::string prefix_;
   mutable std::set<std::string> read_;
 };

@@ -7,6 +7,7 @@
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/architecture/registry.hpp>
 #include <gptq/model/expanded_source.hpp>
+#include <gptq/model/gguf_config.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/model/tokenizer/merges_txt.hpp>
@@ -113,7 +114,7 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
   return info;
 }
 
-inline std::map<std::string, std::string> gguf_companions(const io::Gguf& gguf,
+inline std::map<std::string, std::string> gguf_companions(const io::GgufFiles& gguf,
                                                           const nlohmann::json& tokenizer) {
   nlohmann::ordered_json config{{"tokenizer_class", "PreTrainedTokenizerFast"},
                                 {"clean_up_tokenization_spaces", false}};
@@ -123,7 +124,7 @@ inline std::map<std::string, std::string> gguf_companions(const io::Gguf& gguf,
       {"bos", "bos"}, {"eos", "eos"}, {"unknown", "unk"}, {"padding", "pad"}};
   for (const auto& [gguf_name, name] : specials) {
     const auto key = "tokenizer.ggml." + std::string(gguf_name) + "_token_id";
-    const auto id = gguf_token_id(gguf, key, tokens.size());
+    const auto id = gguf_token_id(gguf.first(), key, tokens.size());
     if (!id) continue;
     config[std::string(name) + "_token"] = tokens[*id];
     if (std::string(name) != "unk") generation[std::string(name) + "_token_id"] = *id;
@@ -136,20 +137,20 @@ inline std::map<std::string, std::string> gguf_companions(const io::Gguf& gguf,
 }
 
 inline ModelFiles open_gguf(const std::filesystem::path& path) {
-  const auto gguf = std::make_shared<const io::Gguf>(path);
+  const auto gguf = std::make_shared<const io::GgufFiles>(path);
   ModelFiles model{.path = path, .from_gguf = true};
   model.config_json = gguf_config(*gguf, &model.notes);
   model.description = Description::parse(model.config_json, path.string());
   model.notes.insert(model.notes.end(), model.description.notes.begin(),
                      model.description.notes.end());
-  const auto arch = gguf->get<std::string>("general.architecture");
-  model.tensors = std::make_shared<GgufSource>(
-      gguf, *architecture::find_gguf(arch, path.string()).gguf, model.description);
+  const GgufReader reader(*gguf, gguf->get<std::string>("general.architecture") + ".");
+  model.tensors =
+      std::make_shared<GgufSource>(gguf, architecture::find_gguf(reader), model.description);
   if (gguf->has("tokenizer.ggml.model") &&
       gguf->get<std::string>("tokenizer.ggml.model") != "none" &&
       gguf->get<std::string>("tokenizer.ggml.model") != "no_vocab") {
     try {  // not needed to quantize with --tokens
-      model.tokenizer = gguf_tokenizer_json(*gguf);
+      model.tokenizer = gguf_tokenizer_json(gguf->first());
       model.companions = gguf_companions(*gguf, *model.tokenizer);
     } catch (const FormatError& error) {
       model.tokenizer_problem = error.what();

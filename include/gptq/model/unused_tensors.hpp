@@ -8,9 +8,9 @@
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/config_keys.hpp>
 #include <gptq/model/description.hpp>
+#include <gptq/model/outside_tensors.hpp>
 
 #include <algorithm>  // std::all_of, std::any_of
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,28 +25,6 @@ inline bool is_buffer(const std::string& name, const io::Shape& shape) {
     if (name.ends_with(end)) return true;
   const bool mask = name.ends_with("attn.bias") || name.ends_with("attention.bias");
   return mask && shape.size() > 1;  // the bias of a linear module has one dimension
-}
-
-/// The tensors outside the layers that a decoder reads.
-inline std::set<std::string> tensors_outside_layers(const io::TensorSource& tensors,
-                                                    const Description& description) {
-  std::set<std::string> names{description.embeddings};
-  const auto add = [&](const LinearSpec& linear) {
-    const bool packed =
-        !tensors.contains(linear.name + ".weight") && tensors.contains(linear.name + ".qweight");
-    if (!packed) names.insert(linear.name + ".weight");
-    else
-      for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
-        names.insert(linear.name + part);
-    if (linear.bias) names.insert(linear.name + ".bias");
-  };
-  for (const Block* block : {&description.entry, &description.exit}) {
-    for (const VectorSpec& vector : block->vectors())
-      for (const auto& tensor : tensors_of(vector)) names.insert(tensor.first);
-    for (const LinearSpec& linear : block->linears()) add(linear);
-  }
-  add(description.head.linear);
-  return names;
 }
 
 /// Whether a tensor has a name that some other kind of decoder would compute with: beside the
@@ -77,7 +55,9 @@ inline void leave_out_unused(io::FolderSource& tensors, const Description& descr
                              const std::string& where, std::vector<std::string>& notes) {
   if (!tensors.contains(description.embeddings)) return;  // reported elsewhere
   std::vector<std::string> buffers, not_finite, unknown;
-  const auto outside = tensors_outside_layers(tensors, description);
+  const auto outside = tensors_outside_layers(description, [&](const std::string& module) {
+    return !tensors.contains(module + ".weight") && tensors.contains(module + ".qweight");
+  });
   const std::string head_bias = description.head.linear.name + ".bias";
   const auto is_ignored = [&](const std::string& name) {
     return std::any_of(description.ignored.begin(), description.ignored.end(),

@@ -4,7 +4,6 @@
 // Architecture: how one kind of model is recognized and described. A new one is a function that
 // records its blocks, in a file of its family, and a line in registry.hpp.
 
-#include <gptq/model/architecture/gguf_family.hpp>
 #include <gptq/model/config_reader.hpp>
 #include <gptq/model/description.hpp>
 
@@ -29,7 +28,6 @@ struct Architecture {
   std::string_view model_type;  ///< in config.json
   /// Fills a description whose architecture, base, embeddings and layers_prefix are known.
   void (*describe)(const ConfigReader& config, Description& to);
-  const GgufFamily* gguf = nullptr;  ///< if llama.cpp has it, too
   ModelNames names{usual_bases};
   bool is_multimodal = false;  ///< the decoder's settings are in "text_config"
 };

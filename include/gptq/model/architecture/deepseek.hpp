@@ -102,7 +102,7 @@ void describe_deepseek(const ConfigReader& config, Description& to) {
     if ((score == "sigmoid") != (m.route.score == step::Route::Score::sigmoid))
       config.fail("\"scoring_func\" = \"", score, "\" is not supported");
   }
-  require_experts(config, m);
+  require_experts(config, m, to.sizes.layers);
   const auto beside = read_shared(config, m);
   const Index dense =
       config.has("first_k_dense_replace") ? config.size("first_k_dense_replace", 0) : 0;
@@ -112,8 +112,6 @@ void describe_deepseek(const ConfigReader& config, Description& to) {
                {"self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa"}}};
   if (a.q_rank == 0) to.fused.clear();
   ignore_prediction_layers(config, to);
-  if (to.sizes.layers * m.experts > 100'000)
-    config.fail(to.sizes.layers, " layers of ", m.experts, " experts are too many");
   for (const char* key : {"head_dim", "v_head_dim"}) config.has(key);
   require_usual_aliases(config, to, {{"rms_norm_eps", norm.epsilon}});
   for (Index i = 0; i < to.sizes.layers; ++i) {

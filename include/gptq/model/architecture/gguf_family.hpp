@@ -1,31 +1,61 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// GgufFamily: how llama.cpp names and stores the weights of an architecture.
+// GgufFamily: how llama.cpp names, stores and describes the models of an architecture.
+
+#include <gptq/model/gguf_reader.hpp>
+
+#include <nlohmann/json.hpp>
 
 #include <span>
 #include <string_view>
 
 namespace gptq::model::architecture {
 
-/// A name in GGUF files and in Hugging Face folders.
-struct GgufName {
-  std::string_view gguf, hf;
+/// How llama.cpp stores a tensor, where that differs from Hugging Face folders.
+enum class GgufForm {
+  same,
+  queries,   ///< rows of each head of q: the first of the first half, the first of the second, ...
+  keys,      ///< likewise, with as many heads as there are of k
+  plus_one,  ///< weights of norms that multiply by 1 + w: as 1 + w
+  transposed,  ///< [out, in] instead of [in, out]
+  regrouped,   ///< rows of all of q, k and v, instead of groups of heads of q with their k and v
+  stacked,     ///< [n, ...]: n tensors, whose number is the '*' in their name
+  row,         ///< [n] instead of [1, n]
+  split_qkv,   ///< rows of q, k and v, which are the tensors named between '|'
+  first,       ///< the first rows of a tensor
+  last,        ///< its other rows
+  latent_k,    ///< kv_b_proj's rows of k: transposed, head by head
+  latent_v     ///< its rows of v, head by head
 };
 
-/// Modules whose rows llama.cpp stores with the halves of each head interleaved.
-struct InterleavedModule {
-  std::string_view part;  ///< of the name in Hugging Face folders
-  bool of_keys;           ///< it has the heads of keys, not those of queries
+/// A name in GGUF files and in Hugging Face folders, either whole or without its ending (".weight"
+/// or ".bias") in both.
+struct GgufName {
+  std::string_view gguf, hf;
+  GgufForm form = GgufForm::same;
 };
 
 struct GgufFamily {
-  std::string_view arch;              ///< general.architecture
-  std::string_view layers;            ///< how the names of layers begin: "model.layers."
-  std::span<const GgufName> outside;  ///< whole names
-  std::span<const GgufName> inside;   ///< names in a layer, without ".weight"
-  std::span<const InterleavedModule> interleaved{};
-  bool attention_bias = false, mlp_bias = false;  ///< keys that say which modules have biases
+  enum class Rope {
+    whole,    ///< all coordinates of a head turn
+    partial,  ///< some may: partial_rotary_factor
+    latent,   ///< DeepSeek: heads whose q and k, and v, are of different sizes
+    none
+  };
+  std::string_view arch;          ///< general.architecture
+  std::string_view architecture;  ///< in config.json
+  /// Names in a layer that differ from those of a Llama, behind "blk.N." and "layers.N.".
+  std::span<const GgufName> inside{};
+  /// Names outside the layers, where not as usual; relative to the model's base.
+  std::span<const GgufName> outside{};
+  Rope rope = Rope::whole;
+  /// Reads what the family has of its own, and adds it to a config.json with the usual keys.
+  void (*configure)(const detail::GgufReader& from, nlohmann::ordered_json& config) = nullptr;
+  std::string_view epsilon = "rms_norm_eps";  ///< key in config.json; empty: none
+  bool layer_norm = false;                    ///< norms are LayerNorms
+  /// Whether a file of this `arch` is of this family; if null, all are.
+  bool (*applies)(const detail::GgufReader& from) = nullptr;
 };
 
 }  // namespace gptq::model::architecture

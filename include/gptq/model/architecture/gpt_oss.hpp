@@ -21,7 +21,7 @@ inline void describe_gpt_oss(const ConfigReader& config, Description& to) {
   for (const char* key : {"num_experts_per_tok", "experts_per_token"})
     if (config.has(key)) checked.route.chosen = config.size(key);
   checked.route.normalized = true;
-  require_experts(config, checked);
+  require_experts(config, checked, to.sizes.layers);
   const auto slides = read_sliding(config, to.sizes.layers, 0);
   const Index window = config.size_or("sliding_window", 128);
   const bool alternate = !config.has("layer_types");

@@ -123,32 +123,4 @@ void describe_llama(const ConfigReader& config, Description& to) {
   }
 }
 
-inline constexpr GgufName llama_outside[] = {{"token_embd.weight", "model.embed_tokens.weight"},
-                                             {"output_norm.weight", "model.norm.weight"},
-                                             {"output.weight", "lm_head.weight"}};
-inline constexpr GgufName llama_inside[] = {
-    {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
-    {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
-    {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
-    {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
-    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
-    {"ffn_down", "mlp.down_proj"}};
-inline constexpr InterleavedModule interleaved_qk[] = {{"self_attn.q_proj.", false},
-                                                       {"self_attn.k_proj.", true}};
-
-inline constexpr GgufFamily gguf_llama{.arch = "llama",
-                                       .layers = "model.layers.",
-                                       .outside = llama_outside,
-                                       .inside = llama_inside,
-                                       .interleaved = interleaved_qk,
-                                       .attention_bias = true,
-                                       .mlp_bias = true};
-inline constexpr GgufFamily gguf_qwen2{
-    .arch = "qwen2", .layers = "model.layers.", .outside = llama_outside, .inside = llama_inside};
-inline constexpr GgufFamily gguf_qwen3{.arch = "qwen3",
-                                       .layers = "model.layers.",
-                                       .outside = llama_outside,
-                                       .inside = llama_inside,
-                                       .attention_bias = true};
-
 }  // namespace gptq::model::architecture

@@ -31,9 +31,11 @@ struct SharedExpert {
 };
 
 /// \throws FormatError  impossible numbers
-inline void require_experts(const ConfigReader& config, const MixturePart& p) {
+inline void require_experts(const ConfigReader& config, const MixturePart& p, Index layers) {
   if (p.experts < 1 || p.experts > 4096)
     config.fail(p.experts, " experts per layer are not possible (1 to 4096 are)");
+  if (layers * p.experts > 100'000)
+    config.fail(layers, " layers of ", p.experts, " experts are too many");
   if (p.route.chosen < 1 || p.route.chosen > p.experts)
     config.fail("\"num_experts_per_tok\" = ", p.route.chosen, " of ", p.experts, " experts");
   if (p.route.groups < 1 || p.experts % p.route.groups != 0 || p.route.chosen_groups < 1 ||
@@ -103,7 +105,7 @@ void add_mixture_layers(const ConfigReader& config, Description& to, const Usual
                         const MixturePart& experts, const std::optional<SharedExpert>& beside,
                         const IsSparse& is_sparse,
                         nlohmann::json further = nlohmann::json::object()) {
-  require_experts(config, experts);
+  require_experts(config, experts, to.sizes.layers);
   if (to.embeddings.empty() || to.exit.steps().empty()) add_ends(to, p.tied, p.norm);
   to.fused = {usual_fusion().front()};
   further.update({{"rms_norm_eps", p.norm.epsilon},
@@ -111,8 +113,6 @@ void add_mixture_layers(const ConfigReader& config, Description& to, const Usual
                   {"bias of o", p.attention.o_bias},
                   {"norms of q and k", p.attention.qk_norm.has_value()}});
   require_usual_aliases(config, to, further);
-  if (to.sizes.layers * experts.experts > 100'000)
-    config.fail(to.sizes.layers, " layers of ", experts.experts, " experts are too many");
   for (Index i = 0; i < to.sizes.layers; ++i) {
     Block block = layer_block(to, i);
     const bool sparse = is_sparse(i);
@@ -341,7 +341,7 @@ inline void describe_granite_moe(const ConfigReader& config, Description& to) {
       .chosen = config.has("num_experts_per_tok") ? config.size("num_experts_per_tok", 0) : 0,
       .normalized = true};
   m.router = "block_sparse_moe.router.layer", m.experts_prefix = "block_sparse_moe.experts.";
-  if (m.experts > 0) require_experts(config, m);
+  if (m.experts > 0) require_experts(config, m, to.sizes.layers);
   MlpPart mlp{.activation = p.mlp.activation};
   if (config.has("shared_intermediate_size"))
     mlp.width = config.size("shared_intermediate_size", 0);

@@ -109,15 +109,13 @@ void describe_qwen_next(const ConfigReader& config, Description& to) {
     m.route = {.chosen = config.size("num_experts_per_tok"),
                .normalized = config.get_or<bool>("norm_topk_prob", true)};
     m.activation = mlp.activation;
-    require_experts(config, m);
+    require_experts(config, m, to.sizes.layers);
     MlpPart part{.width = config.size("shared_expert_intermediate_size"),
                  .activation = mlp.activation};
     part.gate = "mlp.shared_expert.gate_proj", part.up = "mlp.shared_expert.up_proj";
     part.down = "mlp.shared_expert.down_proj";
     beside = SharedExpert{part, "mlp.shared_expert_gate"};
     sparse = read_sparse(config, to.sizes.layers);
-    if (to.sizes.layers * m.experts > 100'000)
-      config.fail(to.sizes.layers, " layers of ", m.experts, " experts are too many");
   }
   const Index every = config.size_or("full_attention_interval", 4);
   std::vector<std::string> types;

@@ -37,15 +37,14 @@ inline constexpr ModelNames gpt_names{transformer_bases, "wte.weight", "h."},
 
 inline constexpr Architecture architectures[] = {
     {"LlamaForCausalLM", "llama",
-     describe_llama<LlamaKind{.attention_bias = true, .mlp_bias = true}>, &gguf_llama},
+     describe_llama<LlamaKind{.attention_bias = true, .mlp_bias = true}>},
     {"MistralForCausalLM", "mistral", describe_llama<LlamaKind{}>},
-    {"Qwen2ForCausalLM", "qwen2", describe_llama<LlamaKind{.qkv_bias = true}>, &gguf_qwen2},
-    {"Qwen3ForCausalLM", "qwen3", describe_llama<LlamaKind{.qk_norm = true, .head_dim = 128}>,
-     &gguf_qwen3},
+    {"Qwen2ForCausalLM", "qwen2", describe_llama<LlamaKind{.qkv_bias = true}>},
+    {"Qwen3ForCausalLM", "qwen3", describe_llama<LlamaKind{.qk_norm = true, .head_dim = 128}>},
     {"GemmaForCausalLM", "gemma", describe_gemma},
     {"Gemma2ForCausalLM", "gemma2", describe_gemma2},
     {"Gemma3ForCausalLM", "gemma3_text", describe_gemma3},
-    {"Gemma3ForConditionalGeneration", "gemma3", describe_gemma3, nullptr, nested_names, true},
+    {"Gemma3ForConditionalGeneration", "gemma3", describe_gemma3, nested_names, true},
     {"PhiForCausalLM", "phi", describe_phi},
     {"Phi3ForCausalLM", "phi3", describe_phi3},
     {"OlmoForCausalLM", "olmo", describe_olmo},
@@ -67,13 +66,13 @@ inline constexpr Architecture architectures[] = {
     {"ArceeForCausalLM", "arcee", describe_arcee},
     {"NemotronForCausalLM", "nemotron", describe_nemotron},
     {"HunYuanDenseV1ForCausalLM", "hunyuan_v1_dense", describe_hunyuan},
-    {"GPT2LMHeadModel", "gpt2", describe_gpt2, nullptr, gpt_names},
-    {"GPTJForCausalLM", "gptj", describe_gptj, nullptr, gpt_names},
-    {"GPTNeoXForCausalLM", "gpt_neox", describe_neox, nullptr, neox_names},
-    {"OPTForCausalLM", "opt", describe_opt, nullptr, opt_names},
-    {"BloomForCausalLM", "bloom", describe_bloom, nullptr, word_names},
-    {"MptForCausalLM", "mpt", describe_mpt, nullptr, mpt_names},
-    {"FalconForCausalLM", "falcon", describe_falcon, nullptr, word_names},
+    {"GPT2LMHeadModel", "gpt2", describe_gpt2, gpt_names},
+    {"GPTJForCausalLM", "gptj", describe_gptj, gpt_names},
+    {"GPTNeoXForCausalLM", "gpt_neox", describe_neox, neox_names},
+    {"OPTForCausalLM", "opt", describe_opt, opt_names},
+    {"BloomForCausalLM", "bloom", describe_bloom, word_names},
+    {"MptForCausalLM", "mpt", describe_mpt, mpt_names},
+    {"FalconForCausalLM", "falcon", describe_falcon, word_names},
     {"MixtralForCausalLM", "mixtral", describe_mixtral},
     {"Qwen2MoeForCausalLM", "qwen2_moe", describe_qwen_moe<false>},
     {"Qwen3MoeForCausalLM", "qwen3_moe", describe_qwen_moe<true>},
@@ -88,14 +87,15 @@ inline constexpr Architecture architectures[] = {
     {"GptOssForCausalLM", "gpt_oss", describe_gpt_oss},
     {"DeepseekV2ForCausalLM", "deepseek_v2", describe_deepseek<DeepSeek::v2>},
     {"DeepseekV3ForCausalLM", "deepseek_v3", describe_deepseek<DeepSeek::v3>},
+    {"DeepseekV3ForCausalLM", "kimi_k2", describe_deepseek<DeepSeek::v3>},
     {"Mistral4ForCausalLM", "mistral4", describe_deepseek<DeepSeek::mistral4>},
     {"Qwen3NextForCausalLM", "qwen3_next", describe_qwen_next<QwenNext::next>},
     {"Qwen3_5ForCausalLM", "qwen3_5_text", describe_qwen_next<QwenNext::dense>},
     {"Qwen3_5MoeForCausalLM", "qwen3_5_moe_text", describe_qwen_next<QwenNext::mixture>},
-    {"Qwen3_5ForConditionalGeneration", "qwen3_5", describe_qwen_next<QwenNext::dense>, nullptr,
+    {"Qwen3_5ForConditionalGeneration", "qwen3_5", describe_qwen_next<QwenNext::dense>,
      nested_names, true},
     {"Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", describe_qwen_next<QwenNext::mixture>,
-     nullptr, nested_names, true}};
+     nested_names, true}};
 
 /// Why models with such a part in their name cannot be read.
 struct MissingMechanism {
@@ -117,7 +117,8 @@ inline constexpr MissingMechanism missing_mechanisms[] = {
     {"gemma3n", "embeddings per layer"},
     {"gemma4", "embeddings per layer"},
     {"llama4", "attention in chunks"},
-    {"kimi", "a linear attention of its own"},
+    {"kimilinear", "a linear attention of its own"},
+    {"kimi_linear", "a linear attention of its own"},
     {"minimaxm1", "lightning attention"},
     {"t5", "an encoder"},
     {"bert", "an encoder"},
@@ -135,13 +136,16 @@ inline const Architecture& find_architecture(const ConfigReader& config) {
   if (names.size() > 1)
     config.fail("\"architectures\" names ", names.size(), " architectures; expected one");
   if (names.empty() && type.empty()) config.fail("has no \"architectures\"");
+  const Architecture* named = nullptr;
   for (const Architecture& a : architectures) {
-    if (names.empty() ? a.model_type != type : a.name != names[0]) continue;
-    if (!type.empty() && a.model_type != type)
-      config.fail("\"architectures\" says ", a.name, " and \"model_type\" says ", type,
-                  " (loaders go by one or the other; ", a.name, " is of type ", a.model_type, ")");
-    return a;
+    if (!names.empty() && a.name != names[0]) continue;
+    if (type.empty() || a.model_type == type) return a;
+    if (!names.empty()) named = &a;
   }
+  if (named)
+    config.fail("\"architectures\" says ", named->name, " and \"model_type\" says ", type,
+                " (loaders go by one or the other; ", named->name, " is of type ",
+                named->model_type, ")");
   const std::string what =
       names.empty() ? "the model type " + type : "the architecture " + names[0];
   const std::string name = detail::lower_case(names.empty() ? type : names[0]);
@@ -151,20 +155,16 @@ inline const Architecture& find_architecture(const ConfigReader& config) {
                   ", which no option can leave out (docs/models.md lists what is read)");
   std::string all;
   for (const Architecture& a : architectures)
-    all += (all.empty() ? "" : ", ") + std::string(a.name);
+    if (all.find(a.name) == std::string::npos)
+      all += (all.empty() ? "" : ", ") + std::string(a.name);
   config.fail(what, " is not supported (", all, " are)");
 }
 
-/// \throws FormatError  llama.cpp's name of the architecture is not known
-inline const Architecture& find_gguf(const std::string& arch, const std::string& where) {
-  std::string all;
-  for (const Architecture& a : architectures) {
-    if (!a.gguf) continue;
-    if (a.gguf->arch == arch) return a;
-    all += (all.empty() ? "" : ", ") + std::string(a.gguf->arch);
-  }
-  throw FormatError(gptq::detail::message(where, ": the architecture \"", arch,
-                                          "\" is not supported (", all, " are)"));
+/// The architecture of that name, which must exist.
+inline const Architecture& find_by_name(std::string_view name) {
+  for (const Architecture& a : architectures)
+    if (a.name == name) return a;
+  throw FormatError(gptq::detail::message("the architecture ", name, " is not supported"));
 }
 
 }  // namespace architecture

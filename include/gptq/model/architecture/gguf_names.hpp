@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Names of tensors that most GGUF files have in common.
+
+#include <gptq/model/architecture/gguf_family.hpp>
+
+#include <algorithm>  // std::find_if
+#include <string_view>
+
+namespace gptq::model::architecture {
+
+/// In a layer, as in a Llama. What a family calls otherwise stands in its own list.
+inline constexpr GgufName usual_inside[] = {
+    {"attn_norm", "input_layernorm"},    {"ffn_norm", "post_attention_layernorm"},
+    {"attn_q", "self_attn.q_proj"},      {"attn_k", "self_attn.k_proj"},
+    {"attn_v", "self_attn.v_proj"},      {"attn_output", "self_attn.o_proj"},
+    {"attn_q_norm", "self_attn.q_norm"}, {"attn_k_norm", "self_attn.k_norm"},
+    {"ffn_gate", "mlp.gate_proj"},       {"ffn_up", "mlp.up_proj"},
+    {"ffn_down", "mlp.down_proj"}};
+
+/// Outside the layers; token_embd.weight are always the embeddings, and output the head.
+inline constexpr GgufName usual_outside[] = {{"output_norm", "norm"}};
+
+/// Tensors that are part of the configuration: factors of rotary frequencies.
+inline bool is_part_of_config(std::string_view name) {
+  return name == "rope_freqs.weight" || name == "rope_factors_long.weight" ||
+         name == "rope_factors_short.weight" ||
+         name.ends_with(".attn_rot_embd.weight");  // in old files
+}
+
+struct FoundName {
+  const GgufName* name = nullptr;
+  std::string_view ending{};  ///< ".weight", or empty if the list has the whole name
+};
+
+/// A tensor's name in a list: whole, or without its ending.
+inline FoundName find_name(std::span<const GgufName> names, std::string_view wanted) {
+  const auto at = [&](std::string_view text) {
+    const auto found =
+        std::find_if(names.begin(), names.end(), [&](const GgufName& n) { return n.gguf == text; });
+    return found == names.end() ? nullptr : &*found;
+  };
+  if (const GgufName* whole = at(wanted)) return {whole};
+  const std::size_t dot = wanted.rfind('.');
+  if (dot == std::string_view::npos) return {};
+  return {at(wanted.substr(0, dot)), wanted.substr(dot)};
+}
+
+}  // namespace gptq::model::architecture

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The tensors outside the layers that a decoder reads.
+
+#include <gptq/model/description.hpp>
+
+#include <set>
+#include <string>
+
+namespace gptq::model {
+
+/// \param is_packed  whether a linear module is stored as packed words
+template <class IsPacked>
+std::set<std::string> tensors_outside_layers(const Description& description,
+                                             const IsPacked& is_packed) {
+  std::set<std::string> names{description.embeddings};
+  const auto add = [&](const LinearSpec& linear) {
+    if (!is_packed(linear.name)) names.insert(linear.name + ".weight");
+    else
+      for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
+        names.insert(linear.name + part);
+    if (linear.bias) names.insert(linear.name + ".bias");
+  };
+  for (const Block* block : {&description.entry, &description.exit}) {
+    for (const VectorSpec& vector : block->vectors())
+      for (const auto& tensor : tensors_of(vector)) names.insert(tensor.first);
+    for (const LinearSpec& linear : block->linears()) add(linear);
+  }
+  add(description.head.linear);
+  return names;
+}
+
+}  // namespace gptq::model
