@@ -89,7 +89,7 @@ inline void configure_olmo3(const detail::GgufReader& from, nlohmann::ordered_js
 inline void configure_exaone4(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   set_window(from, config);
   const bool windows = !config["sliding_window"].is_null();
-  if (windows) set_layer_types(from, config, 4);
+  set_layer_types(from, config, windows ? 4 : 1);
 }
 
 inline void configure_arcee(const detail::GgufReader& from, nlohmann::ordered_json& config) {
