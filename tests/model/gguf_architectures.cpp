@@ -414,3 +414,67 @@ TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_mo
       {{"expert_weights_scale", 2.5}, {"expert_weights_norm", true}, {"expert_gating_func", 2}});
   check({"deepseek_v3", {.arch = "deepseek2"}, keys(8, 3, third), mscale});
 }
+
+TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gguf_model]") {
+  const auto refused = [](const Case& c) {
+    const auto folder = gptq::model::open_model(models() / c.folder);
+    const test::TemporaryFolder temporary;
+    gptq::io::write_file(temporary / "m.gguf", convert(folder, c).bytes());
+    return error_of<gptq::FormatError>([&] {
+      gptq::model::require_decoder_tensors(gptq::model::open_model(temporary / "m.gguf"));
+    });
+  };
+  const json none = json::object();
+  CHECK_THAT(refused({"granite",
+                      {.arch = "granite", .interleaves = true},
+                      {{"rope.scaling.finetuned", false}}}),
+             ContainsSubstring("granite.rope.scaling.finetuned = false"));
+  CHECK_THAT(
+      refused(
+          {"olmo", {.arch = "olmo", .interleaves = true}, {{layer_norm, 1e-6}}, none, layer_norm}),
+      ContainsSubstring("olmo.attention.layer_norm_epsilon = 1e-06"));
+  CHECK_THAT(
+      refused({"mpt", {.arch = "mpt"}, {{"attention.max_alibi_bias", 4.0}}, none, layer_norm}),
+      ContainsSubstring("mpt.attention.max_alibi_bias = 4 is not supported"));
+  CHECK_THAT(refused({"mpt", {.arch = "mpt"}, none, none, layer_norm}),
+             ContainsSubstring("has no metadata key mpt.attention.max_alibi_bias"));
+  const json experts{
+      {"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 16}};
+  json sigmoid = experts, plain = experts;
+  sigmoid["expert_gating_func"] = 2;
+  plain["expert_weights_norm"] = false;
+  CHECK_THAT(refused({"qwen3_moe", {.arch = "qwen3moe"}, sigmoid}),
+             ContainsSubstring("qwen3moe.expert_gating_func = 2 is not supported"));
+  CHECK_THAT(refused({"qwen3_moe", {.arch = "qwen3moe"}, plain}),
+             ContainsSubstring("qwen3moe.expert_weights_norm"));
+  CHECK_THAT(refused({"gpt_neox",
+                      {.arch = "gptneox", .regroups = true},
+                      {{"tensor_data_layout", "other"}},
+                      none,
+                      layer_norm,
+                      [](GgufBuilder& b) {
+                        b.tensor("blk.0.attn_qkv.weight", {90, 32}, std::vector<float>(2880));
+                      }}),
+             ContainsSubstring("[90, 32]"));
+  // An MPT with learned positions, a shared MLP of which one half is missing, an unknown family.
+  CHECK_THAT(refused({"mpt",
+                      {.arch = "mpt"},
+                      {{"attention.max_alibi_bias", 8.0}},
+                      none,
+                      layer_norm,
+                      [](GgufBuilder& b) {
+                        b.tensor("position_embd.weight", {64, 36}, std::vector<float>(2304));
+                      }}),
+             ContainsSubstring("tensor position_embd.weight does not belong in a MptForCausalLM"));
+  CHECK_THAT(refused({"granitemoeshared",
+                      {.arch = "granitemoe", .interleaves = true},
+                      {{"expert_count", 5},
+                       {"expert_used_count", 2},
+                       {"expert_shared_feed_forward_length", 24}},
+                      none,
+                      "attention.layer_norm_rms_epsilon",
+                      [](GgufBuilder& b) { b.without("blk.1.ffn_up_shexp.weight"); }}),
+             ContainsSubstring("blk.1.ffn_gate_shexp.weight, but not the one with the other rows"));
+  CHECK_THAT(refused({"gpt2", {.arch = "gpt3"}}),
+             ContainsSubstring("the architecture \"gpt3\" is not supported (arcee, bloom, "));
+}

@@ -110,9 +110,12 @@ inline nlohmann::ordered_json gguf_sizes(const GgufReader& reader,
       {"num_key_value_heads", kv_heads}, {"head_dim", head_dim}};
 }
 
-/// bos_token_id and eos_token_id, if they are ids of tokens.
+/// bos_token_id and eos_token_id, if they are ids of tokens, and pad_token_id, whose default in
+/// transformers may lie outside the vocabulary.
 inline void add_special_tokens(const io::GgufFiles& gguf, std::uint64_t vocabulary,
                                nlohmann::ordered_json& config, std::vector<std::string>* notes) {
+  const auto pad = gguf_token_id(gguf.first(), "tokenizer.ggml.padding_token_id", vocabulary);
+  config["pad_token_id"] = pad ? nlohmann::ordered_json(*pad) : nullptr;
   for (const char* id : {"bos", "eos"}) {
     const auto key = "tokenizer.ggml." + std::string(id) + "_token_id";
     if (const auto token = gguf_token_id(gguf.first(), key, vocabulary))

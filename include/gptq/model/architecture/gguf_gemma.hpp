@@ -5,7 +5,7 @@
 
 #include <gptq/model/architecture/gguf_keys.hpp>
 
-#include <cmath>  // std::pow
+#include <cstdint>
 
 namespace gptq::model::architecture {
 

@@ -5,6 +5,10 @@
 
 #include <gptq/model/architecture/gguf_keys.hpp>
 
+#include <cmath>    // std::abs, std::sqrt
+#include <utility>  // std::move, std::pair
+#include <vector>
+
 namespace gptq::model::architecture {
 
 inline constexpr GgufName interleaved_inside[] = {{"attn_q", "self_attn.q_proj", GgufForm::queries},
@@ -26,8 +30,13 @@ inline void configure_qwen3(const detail::GgufReader& from, nlohmann::ordered_js
   config["attention_bias"] = has_bias(from, "attn_q") && has_bias(from, "attn_output");
 }
 
+/// llama.cpp reads rope.scaling.finetuned = false of a Granite as "does not rotate".
 inline void configure_granite(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   set_biases(from, config);
+  if (!from.get_or<bool>("rope.scaling.finetuned", true))
+    from.fail(from.key("rope.scaling.finetuned"),
+              " = false: a Granite without rotary positions is not supported");
+  config["attention_multiplier"] = 1 / std::sqrt(config["head_dim"].get<double>());
   for (const auto& [name, key] : {std::pair{"embedding_scale", "embedding_multiplier"},
                                   std::pair{"attention.scale", "attention_multiplier"},
                                   std::pair{"residual_scale", "residual_multiplier"},
@@ -80,7 +89,7 @@ inline void configure_olmo3(const detail::GgufReader& from, nlohmann::ordered_js
 inline void configure_exaone4(const detail::GgufReader& from, nlohmann::ordered_json& config) {
   set_window(from, config);
   const bool windows = !config["sliding_window"].is_null();
-  if (windows) set_layer_types(from, config, 4);
+  set_layer_types(from, config, windows ? 4 : 1);
 }
 
 inline void configure_arcee(const detail::GgufReader& from, nlohmann::ordered_json& config) {

@@ -9,8 +9,10 @@
 #include <gptq/model/architecture/gguf_llama.hpp>
 #include <gptq/model/architecture/gguf_mixture.hpp>
 
+#include <set>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace gptq::model::architecture {
 
@@ -20,13 +22,14 @@ inline constexpr std::span<const GgufFamily> gguf_families[] = {gguf_llama, gguf
 /// \throws FormatError  llama.cpp's name of the architecture is not known
 inline const GgufFamily& find_gguf(const detail::GgufReader& reader) {
   const auto arch = reader.files().get<std::string>("general.architecture");
-  std::string all, last;
+  std::set<std::string_view> known;
   for (const auto& families : gguf_families)
     for (const GgufFamily& family : families) {
       if (family.arch == arch && (!family.applies || family.applies(reader))) return family;
-      if (family.arch != last) all += (all.empty() ? "" : ", ") + std::string(family.arch);
-      last = family.arch;
+      known.insert(family.arch);
     }
+  std::string all;
+  for (const std::string_view name : known) all += (all.empty() ? "" : ", ") + std::string(name);
   reader.fail("the architecture \"", arch, "\" is not supported (", all, " are)");
 }
 
