@@ -237,6 +237,8 @@ Precision ComputeOptions::products() const {
   return hessian_products();
 }
 
+model::ModelFiles open_model(const std::filesystem::path& path) { return model::open_model(path); }
+
 void cut_to_context(Index& sequence_length, const model::Sizes& sizes) {
   if (sizes.context <= 0 || sequence_length <= sizes.context) return;
   say("note: the model's context is {} tokens: --sequence-length {} is reduced to that\n",

@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <string>
 #include <string_view>
@@ -96,6 +97,10 @@ struct ComputeOptions {
     return precision == "single" ? Precision::single : Precision::split;
   }
 };
+
+/// model::open_model, compiled once for both programs, without the effort that numeric code is
+/// worth.
+model::ModelFiles open_model(const std::filesystem::path& path);
 
 /// Limits a window to the model's context, and says so.
 void cut_to_context(Index& sequence_length, const model::Sizes& sizes);

@@ -30,7 +30,7 @@ void eval(EvalOptions o, const Operations& operations, const std::string& place)
                   "--text FILE or --tokens FILE (ids) is needed");
   detail::require(o.text.file.empty() || o.text.tokens.empty(),
                   "--text and --tokens are mutually exclusive");
-  const model::ModelFiles model = model::open_model(o.model);
+  const model::ModelFiles model = open_model(o.model);
   model::require_decoder_tensors(model);
   print_notes(model.notes);
   model::require_finite_tensors(model, operations.executor(), progress_display(o.compute.quiet));

@@ -148,7 +148,7 @@ void inspect_folder(const std::filesystem::path& path) {
   say("{}: {} tensors ({}), {}\n", path.string(), names.size(), stored_types(tensors),
       bytes_text(bytes));
   try {
-    print_model(model::open_model(path));
+    print_model(open_model(path));
   } catch (const Error& error) {  // some other kind of model: its tensors can still be listed
     say("cannot be quantized: {}\n", error.what());
   }
@@ -175,7 +175,7 @@ void add_inspect(CLI::App& app) {
   command->callback([path, plan] {
     const std::filesystem::path p(*path);
     if (*plan) {
-      const model::ModelFiles model = model::open_model(p);
+      const model::ModelFiles model = open_model(p);
       print_notes(model.notes);
       print_plans(model.description);
       return;

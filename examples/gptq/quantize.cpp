@@ -218,7 +218,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   if (given(o, "--report")) require_own_report(o.report);
   print_notes(idle_options(o));
 
-  const model::ModelFiles model = model::open_model(o.model);
+  const model::ModelFiles model = open_model(o.model);
   if (model.quantization)
     throw InvalidArgument(detail::message(
         o.model, ": is already quantized (", model.quantization->method,
