@@ -14,14 +14,14 @@
 
 using gptq::Index;
 using Cpu = gptq::backend::Cpu;
-using Hessian = gptq::Hessian<Cpu>;
+using CpuHessian = gptq::Hessian<Cpu>;
 
 namespace {
 
 /// Inputs of experts: a spectrum that all share, and a part of each expert's own.
-class Tokens {
+class ExpertTokens {
  public:
-  Tokens(Index inputs, std::uint32_t seed) : random_(seed), mix_(inputs, inputs) {
+  ExpertTokens(Index inputs, std::uint32_t seed) : random_(seed), mix_(inputs, inputs) {
     for (Index i = 0; i < mix_.size(); ++i) mix_.data()[i] = normal_(random_);
     for (Index c = 0; c < inputs; ++c) mix_.col(c) *= std::pow(static_cast<float>(c + 1), -0.7f);
     own_ = Eigen::MatrixXf::Identity(inputs, inputs);
@@ -44,7 +44,8 @@ class Tokens {
   Eigen::MatrixXf mix_, own_;
 };
 
-double error(const Eigen::MatrixXf& weight, const Hessian& hessian, const Eigen::MatrixXf& other) {
+double error_on_others(const Eigen::MatrixXf& weight, const CpuHessian& hessian,
+                       const Eigen::MatrixXf& other) {
   const gptq::Quantizer<gptq::scheme::Affine<3>, Cpu> quantizer({.group_size = 128});
   const auto quantized = quantizer.quantize(weight, hessian);
   gptq::backend::HostMatrix<float> back(weight.rows(), weight.cols());
@@ -60,7 +61,7 @@ double error(const Eigen::MatrixXf& weight, const Hessian& hessian, const Eigen:
 
 TEST_CASE("a shrunk Hessian has as much of the pool as its own tokens leave in doubt",
           "[shrinkage]") {
-  Hessian own(4, Cpu()), pool(4, Cpu()), none(4, Cpu());
+  CpuHessian own(4, Cpu()), pool(4, Cpu()), none(4, Cpu());
   own.add(Eigen::MatrixXf::Identity(4, 4).eval());
   pool.add((2 * Eigen::MatrixXf::Identity(4, 4)).eval());
   pool.add(Eigen::MatrixXf::Ones(4, 4).eval());
@@ -78,7 +79,7 @@ TEST_CASE("a shrunk Hessian has as much of the pool as its own tokens leave in d
   CHECK(alone.hessian.sum()(0, 0) == Approx(8));
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::shrunk(own, none); }),
              ContainsSubstring("has seen no tokens"));
-  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::shrunk(own, Hessian(5, Cpu())); }),
+  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::shrunk(own, CpuHessian(5, Cpu())); }),
              ContainsSubstring("4 inputs cannot be helped by one of 5"));
 }
 
@@ -87,10 +88,10 @@ TEST_CASE("on other tokens, a pooled Hessian never loses to the expert's own", "
   const Eigen::MatrixXf weight = Eigen::MatrixXf::Random(64, inputs);
   for (const float difference : {0.0f, 0.2f, 0.7f})
     for (const Index count : {Index(64), Index(256), Index(1024)}) {
-      Tokens tokens(inputs, 3);
+      ExpertTokens tokens(inputs, 3);
       std::vector<Eigen::MatrixXf> others;
-      std::vector<Hessian> own;
-      Hessian pool(inputs, Cpu());
+      std::vector<CpuHessian> own;
+      CpuHessian pool(inputs, Cpu());
       for (Index e = 0; e < experts; ++e) {
         tokens.next_expert(difference);
         own.emplace_back(inputs, Cpu());
@@ -101,9 +102,9 @@ TEST_CASE("on other tokens, a pooled Hessian never loses to the expert's own", "
       double alone = 0, helped = 0, pooled = 0, share = 0;
       for (std::size_t e = 0; e < own.size(); ++e) {
         const auto made = gptq::shrunk(own[e], pool);
-        alone += error(weight, own[e], others[e]) / experts;
-        pooled += error(weight, pool, others[e]) / experts;
-        helped += error(weight, made.hessian, others[e]) / experts;
+        alone += error_on_others(weight, own[e], others[e]) / experts;
+        pooled += error_on_others(weight, pool, others[e]) / experts;
+        helped += error_on_others(weight, made.hessian, others[e]) / experts;
         share += made.share / experts;
       }
       INFO(count << " tokens, experts differ by " << difference << ": own " << alone << ", pool "

@@ -15,7 +15,7 @@
 using gptq::Index;
 using gptq::io::element_count;
 using gptq::model::TokenId;
-using nlohmann::json;
+using Json = nlohmann::json;
 using test::GgufBuilder;
 using test::GgufRules;
 
@@ -24,15 +24,15 @@ namespace {
 struct Case {
   std::string folder;
   GgufRules rules;
-  json keys = json::object();         ///< metadata of this architecture
-  json not_in_file = json::object();  ///< settings of the fixture that no GGUF file can have
+  Json keys = Json::object();         ///< metadata of this architecture
+  Json not_in_file = Json::object();  ///< settings of the fixture that no GGUF file can have
   std::string eps = "attention.layer_norm_rms_epsilon";
   std::function<void(GgufBuilder&)> further{};
 };
 
 std::filesystem::path models() { return test::data_folder() / "models"; }
 
-void add_keys(GgufBuilder& b, const std::string& arch, const json& keys) {
+void add_keys(GgufBuilder& b, const std::string& arch, const Json& keys) {
   for (const auto& [name, value] : keys.items()) {
     const std::string key = arch + "." + name;
     if (value.is_boolean()) b.flag(key, value);
@@ -48,7 +48,7 @@ GgufBuilder convert(const gptq::model::ModelFiles& model, const Case& c) {
   const auto& s = model.description.sizes;
   GgufBuilder b;
   b.text("general.architecture", c.rules.arch);
-  json keys{{"context_length", s.context > 0 ? s.context : 64},
+  Json keys{{"context_length", s.context > 0 ? s.context : 64},
             {"embedding_length", s.hidden},
             {"block_count", s.layers},
             {"feed_forward_length", s.intermediate},
@@ -64,7 +64,7 @@ GgufBuilder convert(const gptq::model::ModelFiles& model, const Case& c) {
   return b;
 }
 
-std::vector<double> losses_of(const gptq::model::ModelFiles& model, const json& expected) {
+std::vector<double> losses_of(const gptq::model::ModelFiles& model, const Json& expected) {
   using namespace gptq::model;
   const auto ids = expected["ids"].get<std::vector<TokenId>>();
   const CpuOperations<> operations(gptq::exec::Threads{1}, gptq::Precision::single);
@@ -117,7 +117,7 @@ void check(const Case& c) {
       gguf.config_json.merge_patch(c.not_in_file);
       gguf.description = gptq::model::Description::parse(gguf.config_json, "patched");
     }
-    const json expected = gptq::io::read_json(models() / c.folder / "expected.json");
+    const Json expected = gptq::io::read_json(models() / c.folder / "expected.json");
     const auto losses = losses_of(gguf, expected);
     const auto wanted = expected["token_nll"].get<std::vector<double>>();
     REQUIRE(losses.size() == wanted.size());
@@ -155,7 +155,7 @@ TEST_CASE("GGUF files of Gemmas give the outputs of their folders", "[gguf_model
 }
 
 TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "[gguf_model]") {
-  const json theta{{"rope.freq_base", 100.0}};
+  const Json theta{{"rope.freq_base", 100.0}};
   const std::map<std::string, std::string> post{
       {"post_attention_layernorm", "post_attention_norm"}};
   check({"granite",
@@ -164,7 +164,7 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
           {"embedding_scale", 3.0},
           {"residual_scale", 0.4},
           {"logit_scale", 1.7}}});
-  const json yarn{{"rope.freq_base", 100.0},
+  const Json yarn{{"rope.freq_base", 100.0},
                   {"rope.scaling.type", "yarn"},
                   {"rope.scaling.factor", 4.0},
                   {"rope.scaling.original_context_length", 200},
@@ -174,7 +174,7 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
          {.arch = "llama", .interleaves = true},
          yarn,
          {{"rope_scaling", {{"truncate", false}}}}});
-  json windows = yarn;
+  Json windows = yarn;
   windows["attention.sliding_window"] = 6;
   windows["attention.sliding_window_pattern"] = {1, 0};
   // Its two kinds of layers have rotations of different bases, unlike those of real models.
@@ -189,7 +189,7 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
   check({"olmo",
          {.arch = "olmo", .interleaves = true},
          {{"rope.freq_base", 100.0}, {"attention.clamp_kqv", 1.0}, {layer_norm, 1e-5}},
-         json::object(),
+         Json::object(),
          layer_norm});
   check({"olmo2", {.arch = "olmo2", .names = post}, theta});
   check({"exaone4_full", {.arch = "exaone4", .names = post}, theta});
@@ -227,7 +227,7 @@ TEST_CASE("GGUF files of Phi-3s give the outputs of their folders", "[gguf_model
           {"rope.scaling.original_context_length", 16},
           {"rope.scaling.attn_factor", std::sqrt(1 + std::log(4.0) / std::log(16.0))},
           {"attention.sliding_window", 0}},
-         json::object(),
+         Json::object(),
          eps,
          factors({1.0f, 1.1f, 1.3f, 1.5f}, {1.5f, 2.0f, 3.0f, 4.0f})});
   check({"phi4_mini",
@@ -236,15 +236,15 @@ TEST_CASE("GGUF files of Phi-3s give the outputs of their folders", "[gguf_model
           {"rope.dimension_count", 6},
           {"rope.scaling.original_context_length", 32},
           {"rope.scaling.attn_factor", std::sqrt(1 + std::log(2.0) / std::log(32.0))}},
-         json::object(),
+         Json::object(),
          eps,
          factors({1.0f, 1.2f, 1.5f}, {2.0f, 3.0f, 4.0f})});
 }
 
 TEST_CASE("GGUF files of models with LayerNorms give the outputs of their folders",
           "[gguf_model]") {
-  const json none = json::object();
-  const auto with = [](json keys) {
+  const Json none = Json::object();
+  const auto with = [](Json keys) {
     keys["rope.freq_base"] = 100.0;
     return keys;
   };
@@ -305,7 +305,7 @@ TEST_CASE("GGUF files of models with LayerNorms give the outputs of their folder
 }
 
 TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders", "[gguf_model]") {
-  const auto experts = [](int count, int chosen, json keys = json::object()) {
+  const auto experts = [](int count, int chosen, Json keys = Json::object()) {
     keys["expert_count"] = count;
     keys["expert_used_count"] = chosen;
     return keys;
@@ -319,12 +319,12 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
                  {{"expert_feed_forward_length", 16}, {"expert_shared_feed_forward_length", 24}})});
   check({"qwen3_moe", {.arch = "qwen3moe"}, experts(7, 3, {{"expert_feed_forward_length", 16}})});
   check({"olmoe", {.arch = "olmoe"}, experts(7, 3), {{"clip_qkv", 1.0}}});
-  const json scales{{"attention.scale", 0.2},
+  const Json scales{{"attention.scale", 0.2},
                     {"embedding_scale", 3.0},
                     {"residual_scale", 0.4},
                     {"logit_scale", 1.7}};
   check({"granitemoe", {.arch = "granitemoe", .interleaves = true}, experts(5, 2, scales)});
-  json shared = scales;
+  Json shared = scales;
   shared["expert_shared_feed_forward_length"] = 24;
   check({"granitemoeshared", {.arch = "granitemoe", .interleaves = true}, experts(5, 2, shared)});
   check({"glm4_moe",
@@ -340,7 +340,7 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
                   {"expert_gating_func", 2},
                   {"rope.dimension_count", 8},
                   {"rope.freq_base", 100.0}}),
-         json::object(),
+         Json::object(),
          "attention.layer_norm_rms_epsilon",
          [](GgufBuilder& b) {
            b.tensor("blk.2.nextn.eh_proj.weight", {2, 32}, std::vector<float>(64));
@@ -382,8 +382,8 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
 }
 
 TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_model]") {
-  const auto keys = [](int experts, int chosen, json further) {
-    json all{{"attention.head_count_kv", 1},     {"attention.key_length", 24},
+  const auto keys = [](int experts, int chosen, Json further) {
+    Json all{{"attention.head_count_kv", 1},     {"attention.key_length", 24},
              {"attention.value_length", 16},     {"attention.key_length_mla", 12},
              {"attention.value_length_mla", 12}, {"attention.kv_lora_rank", 16},
              {"rope.dimension_count", 8},        {"rope.freq_base", 100.0},
@@ -393,7 +393,7 @@ TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_mo
     all.update(further);
     return all;
   };
-  const json yarn{{"attention.q_lora_rank", 20},
+  const Json yarn{{"attention.q_lora_rank", 20},
                   {"expert_group_count", 4},
                   {"expert_group_used_count", 2},
                   {"rope.scaling.type", "yarn"},
@@ -402,14 +402,14 @@ TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_mo
                   {"rope.scaling.yarn_log_multiplier", 0.06},
                   {"rope.scaling.yarn_beta_fast", 8.0},
                   {"rope.scaling.yarn_beta_slow", 0.25}};
-  const json mscale{{"rope_scaling", {{"mscale", 1.0}}}};
+  const Json mscale{{"rope_scaling", {{"mscale", 1.0}}}};
   check({"deepseek_v2",
          {.arch = "deepseek2"},
          keys(5, 2, {{"expert_weights_scale", 1.5}, {"expert_gating_func", 1}})});
-  json groups = yarn;
+  Json groups = yarn;
   groups["expert_weights_scale"] = 2.0;
   check({"deepseek_v2_groups", {.arch = "deepseek2"}, keys(8, 3, groups), mscale});
-  json third = yarn;
+  Json third = yarn;
   third.update(
       {{"expert_weights_scale", 2.5}, {"expert_weights_norm", true}, {"expert_gating_func", 2}});
   check({"deepseek_v3", {.arch = "deepseek2"}, keys(8, 3, third), mscale});
@@ -424,7 +424,7 @@ TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gg
       gptq::model::require_decoder_tensors(gptq::model::open_model(temporary / "m.gguf"));
     });
   };
-  const json none = json::object();
+  const Json none = Json::object();
   CHECK_THAT(refused({"granite",
                       {.arch = "granite", .interleaves = true},
                       {{"rope.scaling.finetuned", false}}}),
@@ -438,9 +438,9 @@ TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gg
       ContainsSubstring("mpt.attention.max_alibi_bias = 4 is not supported"));
   CHECK_THAT(refused({"mpt", {.arch = "mpt"}, none, none, layer_norm}),
              ContainsSubstring("has no metadata key mpt.attention.max_alibi_bias"));
-  const json experts{
+  const Json experts{
       {"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 16}};
-  json sigmoid = experts, plain = experts;
+  Json sigmoid = experts, plain = experts;
   sigmoid["expert_gating_func"] = 2;
   plain["expert_weights_norm"] = false;
   CHECK_THAT(refused({"qwen3_moe", {.arch = "qwen3moe"}, sigmoid}),

@@ -32,7 +32,7 @@ json fixture(const std::string& name) {
 }
 
 template <class F>
-std::string refusal(const F& f) {
+std::string refused_with(const F& f) {
   return error_of<FormatError>(f);
 }
 
@@ -143,11 +143,11 @@ TEST_CASE("Punctuation, white space and delimiters cut as in the tokenizers libr
   CHECK(pieces({{"type", "CharDelimiterSplit"}, {"delimiter", "x"}}, "axxbx") == "|a|b");
   CHECK(pieces({{"type", "Digits"}}, "a12b") == "|a|12|b");
   CHECK(pieces({{"type", "Digits"}, {"individual_digits", true}}, "a12\u00b2") == "|a|1|2|\u00b2");
-  CHECK_THAT(refusal([] {
+  CHECK_THAT(refused_with([] {
                pieces({{"type", "CharDelimiterSplit"}, {"delimiter", "ab"}}, "a");
              }),
              ContainsSubstring("the delimiter of CharDelimiterSplit is \"ab\""));
-  CHECK_THAT(refusal([&] { pieces(punctuation("Lost"), "a"); }),
+  CHECK_THAT(refused_with([&] { pieces(punctuation("Lost"), "a"); }),
              ContainsSubstring("the split behavior Lost"));
 }
 
@@ -184,13 +184,13 @@ TEST_CASE("normalizers change case, accents and ends of a text", "[tokenizer]") 
         "a ");
   CHECK(normalized({{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}}, " \n") == "");
   CHECK(normalized({{"type", "ByteLevel"}}, "a \u00e9") == "a\u0120\u00c3\u00a9");
-  CHECK_THAT(refusal([] {
+  CHECK_THAT(refused_with([] {
                normalized({{"type", "Precompiled"}, {"precompiled_charsmap", "AAAA"}}, "a");
              }),
              ContainsSubstring("the normalizer Precompiled") && ContainsSubstring("--tokens FILE"));
   json config = fixture("unigram_bytes");
   config["added_tokens"].push_back({{"id", 600}, {"content", " "}, {"normalized", true}});
-  CHECK_THAT(refusal([&] { Tokenizer{config}; }),
+  CHECK_THAT(refused_with([&] { Tokenizer{config}; }),
              ContainsSubstring("the added token \" \", of which the normalizer leaves nothing"));
 }
 
@@ -216,7 +216,7 @@ TEST_CASE("a unigram model takes the pieces with the best sum of scores", "[toke
 
 TEST_CASE("malformed unigram models are refused with the entry", "[tokenizer][unigram]") {
   const auto refused = [](const json& changes, const std::string& text = "a") {
-    return refusal([&] { Tokenizer(unigram(changes)).encode(text); });
+    return refused_with([&] { Tokenizer(unigram(changes)).encode(text); });
   };
   CHECK_THAT(refused({{"unk_id", nullptr}}, "x"), ContainsSubstring("no unknown token (unk_id)"));
   CHECK_THAT(refused({{"unk_id", 7}}),
@@ -262,7 +262,7 @@ TEST_CASE("malformed vocab.json and merges.txt are refused with the place",
   const auto refused = [](const std::string& name, const std::string& content) {
     Files changed = files({{"add_bos_token", true}});
     changed[name] = content;
-    return refusal([&] { read(changed); });
+    return refused_with([&] { read(changed); });
   };
   CHECK_THAT(refused("vocab.json", "[]"), ContainsSubstring("vocab.json: is not a JSON object"));
   CHECK_THAT(refused("vocab.json", R"({"a": 0})"),
@@ -286,13 +286,13 @@ TEST_CASE("a folder without tokenizer.json is opened with vocab.json and merges.
   const test::TemporaryFolder folder;
   const auto model = folder / "model";
   std::filesystem::copy(test::data_folder() / "models" / "llama", model);
-  CHECK_THAT(refusal([&] { load_tokenizer(gptq::model::open_model(model)); }),
+  CHECK_THAT(refused_with([&] { load_tokenizer(gptq::model::open_model(model)); }),
              ContainsSubstring("has no tokenizer.json"));
   for (const auto& [name, content] : files({{"add_bos_token", true}}))
     gptq::io::write_file(model / name, content);
   CHECK(load_tokenizer(gptq::model::open_model(model)).encode("ab") == Ids{5, 2});
   gptq::io::write_file(model / "merges.txt", "abc");
-  CHECK_THAT(refusal([&] { load_tokenizer(gptq::model::open_model(model)); }),
+  CHECK_THAT(refused_with([&] { load_tokenizer(gptq::model::open_model(model)); }),
              ContainsSubstring("merges.txt: line 1"));
 }
 
@@ -353,7 +353,7 @@ TEST_CASE("names of GGUF pre-tokenizers stand for the cuts of the models' own to
               {{"type", "Sequence"}, {"pretokenizers", gguf_pre_tokenizer(name).steps}}}}));
   }
   for (const char* unknown : {"", "moon", "gpt", "phi-2 mpt", " "})
-    CHECK_THAT(refusal([&] { gguf_pre_tokenizer(unknown); }),
+    CHECK_THAT(refused_with([&] { gguf_pre_tokenizer(unknown); }),
                ContainsSubstring("the GGUF pre-tokenizer \"" + std::string(unknown) + "\""));
 }
 
@@ -376,5 +376,6 @@ TEST_CASE("a Gemma 4 vocabulary has marks for spaces and lists its merges", "[to
     CHECK(tokenizer.encode("a a\n\nb") == Ids{0, 2, 3, 5, 6});
     CHECK(tokenizer.bos() == 0);
   }
-  CHECK_THAT(refusal([&] { parsed("t5", "default"); }), ContainsSubstring("of the kind \"t5\""));
+  CHECK_THAT(refused_with([&] { parsed("t5", "default"); }),
+             ContainsSubstring("of the kind \"t5\""));
 }
