@@ -333,9 +333,9 @@ TEST_CASE("names of GGUF pre-tokenizers stand for the cuts of the models' own to
     const json config = fixture(file);
     auto steps = config["pre_tokenizer"].value("pretokenizers", json::array());
     for (json& step : steps) step.erase("trim_offsets");
-    json ours = pre.steps;
+    std::vector<json> ours(pre.steps.begin(), pre.steps.end());
     for (json& step : ours) step.erase("trim_offsets");
-    CHECK(ours == steps);
+    CHECK(json(ours) == steps);
     CHECK(pre.ignore_merges == config["model"]["ignore_merges"].get<bool>());
     if (std::string_view(name) != "starcoder") CHECK(pre.nfc == !config["normalizer"].is_null());
   }
