@@ -36,8 +36,6 @@ inline Sizes read_sizes(const ConfigReader& config, Index head_dim = 0, const Si
   s.vocabulary = config.size("vocab_size");
   s.context = config.size_or(keys.context, 0);
   s.heads = config.size(keys.heads);
-  if (s.heads > 65'536)
-    config.fail("\"", keys.heads, "\" = ", s.heads, " is not a number of heads");
   s.kv_heads = keys.kv_heads ? config.size_or(keys.kv_heads, s.heads) : s.heads;
   if (s.heads % s.kv_heads != 0)
     config.fail(keys.heads, " = ", s.heads, " is not a multiple of ", keys.kv_heads, " = ",

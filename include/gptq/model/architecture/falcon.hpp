@@ -36,6 +36,7 @@ inline void describe_falcon(const ConfigReader& config, Description& to) {
   a.qkv_bias = a.o_bias = bias;
   a.o = "self_attention.dense";
   if (config.get_or<bool>("alibi", false)) {
+    require_slopes(config, a.heads);
     a.how.slopes = alibi_slopes(a.heads);
     a.how.scaled_slopes = true;
     for (const char* key : {"rope_parameters", "rope_theta"}) config.has(key);

@@ -14,6 +14,11 @@
 
 namespace gptq::model::architecture {
 
+/// \throws FormatError  too many heads for a slope each
+inline void require_slopes(const ConfigReader& config, Index heads) {
+  if (heads > 65'536) config.fail(heads, " is not a number of heads");
+}
+
 /// The slopes of ALiBi (Press, Smith, Lewis, "Train Short, Test Long", 2022): powers of two for a
 /// power of two of heads; the other heads get those between.
 inline std::vector<float> alibi_slopes(Index heads) {
@@ -237,6 +242,7 @@ inline void describe_bloom(const ConfigReader& config, Description& to) {
   AttentionPart a = usual_attention(to.sizes);
   a.qkv_bias = a.o_bias = true;
   a.o = "self_attention.dense";
+  require_slopes(config, a.heads);
   a.how.slopes = alibi_slopes(a.heads);
   const MlpPart m{.width = 4 * hidden,
                   .activation = Activation::gelu_tanh,
@@ -266,6 +272,7 @@ inline void describe_mpt(const ConfigReader& config, Description& to) {
   norm.biased = false;
   AttentionPart a = usual_attention(to.sizes);
   a.o = "attn.out_proj";
+  require_slopes(config, a.heads);
   const auto n = static_cast<Index>(std::bit_ceil(static_cast<std::uint64_t>(a.heads)));
   const auto all = alibi_slopes(n);
   for (Index i = 1; i < n && n != a.heads; i += 2) a.how.slopes.push_back(all[std::size_t(i)]);
