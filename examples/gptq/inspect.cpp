@@ -134,8 +134,7 @@ void print_plans(const model::Description& model) {
     kinds.push_back(kind);
     Index weights = 0;
     for (const model::LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
-    say("{}: {} weights, {} per token and layer in operations\n", layer.prefix(), weights,
-        2 * weights);
+    say("{} {} weights in linear modules\n", layer.prefix(), weights);
     print_plan(layer);
   }
 }

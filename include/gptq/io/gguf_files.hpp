@@ -16,6 +16,7 @@
 
 namespace gptq::io {
 
+/// A GGUF file, or all parts of one that was split, as one.
 class GgufFiles {
  public:
   /// \param path  a file, or any of the files of a split model: NAME-00001-of-00003.gguf, ...

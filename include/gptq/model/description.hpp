@@ -30,6 +30,7 @@ struct FusedModules {
 
 /// A tensor with one module, or several, of all experts, and the modules that it holds.
 struct ExpertStack {
+  /// Rows that form a module.
   struct Part {
     std::string before, after;   ///< the module of expert e is called before + e + after
     Index first, stride, count;  ///< its rows

@@ -24,9 +24,10 @@
 
 namespace gptq::model {
 
+/// The tensors of a folder, in the form that the decoder reads.
 class ExpandedSource : public io::TensorSource {
  public:
-  /// \param block  rows and columns that share a scale in `weight_scale_inv`
+  /// \param block_rows, block_cols  that share a scale in `weight_scale_inv`
   /// \throws FormatError  a stacked tensor or a scale has the wrong shape or type
   ExpandedSource(std::shared_ptr<const io::FolderSource> files,
                  const std::vector<ExpertStack>& stacks, Index block_rows = 128,

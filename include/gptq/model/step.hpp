@@ -23,6 +23,7 @@ enum class Activation {
 
 namespace step {
 
+/// What flows into the block.
 struct Input {};
 
 /// RMSNorm: x / √(mean x² + ε)·w. LayerNorm: the same of x − mean x, plus b.
@@ -39,14 +40,17 @@ struct Norm {
   int weight = -1, bias = -1;  ///< numbers of vectors; set by Block::norm
 };
 
+/// A product with a linear module's weight.
 struct Linear {
   int linear;  ///< its number in the block
 };
 
+/// Of every `period` columns, `count` from `first` on.
 struct Columns {
   Index first, count, period;
 };
 
+/// Per head, columns of one value, then columns of another.
 struct Join {
   Index heads, a, b;  ///< columns per head
 };
@@ -70,6 +74,7 @@ struct Attention {
   int sinks = -1;  ///< a vector of one logit per head, which joins the softmax and is dropped
 };
 
+/// A function of each element.
 struct Activate {
   Activation kind;
 };
@@ -81,8 +86,10 @@ struct Gated {
   double limit = 0, alpha = 1.702;
 };
 
+/// A sum.
 struct Add {};
 
+/// A multiple.
 struct Scale {
   double factor;
 };
@@ -92,6 +99,7 @@ struct Clamp {
   double limit;
 };
 
+/// Adds a row of a table: that of the token's position + `offset`.
 struct Positions {
   int table;
   Index offset;
@@ -124,6 +132,7 @@ struct Gather {};
 /// Σ over experts of weight · rows, at the rows' tokens. Reads routes, then each expert's rows.
 struct Scatter {};
 
+/// A causal convolution of each column.
 struct Convolution {
   int weight;
   Index taps;

@@ -23,6 +23,7 @@ struct ModelNames {
 
 inline constexpr std::string_view usual_bases[] = {"model."};
 
+/// An architecture: its names, and the function that describes its models.
 struct Architecture {
   std::string_view name;        ///< in config.json's "architectures"
   std::string_view model_type;  ///< in config.json

@@ -12,6 +12,7 @@
 
 namespace gptq::model::architecture {
 
+/// Latent attention.
 struct LatentAttention {
   Index heads, q_rank, kv_rank, still, turning, value_dim;  ///< columns of a head, or ranks
   step::Norm norm{.epsilon = 1e-6};                         ///< of the narrow values

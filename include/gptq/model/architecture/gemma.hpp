@@ -11,6 +11,7 @@
 
 namespace gptq::model::architecture {
 
+/// What all layers of a Gemma have in common.
 struct GemmaConfig {
   step::Norm norm;
   AttentionPart attention;

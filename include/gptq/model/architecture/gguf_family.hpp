@@ -36,6 +36,7 @@ struct GgufName {
   GgufForm form = GgufForm::same;
 };
 
+/// How llama.cpp stores an architecture.
 struct GgufFamily {
   enum class Rope {
     whole,    ///< all coordinates of a head turn

@@ -29,6 +29,7 @@ inline bool is_part_of_config(std::string_view name) {
          name.ends_with(".attn_rot_embd.weight");  // in old files
 }
 
+/// A name that was found.
 struct FoundName {
   const GgufName* name = nullptr;
   std::string_view ending{};  ///< ".weight", or empty if the list has the whole name

@@ -92,6 +92,7 @@ inline Value grouped_attention(Block& b, Value x, const AttentionPart& p, const 
   return b.linear(a, p.o, b.width({0}), p.o_bias);
 }
 
+/// An MLP, with a gate or without.
 struct MlpPart {
   Index width = 0;
   Activation activation = Activation::silu;
@@ -123,7 +124,7 @@ inline Value plain_mlp(Block& b, Value y, const MlpPart& p) {
 }
 
 /// Norms of a layer's inputs: r = h + attention(norm h); r + mlp(norm r).
-/// \param part  attention(b, x), and mlp(b, y)
+/// \param attention_part, mlp_part  called with the block and an input
 template <class A, class M>
 Block pre_norm_layer(Block b, Index hidden, const step::Norm& norm, const A& attention_part,
                      const M& mlp_part, const std::string& first = "input_layernorm",

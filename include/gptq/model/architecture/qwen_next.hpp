@@ -12,6 +12,7 @@
 
 namespace gptq::model::architecture {
 
+/// Linear attention with a gated delta rule.
 struct DeltaPart {
   step::DeltaRule how;
   Index taps;
