@@ -7,10 +7,10 @@
 void fuzz::gguf_tokenizer(Input input) {
   const auto path = folder().write("x.gguf", text(input));
   may_refuse([&] {
-    const gptq::io::Gguf file(path);
+    const gptq::io::GgufFiles file(path);
     nlohmann::json json;
     try {
-      json = gptq::model::gguf_tokenizer_json(file);
+      json = gptq::model::gguf_tokenizer_json(file.first());
       gptq::model::detail::gguf_companions(file, json);
     } catch (const nlohmann::json::exception&) {
       return;  // tokens that are not UTF-8: open_model reports them
