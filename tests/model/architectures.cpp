@@ -3,12 +3,12 @@
 // Small random models of every architecture: against transformers, and quantized.
 
 #include <gptq/backend/cpu.hpp>
-#include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
+#include "../support/losses.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -33,19 +33,6 @@ std::vector<std::string> fixtures() {
 
 gptq::model::ModelFiles opened(const std::string& name) {
   return gptq::model::open_model(test::data_folder() / "models" / name);
-}
-
-/// −log p of every scored token.
-std::vector<double> losses(const gptq::model::ModelFiles& model, std::span<const TokenId> ids,
-                           Index length) {
-  const auto& description = model.description;
-  const Operations operations(gptq::exec::Threads{1}, gptq::Precision::single);
-  const gptq::model::Decoder<Operations> decoder(description, length, operations);
-  auto hidden = gptq::model::embed(model, decoder, ids);
-  for (const gptq::model::Block& layer : description.layers)
-    decoder.forward(hidden.view(), gptq::model::load_block(model, layer), gptq::model::Cuts(layer));
-  return gptq::model::token_losses(description, decoder, gptq::model::load_head(model),
-                                   hidden.view(), ids);
 }
 
 double mean(const std::vector<double>& numbers) {
@@ -119,7 +106,7 @@ TEST_CASE("every architecture predicts as transformers has it", "[architectures]
     const auto model = opened(name);
     gptq::model::require_decoder_tensors(model);
     const Expected expected(name);
-    const auto found = losses(model, expected.ids, expected.length);
+    const auto found = test::losses(model, expected.ids, expected.length);
     REQUIRE(found.size() == expected.token_nll.size());
     double worst = 0;
     for (std::size_t t = 0; t < found.size(); ++t)
@@ -137,8 +124,8 @@ TEST_CASE("every architecture is quantized, written and read again", "[architect
     if (options.settings.skips.size() == std::size_t(model.description.linear_count())) continue;
     const Expected expected(name);
     const Quantized result(model, options);
-    const double before = mean(losses(model, expected.ids, expected.length)),
-                 after = mean(losses(result.open(), expected.ids, expected.length));
+    const double before = mean(test::losses(model, expected.ids, expected.length)),
+                 after = mean(test::losses(result.open(), expected.ids, expected.length));
     CHECK(std::abs(std::exp(after - before) - 1) < 0.03);
     ++quantized;
   }

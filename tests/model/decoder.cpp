@@ -2,12 +2,10 @@
 
 // Small random models of every kind against transformers.
 
-#include <gptq/model/cpu_operations.hpp>
-#include <gptq/model/perplexity.hpp>
-
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
 #include "../support/gguf_builder.hpp"
+#include "../support/losses.hpp"
 
 using gptq::Index;
 using gptq::model::TokenId;
@@ -29,15 +27,7 @@ void check_model(const std::string& name, gptq::Precision precision, double marg
   const auto model = gptq::model::open_model(folder);
   const auto expected = gptq::io::read_json(folder / "expected.json");
   const auto ids = expected["ids"].get<std::vector<TokenId>>();
-  const auto length = expected["length"].get<Index>();
-  const gptq::model::CpuOperations<> operations(gptq::exec::Threads{}, precision);
-  const auto& description = model.description;
-  const gptq::model::Decoder<gptq::model::CpuOperations<>> decoder(description, length, operations);
-  auto hidden = gptq::model::embed(model, decoder, ids);
-  for (const gptq::model::Block& layer : description.layers)
-    decoder.forward(hidden.view(), gptq::model::load_block(model, layer), gptq::model::Cuts(layer));
-  const auto losses = gptq::model::token_losses(description, decoder, gptq::model::load_head(model),
-                                                hidden.view(), ids);
+  const auto losses = test::losses(model, ids, expected["length"].get<Index>(), precision);
   const auto reference = expected["token_nll"].get<std::vector<double>>();
   REQUIRE(losses.size() == reference.size());
   for (std::size_t i = 0; i < losses.size(); ++i)

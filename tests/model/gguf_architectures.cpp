@@ -3,11 +3,9 @@
 // Each architecture that llama.cpp knows: a GGUF file made of a folder holds the folder's tensors
 // and gives its losses.
 
-#include <gptq/model/cpu_operations.hpp>
-#include <gptq/model/perplexity.hpp>
-
 #include "../support/catch.hpp"
 #include "../support/gguf_converter.hpp"
+#include "../support/losses.hpp"
 
 #include <cmath>  // std::pow
 #include <functional>
@@ -64,22 +62,6 @@ GgufBuilder convert(const gptq::model::ModelFiles& model, const Case& c) {
   return b;
 }
 
-std::vector<double> losses_of(const gptq::model::ModelFiles& model, const Json& expected) {
-  using namespace gptq::model;
-  const auto ids = expected["ids"].get<std::vector<TokenId>>();
-  const CpuOperations<> operations(gptq::exec::Threads{1}, gptq::Precision::single);
-  const Decoder<CpuOperations<>> decoder(model.description, expected["length"].get<Index>(),
-                                         operations);
-  auto hidden = embed(model, decoder, ids);
-  for (const Block& layer : model.description.layers) {
-    auto made = decoder.forward(hidden.view(), load_block(model, layer), Cuts(layer));
-    if (made.rows() > 0) hidden = std::move(made);
-  }
-  const auto losses =
-      token_losses(model.description, decoder, load_head(model), hidden.view(), ids);
-  return {losses.begin(), losses.end()};
-}
-
 void check_tensors(const gptq::model::ModelFiles& gguf, const gptq::model::ModelFiles& folder,
                    double margin) {
   const std::string base = gguf.description.base, folder_base = folder.description.base;
@@ -118,7 +100,8 @@ void check(const Case& c) {
       gguf.description = gptq::model::Description::parse(gguf.config_json, "patched");
     }
     const Json expected = gptq::io::read_json(models() / c.folder / "expected.json");
-    const auto losses = losses_of(gguf, expected);
+    const auto losses = test::losses(gguf, expected["ids"].get<std::vector<TokenId>>(),
+                                     expected["length"].get<Index>());
     const auto wanted = expected["token_nll"].get<std::vector<double>>();
     REQUIRE(losses.size() == wanted.size());
     double worst = 0;

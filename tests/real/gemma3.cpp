@@ -4,11 +4,9 @@
 // -part4, 1.0.0, which are parts of one file. tests/run.sh fetches it. The figures are those of
 // transformers 5.24 for the same file, in single precision.
 
-#include <gptq/model/cpu_operations.hpp>
-#include <gptq/model/perplexity.hpp>
-
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
+#include "../support/losses.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -41,19 +39,12 @@ TEST_CASE("Gemma 3's losses are those of transformers", "[real]") {
   CHECK(model.description.architecture == "Gemma3ForCausalLM");
   const auto golden =
       nlohmann::json::parse(gptq::io::read_file(test::data_folder() / "gemma3_270m.json"));
-  const CpuOperations<> operations(gptq::exec::Threads{}, gptq::Precision::single);
   // A sentence, and tokens by chance that reach beyond the window of 512.
   for (const char* kind : {"text", "random"}) {
     INFO(kind);
     const auto ids = golden[kind]["ids"].get<std::vector<TokenId>>();
     const auto expected = golden[kind]["token_nll"].get<std::vector<double>>();
-    const Decoder<CpuOperations<>> decoder(model.description, static_cast<Index>(ids.size()),
-                                           operations);
-    auto hidden = embed(model, decoder, ids);
-    for (const Block& layer : model.description.layers)
-      decoder.forward(hidden.view(), load_block(model, layer), Cuts(layer));
-    const auto losses =
-        token_losses(model.description, decoder, load_head(model), hidden.view(), ids);
+    const auto losses = test::losses(model, ids, static_cast<Index>(ids.size()));
     REQUIRE(losses.size() == expected.size());
     double worst = 0, sum = 0, expected_sum = 0;
     for (std::size_t t = 0; t < expected.size(); ++t) {
