@@ -17,7 +17,7 @@
 #include <gptq/model/stream.hpp>
 #include <gptq/model/working_bytes.hpp>
 
-#include <algorithm>  // std::count_if, std::max, std::min
+#include <algorithm>  // std::max, std::min
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -137,27 +137,20 @@ class Pipeline {
   /// \param quantized  the layer whose modules are quantized
   void run_cut(Stream<Operations>& stream, const Cuts& cuts, int cut, const Weights& observed,
                PlacedLayer<Operations>& quantized, Index length) {
-    const std::span<const Reading> all(cuts.readings(cut));
-    const auto dense = static_cast<std::size_t>(
-        std::count_if(all.begin(), all.end(), [&](const Reading& r) { return expert_of(r) < 0; }));
-    if (dense == all.size()) {
-      const auto seen = observe(stream, cuts, cut, all, observed, length);
-      for (std::size_t i = 0; i < all.size(); ++i) quantize(cuts, cut, all[i], quantized, &seen[i]);
-      return;
+    std::vector<Reading> dense, experts;
+    for (const Reading& reading : cuts.readings(cut))
+      (expert_of(reading) < 0 ? dense : experts).push_back(reading);
+    if (!experts.empty()) move(stream, cut, observed);  // they may take several passes
+    if (!dense.empty()) {
+      const auto seen = observe(stream, cuts, cut, dense, observed, length);
+      for (std::size_t i = 0; i < dense.size(); ++i)
+        quantize(cuts, cut, dense[i], quantized, &seen[i]);
     }
-    move(stream, cut, observed);
-    std::vector<Reading> beside, experts;
-    for (const Reading& reading : all)
-      (expert_of(reading) < 0 ? beside : experts).push_back(reading);
-    if (!beside.empty()) {
-      const auto seen = observe(stream, cuts, cut, beside, observed, length);
-      for (std::size_t i = 0; i < beside.size(); ++i)
-        quantize(cuts, cut, beside[i], quantized, &seen[i]);
-    }
-    run_experts(stream, cuts, cut, experts, observed, quantized, length);
+    if (!experts.empty()) run_experts(stream, cuts, cut, experts, observed, quantized, length);
   }
 
   int expert_of(const Reading& reading) const { return spec(reading.linears[0]).expert; }
+
   /// Brings all chunks to a cut.
   void move(Stream<Operations>& stream, int cut, const Weights& weights) {
     stream.for_chunks([&](Index first, Index rows) {
