@@ -215,31 +215,34 @@ class ExpandedSource : public io::TensorSource {
                             stack.cols, &out[std::size_t(r * stack.cols)]);
             }};
         if (!biases) continue;
-        made_[name + ".bias"] = {
-            stack.bias,
-            {part.count},
-            files_->type_name(stack.bias),
-            written(files_->output_type(stack.bias)),
-            files_->stored_bytes(stack.bias) /
-                static_cast<std::uint64_t>(stack.experts * stack.rows) *
-                static_cast<std::uint64_t>(part.count),
-            [this, stack, part, e](std::span<float> out) {
-              std::vector<float> whole(static_cast<std::size_t>(stack.experts * stack.rows));
-              files_->read(stack.bias, whole);
-              for (Index r = 0; r < part.count; ++r)
-                out[std::size_t(r)] =
-                    whole[std::size_t(e * stack.rows + part.first + r * part.stride)];
-            }};
+        made_[name + ".bias"] = {stack.bias,
+                                 {part.count},
+                                 files_->type_name(stack.bias),
+                                 written(files_->output_type(stack.bias)),
+                                 files_->stored_bytes(stack.bias) /
+                                     static_cast<std::uint64_t>(stack.experts * stack.rows) *
+                                     static_cast<std::uint64_t>(part.count),
+                                 [this, stack, part, e](std::span<float> out) {
+                                   std::vector<float> whole(static_cast<std::size_t>(stack.rows));
+                                   read_share(stack.bias, stack.experts, e, whole);
+                                   for (Index r = 0; r < part.count; ++r)
+                                     out[std::size_t(r)] =
+                                         whole[std::size_t(part.first + r * part.stride)];
+                                 }};
       }
   }
 
+  /// One expert's numbers of a tensor [experts, ...].
+  void read_share(const std::string& name, Index experts, Index e, std::span<float> out) const {
+    const io::SafeTensor& t = files_->tensor(name);
+    const std::size_t size = t.bytes.size() / static_cast<std::size_t>(experts);
+    io::to_floats(t.dtype, t.bytes.subspan(static_cast<std::size_t>(e) * size, size), out);
+  }
+
   void read_plain(const ExpertStack& stack, Index e, std::span<float> out) const {
-    const io::SafeTensor& t = files_->tensor(stack.tensor);
-    const std::size_t size = t.bytes.size() / static_cast<std::size_t>(stack.experts);
-    const auto bytes = t.bytes.subspan(static_cast<std::size_t>(e) * size, size);
-    if (!stack.transposed) return io::to_floats(t.dtype, bytes, out);
+    if (!stack.transposed) return read_share(stack.tensor, stack.experts, e, out);
     std::vector<float> numbers(out.size());
-    io::to_floats(t.dtype, bytes, numbers);
+    read_share(stack.tensor, stack.experts, e, numbers);
     for (Index r = 0; r < stack.rows; ++r)
       for (Index c = 0; c < stack.cols; ++c)
         out[std::size_t(r * stack.cols + c)] = numbers[std::size_t(c * stack.rows + r)];
