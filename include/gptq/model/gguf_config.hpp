@@ -150,8 +150,9 @@ inline nlohmann::ordered_json gguf_config(const io::GgufFiles& gguf,
   config["max_position_embeddings"] = reader.size_or("context_length", 2048);
   config["vocab_size"] = vocabulary;
   if (!family.epsilon.empty())
-    config[std::string(family.epsilon)] = reader.positive(
-        family.layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon");
+    config[std::string(family.epsilon)] = reader.positive(family.epsilon == GgufFamily::rms_epsilon
+                                                              ? "attention.layer_norm_rms_epsilon"
+                                                              : "attention.layer_norm_epsilon");
   if (turns)
     config["rope_theta"] =
         reader.has("rope.freq_base") ? reader.positive("rope.freq_base") : 10000.0;

@@ -7,7 +7,7 @@
 
 namespace gptq::model::architecture {
 
-inline constexpr GgufName deepseek_inside[] = {
+inline constexpr GgufName deepseek_names[] = {
     {"attn_q_a", "self_attn.q_a_proj"},
     {"attn_q_a_norm", "self_attn.q_a_layernorm"},
     {"attn_q_b", "self_attn.q_b_proj"},
@@ -17,14 +17,8 @@ inline constexpr GgufName deepseek_inside[] = {
     {"attn_kv_b", "self_attn.kv_b_proj"},
     {"attn_k_b", "self_attn.kv_b_proj", GgufForm::latent_k},
     {"attn_v_b", "self_attn.kv_b_proj", GgufForm::latent_v},
-    {"ffn_gate_inp", "mlp.gate"},
-    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
-    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
-    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
-    {"ffn_down_shexp", "mlp.shared_experts.down_proj"}};
+    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"}};
+inline constexpr auto deepseek_inside = joined(deepseek_names, stacked_experts, shared_experts);
 
 /// Sizes of heads, without and with the part of kv_b_proj in them, and the rotation.
 inline void configure_latent(const detail::GgufReader& from, nlohmann::ordered_json& config) {

@@ -38,6 +38,7 @@ struct GgufName {
 
 /// How llama.cpp stores an architecture.
 struct GgufFamily {
+  static constexpr std::string_view rms_epsilon = "rms_norm_eps";
   enum class Rope {
     whole,    ///< all coordinates of a head turn
     partial,  ///< some may: partial_rotary_factor
@@ -53,8 +54,8 @@ struct GgufFamily {
   Rope rope = Rope::whole;
   /// Reads what the family has of its own, and adds it to a config.json with the usual keys.
   void (*configure)(const detail::GgufReader& from, nlohmann::ordered_json& config) = nullptr;
-  std::string_view epsilon = "rms_norm_eps";  ///< key in config.json; empty: none
-  bool layer_norm = false;                    ///< norms are LayerNorms
+  /// The key of ε in config.json, which also tells RMSNorms from LayerNorms; empty: none.
+  std::string_view epsilon = rms_epsilon;
   /// Whether a file of this `arch` is of this family; if null, all are.
   bool (*applies)(const detail::GgufReader& from) = nullptr;
 };

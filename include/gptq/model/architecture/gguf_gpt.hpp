@@ -16,26 +16,21 @@ inline constexpr GgufName gpt2_inside[] = {{"attn_norm", "ln_1"},
                                            {"ffn_up", "mlp.c_fc", GgufForm::transposed},
                                            {"ffn_down", "mlp.c_proj", GgufForm::transposed}};
 inline constexpr GgufName neox_outside[] = {{"output_norm", "final_layer_norm"}};
-inline constexpr GgufName neox_inside[] = {
+inline constexpr GgufName dense_mlp[] = {{"ffn_up", "mlp.dense_h_to_4h"},
+                                         {"ffn_down", "mlp.dense_4h_to_h"}};
+inline constexpr GgufName neox_attention[] = {
     {"attn_qkv", "attention.query_key_value", GgufForm::regrouped},
-    {"attn_output", "attention.dense"},
-    {"ffn_up", "mlp.dense_h_to_4h"},
-    {"ffn_down", "mlp.dense_4h_to_h"}};
+    {"attn_output", "attention.dense"}};
+inline constexpr auto neox_inside = joined(neox_attention, dense_mlp);
 inline constexpr GgufName bloom_outside[] = {{"output_norm", "ln_f"},
                                              {"token_embd_norm", "word_embeddings_layernorm"}};
-inline constexpr GgufName bloom_inside[] = {
+inline constexpr GgufName bloom_attention[] = {
     {"attn_qkv", "self_attention.query_key_value", GgufForm::regrouped},
-    {"attn_output", "self_attention.dense"},
-    {"ffn_up", "mlp.dense_h_to_4h"},
-    {"ffn_down", "mlp.dense_4h_to_h"}};
+    {"attn_output", "self_attention.dense"}};
+inline constexpr auto bloom_inside = joined(bloom_attention, dense_mlp);
 /// With two norms side by side; models with one call it attn_norm, too.
-inline constexpr GgufName falcon_inside[] = {
-    {"attn_norm", "ln_mlp"},
-    {"attn_norm_2", "ln_attn"},
-    {"attn_qkv", "self_attention.query_key_value", GgufForm::regrouped},
-    {"attn_output", "self_attention.dense"},
-    {"ffn_up", "mlp.dense_h_to_4h"},
-    {"ffn_down", "mlp.dense_4h_to_h"}};
+inline constexpr GgufName falcon_norms[] = {{"attn_norm", "ln_mlp"}, {"attn_norm_2", "ln_attn"}};
+inline constexpr auto falcon_inside = joined(falcon_norms, bloom_attention, dense_mlp);
 inline constexpr GgufName mpt_outside[] = {{"output_norm", "norm_f"}};
 inline constexpr GgufName mpt_inside[] = {
     {"attn_norm", "norm_1"},          {"ffn_norm", "norm_2"},    {"attn_qkv", "attn.Wqkv"},
@@ -186,39 +181,34 @@ inline constexpr GgufFamily gguf_gpt[] = {
      .outside = gpt2_outside,
      .rope = GgufFamily::Rope::none,
      .configure = configure_gpt2,
-     .epsilon = "layer_norm_epsilon",
-     .layer_norm = true},
+     .epsilon = "layer_norm_epsilon"},
     {.arch = "gptneox",
      .architecture = "GPTNeoXForCausalLM",
      .inside = neox_inside,
      .outside = neox_outside,
      .rope = GgufFamily::Rope::partial,
      .configure = configure_neox,
-     .epsilon = "layer_norm_eps",
-     .layer_norm = true},
+     .epsilon = "layer_norm_eps"},
     {.arch = "bloom",
      .architecture = "BloomForCausalLM",
      .inside = bloom_inside,
      .outside = bloom_outside,
      .rope = GgufFamily::Rope::none,
      .configure = configure_bloom,
-     .epsilon = "layer_norm_epsilon",
-     .layer_norm = true},
+     .epsilon = "layer_norm_epsilon"},
     {.arch = "mpt",
      .architecture = "MptForCausalLM",
      .inside = mpt_inside,
      .outside = mpt_outside,
      .rope = GgufFamily::Rope::none,
      .configure = configure_mpt,
-     .epsilon = "layer_norm_epsilon",
-     .layer_norm = true},
+     .epsilon = "layer_norm_epsilon"},
     {.arch = "falcon",
      .architecture = "FalconForCausalLM",
      .inside = falcon_inside,
      .outside = gpt2_outside,
      .configure = configure_falcon,
      .epsilon = "layer_norm_epsilon",
-     .layer_norm = true,
      .applies =
          [](const detail::GgufReader& from) {
            return from.files().contains("blk.0.attn_norm_2.weight");
@@ -228,46 +218,39 @@ inline constexpr GgufFamily gguf_gpt[] = {
      .inside = bloom_inside,
      .outside = gpt2_outside,
      .configure = configure_falcon,
-     .epsilon = "layer_norm_epsilon",
-     .layer_norm = true},
+     .epsilon = "layer_norm_epsilon"},
     {.arch = "phi2",
      .architecture = "PhiForCausalLM",
      .inside = phi2_inside,
      .outside = phi2_outside,
      .rope = GgufFamily::Rope::partial,
      .configure = configure_phi2,
-     .epsilon = "layer_norm_eps",
-     .layer_norm = true},
+     .epsilon = "layer_norm_eps"},
     {.arch = "stablelm",
      .architecture = "StableLmForCausalLM",
      .inside = stablelm_inside,
      .rope = GgufFamily::Rope::partial,
      .configure = configure_stablelm,
-     .epsilon = "layer_norm_eps",
-     .layer_norm = true},
+     .epsilon = "layer_norm_eps"},
     {.arch = "starcoder2",
      .architecture = "Starcoder2ForCausalLM",
      .inside = starcoder2_inside,
      .configure = configure_starcoder2,
-     .epsilon = "norm_epsilon",
-     .layer_norm = true},
+     .epsilon = "norm_epsilon"},
     {.arch = "nemotron",
      .architecture = "NemotronForCausalLM",
      .inside = nemotron_inside,
      .outside = nemotron_outside,
      .rope = GgufFamily::Rope::partial,
      .configure = configure_nemotron,
-     .epsilon = "norm_eps",
-     .layer_norm = true},
+     .epsilon = "norm_eps"},
     {.arch = "command-r",
      .architecture = "CohereForCausalLM",
      .configure = configure_cohere,
-     .epsilon = "layer_norm_eps",
-     .layer_norm = true},
+     .epsilon = "layer_norm_eps"},
     {.arch = "cohere2",
      .architecture = "Cohere2ForCausalLM",
      .configure = configure_cohere2,
-     .epsilon = "layer_norm_eps",
-     .layer_norm = true}};
+     .epsilon = "layer_norm_eps"}};
 
 }  // namespace gptq::model::architecture

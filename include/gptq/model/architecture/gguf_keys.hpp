@@ -3,7 +3,7 @@
 
 // What several families read from the metadata of a GGUF file in the same way.
 
-#include <gptq/model/architecture/gguf_family.hpp>
+#include <gptq/model/architecture/gguf_names.hpp>
 #include <gptq/model/gguf_rope.hpp>
 
 #include <cstdint>

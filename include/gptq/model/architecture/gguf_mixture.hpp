@@ -7,25 +7,15 @@
 
 namespace gptq::model::architecture {
 
-inline constexpr GgufName mixtral_inside[] = {
-    {"attn_q", "self_attn.q_proj", GgufForm::queries},
-    {"attn_k", "self_attn.k_proj", GgufForm::keys},
-    {"ffn_gate_inp", "block_sparse_moe.gate"},
-    {"ffn_gate_exps", "block_sparse_moe.experts.*.w1", GgufForm::stacked},
-    {"ffn_up_exps", "block_sparse_moe.experts.*.w3", GgufForm::stacked},
-    {"ffn_down_exps", "block_sparse_moe.experts.*.w2", GgufForm::stacked}};
-inline constexpr GgufName qwen_moe_inside[] = {
+inline constexpr auto mixtral_inside = joined(interleaved_inside, mixtral_experts);
+inline constexpr GgufName qwen_moe_names[] = {
     {"ffn_gate_inp", "mlp.gate"},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
     {"ffn_gate_inp_shexp", "mlp.shared_expert_gate", GgufForm::row},
     {"ffn_gate_shexp", "mlp.shared_expert.gate_proj"},
     {"ffn_up_shexp", "mlp.shared_expert.up_proj"},
     {"ffn_down_shexp", "mlp.shared_expert.down_proj"}};
-inline constexpr GgufName granite_moe_inside[] = {
-    {"attn_q", "self_attn.q_proj", GgufForm::queries},
-    {"attn_k", "self_attn.k_proj", GgufForm::keys},
+inline constexpr auto qwen_moe_inside = joined(qwen_moe_names, stacked_experts);
+inline constexpr GgufName granite_moe_names[] = {
     {"ffn_gate_inp", "block_sparse_moe.router.layer"},
     {"ffn_gate_exps", "block_sparse_moe.experts.*.gate_proj", GgufForm::stacked},
     {"ffn_up_exps", "block_sparse_moe.experts.*.up_proj", GgufForm::stacked},
@@ -33,48 +23,27 @@ inline constexpr GgufName granite_moe_inside[] = {
     {"ffn_gate_shexp", "shared_mlp.input_linear", GgufForm::first},
     {"ffn_up_shexp", "shared_mlp.input_linear", GgufForm::last},
     {"ffn_down_shexp", "shared_mlp.output_linear"}};
-inline constexpr GgufName glm4_moe_inside[] = {
+inline constexpr auto granite_moe_inside = joined(interleaved_inside, granite_moe_names);
+inline constexpr GgufName glm4_moe_names[] = {
     {"post_attention_norm", "post_attention_layernorm"},
-    {"ffn_gate_inp", "mlp.gate"},
-    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
-    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
-    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
-    {"ffn_down_shexp", "mlp.shared_experts.down_proj"}};
-inline constexpr GgufName ernie_moe_inside[] = {
-    {"ffn_gate_inp", "mlp.gate"},
-    {"exp_probs_b.bias", "mlp.moe_statics.e_score_correction_bias", GgufForm::row},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
-    {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
-    {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
-    {"ffn_down_shexp", "mlp.shared_experts.down_proj"}};
-inline constexpr GgufName hunyuan_moe_inside[] = {
-    {"attn_q_norm", "self_attn.query_layernorm"},
-    {"attn_k_norm", "self_attn.key_layernorm"},
-    {"ffn_gate_inp", "mlp.gate.wg"},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
-    {"ffn_gate_shexp", "mlp.shared_mlp.gate_proj"},
-    {"ffn_up_shexp", "mlp.shared_mlp.up_proj"},
-    {"ffn_down_shexp", "mlp.shared_mlp.down_proj"}};
-inline constexpr GgufName minimax_inside[] = {
-    {"ffn_gate_inp", "block_sparse_moe.gate"},
-    {"exp_probs_b.bias", "block_sparse_moe.e_score_correction_bias"},
-    {"ffn_gate_exps", "block_sparse_moe.experts.*.w1", GgufForm::stacked},
-    {"ffn_up_exps", "block_sparse_moe.experts.*.w3", GgufForm::stacked},
-    {"ffn_down_exps", "block_sparse_moe.experts.*.w2", GgufForm::stacked}};
-inline constexpr GgufName gpt_oss_inside[] = {
-    {"post_attention_norm", "post_attention_layernorm"},
-    {"attn_sinks.weight", "self_attn.sinks"},
-    {"ffn_gate_inp", "mlp.router"},
-    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
-    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked}};
+    {"exp_probs_b.bias", "mlp.gate.e_score_correction_bias"}};
+inline constexpr auto glm4_moe_inside = joined(glm4_moe_names, stacked_experts, shared_experts);
+inline constexpr GgufName ernie_moe_names[] = {
+    {"exp_probs_b.bias", "mlp.moe_statics.e_score_correction_bias", GgufForm::row}};
+inline constexpr auto ernie_moe_inside = joined(ernie_moe_names, stacked_experts, shared_experts);
+inline constexpr GgufName hunyuan_moe_names[] = {{"ffn_gate_inp", "mlp.gate.wg"},
+                                                 {"ffn_gate_shexp", "mlp.shared_mlp.gate_proj"},
+                                                 {"ffn_up_shexp", "mlp.shared_mlp.up_proj"},
+                                                 {"ffn_down_shexp", "mlp.shared_mlp.down_proj"}};
+inline constexpr auto hunyuan_moe_inside =
+    joined(hunyuan_inside, hunyuan_moe_names, stacked_experts);
+inline constexpr GgufName minimax_names[] = {
+    {"exp_probs_b.bias", "block_sparse_moe.e_score_correction_bias"}};
+inline constexpr auto minimax_inside = joined(minimax_names, mixtral_experts);
+inline constexpr GgufName gpt_oss_names[] = {{"post_attention_norm", "post_attention_layernorm"},
+                                             {"attn_sinks.weight", "self_attn.sinks"},
+                                             {"ffn_gate_inp", "mlp.router"}};
+inline constexpr auto gpt_oss_inside = joined(gpt_oss_names, stacked_experts);
 
 /// expert_gating_func, where 0 and a missing key leave it to the family.
 enum class Gating : std::uint64_t { softmax = 1, sigmoid = 2, softmax_of_chosen = 3 };

@@ -6,6 +6,8 @@
 #include <gptq/model/architecture/gguf_family.hpp>
 
 #include <algorithm>  // std::find_if
+#include <array>
+#include <cstddef>
 #include <string_view>
 
 namespace gptq::model::architecture {
@@ -21,6 +23,34 @@ inline constexpr GgufName usual_inside[] = {
 
 /// Outside the layers; token_embd.weight are always the embeddings, and output the head.
 inline constexpr GgufName usual_outside[] = {{"output_norm", "norm"}};
+
+/// Stacked experts, as most models call them, and as Mixtral does.
+inline constexpr GgufName stacked_experts[] = {
+    {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
+    {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
+    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked}};
+inline constexpr GgufName mixtral_experts[] = {
+    {"ffn_gate_inp", "block_sparse_moe.gate"},
+    {"ffn_gate_exps", "block_sparse_moe.experts.*.w1", GgufForm::stacked},
+    {"ffn_up_exps", "block_sparse_moe.experts.*.w3", GgufForm::stacked},
+    {"ffn_down_exps", "block_sparse_moe.experts.*.w2", GgufForm::stacked}};
+/// Stacked experts beside shared ones, as in DeepSeek.
+inline constexpr GgufName shared_experts[] = {{"ffn_gate_inp", "mlp.gate"},
+                                              {"ffn_gate_shexp", "mlp.shared_experts.gate_proj"},
+                                              {"ffn_up_shexp", "mlp.shared_experts.up_proj"},
+                                              {"ffn_down_shexp", "mlp.shared_experts.down_proj"}};
+
+/// All names of several lists.
+template <std::size_t... Sizes>
+constexpr auto joined(const GgufName (&... lists)[Sizes]) {
+  std::array<GgufName, (Sizes + ...)> all{};
+  std::size_t at = 0;
+  const auto add = [&](const auto& list) {
+    for (const GgufName& name : list) all[at++] = name;
+  };
+  (add(lists), ...);
+  return all;
+}
 
 /// Tensors that are part of the configuration: factors of rotary frequencies.
 inline bool is_part_of_config(std::string_view name) {
