@@ -43,8 +43,7 @@ struct LinearSpec {
 struct VectorSpec {
   std::string name;  ///< of the tensor; with a *, of one per row: its number stands there
   std::vector<Index> shape;
-  float added = 0;        ///< what the file's numbers lack: 1 for norms that multiply by 1 + w
-  bool optional = false;  ///< zero if the file lacks it
+  float added = 0;  ///< what the file's numbers lack: 1 for norms that multiply by 1 + w
 };
 
 /// The tensors of a VectorSpec and their shapes.
@@ -95,7 +94,12 @@ class Block {
     return push(step::Linear{static_cast<int>(linears_.size()) - 1}, {x}, linears_.back().out);
   }
   Value linear(Value x, const std::string& name, Index out, bool bias = false) {
-    return linear(x, {.name = name, .out = out, .in = 0, .bias = bias});
+    return linear(x, {.name = name, .out = out, .bias = bias});
+  }
+
+  /// A module that always stays in 16 bits.
+  Value unquantized_linear(Value x, const std::string& name, Index out, bool bias = false) {
+    return linear(x, {.name = name, .out = out, .bias = bias, .quantize = false});
   }
 
   /// Of every `period` columns those from `first` on, `count` of them.
@@ -145,13 +149,13 @@ class Block {
   /// \param name    prefix of an expert's modules: "mlp.experts." (its number and a dot follow)
   /// \param expert  records one expert, from its rows of x to its rows of the result
   Value experts(Value x, Value routes, Index count, const std::string& name,
-                const std::function<Value(Block&, Value rows, Index expert)>& expert) {
+                const std::function<Value(Block&, Value rows)>& expert) {
     std::vector<Value> read{routes};
     for (Index e = 0; e < count; ++e) {
       expert_ = static_cast<int>(e);
       prefix_ = base_ + name + std::to_string(e) + ".";
       const Value rows = push(step::Gather{}, {x, routes}, width(x));
-      read.push_back(expert(*this, rows, e));
+      read.push_back(expert(*this, rows));
     }
     expert_ = -1;
     prefix_ = base_;
@@ -175,9 +179,8 @@ class Block {
   void output(Value x) { result_ = x.id; }
 
   /// Registers weights that are not quantized. \returns  their number
-  int vector(const std::string& name, std::vector<Index> shape, float added = 0,
-             bool optional = false) {
-    vectors_.push_back({prefix_ + name, std::move(shape), added, optional});
+  int vector(const std::string& name, std::vector<Index> shape, float added = 0) {
+    vectors_.push_back({prefix_ + name, std::move(shape), added});
     return static_cast<int>(vectors_.size()) - 1;
   }
 

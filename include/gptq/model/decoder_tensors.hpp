@@ -72,8 +72,7 @@ inline void require_decoder_tensors(const ModelFiles& model) {
   };
   const auto expect_block = [&](const Block& block) {
     for (const VectorSpec& vector : block.vectors())
-      for (const auto& [name, shape] : tensors_of(vector))
-        if (!vector.optional || source.contains(name)) expect(name, shape);
+      for (const auto& [name, shape] : tensors_of(vector)) expect(name, shape);
     for (const LinearSpec& linear : block.linears()) expect_linear(linear);
   };
   expect(description.embeddings,

@@ -135,7 +135,6 @@ inline std::vector<float> load_vector(const ModelFiles& model, const std::string
 /// Weights that are not quantized, as the steps of a block use them.
 inline std::vector<float> load_vector(const ModelFiles& model, const VectorSpec& spec) {
   std::vector<float> out(static_cast<std::size_t>(io::element_count(spec.shape)));
-  if (spec.optional && !model.tensors->contains(spec.name)) return out;
   std::span<float> rest(out);
   for (const auto& [name, shape] : tensors_of(spec)) {
     const auto part = rest.first(static_cast<std::size_t>(io::element_count(shape)));

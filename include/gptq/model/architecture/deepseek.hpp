@@ -84,7 +84,7 @@ void describe_deepseek(const ConfigReader& config, Description& to) {
                     .activation = read_activation(config, {"hidden_act"}, "silu"),
                     .bias = config.get_or<bool>("mlp_bias", false)};
   MixturePart m{.experts = read_experts(config), .width = config.size("moe_intermediate_size")};
-  m.activation = mlp.activation;
+  m.gated.kind = mlp.activation;
   m.route = sigmoid_route(config, config.get_or<bool>("norm_topk_prob", true), 1e-20);
   if (Kind == DeepSeek::v3) m.bias = "mlp.gate.e_score_correction_bias";
   else m.route.score = step::Route::Score::softmax;

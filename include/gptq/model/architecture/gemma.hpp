@@ -96,8 +96,7 @@ inline void describe_gemma2(const ConfigReader& config, Description& to) {
 /// Norms of q and k; layers that see everything have a rotation of their own.
 inline void describe_gemma3(const ConfigReader& config, Description& to) {
   GemmaConfig c = read_gemma(config, to);
-  c.attention.qk_norm = c.norm;
-  c.attention.qk_norm->size = to.sizes.head_dim;
+  normalize_heads(c.attention, c.norm);
   config.has("attn_logit_softcapping");  // transformers ignores it in Gemma 3
   to.head.softcap = read_cap(config, "final_logit_softcapping", 0);
   LayerRopes ropes =

@@ -35,7 +35,7 @@ inline std::vector<float> alibi_slopes(Index heads) {
 
 /// Conv1D: weights are stored as [in, out].
 inline Value transposed_linear(Block& b, Value x, const std::string& name, Index out) {
-  return b.linear(x, {.name = name, .out = out, .in = 0, .bias = true, .transposed = true});
+  return b.linear(x, {.name = name, .out = out, .bias = true, .transposed = true});
 }
 
 inline void describe_gpt2(const ConfigReader& config, Description& to) {
@@ -113,8 +113,7 @@ inline void describe_phi(const ConfigReader& config, Description& to) {
                                                   {.partial = 0.5, .may_be_partial = true})),
                       .head_dim = a.head_dim};
   if (config.get_or<bool>("qk_layernorm", false)) {
-    a.qk_norm = norm;
-    a.qk_norm->size = a.head_dim;
+    normalize_heads(a, norm);
     a.q_norm = "self_attn.q_layernorm", a.k_norm = "self_attn.k_layernorm";
   }
   const MlpPart m{.width = to.sizes.intermediate,
@@ -194,18 +193,15 @@ inline void describe_opt(const ConfigReader& config, Description& to) {
                   .bias = bias,
                   .up = "fc1",
                   .down = "fc2"};
-  const auto unquantized = [](Block& b, Value x, const std::string& name, Index out) {
-    return b.linear(x, {.name = name, .out = out, .in = 0, .quantize = false});
-  };
   add_ends(to, config.get_or<bool>("tie_word_embeddings", true), norm);
   to.entry = Block(to.base);
   Value x = to.entry.input(embedded);
-  if (embedded != hidden) x = unquantized(to.entry, x, "project_in", hidden);
+  if (embedded != hidden) x = to.entry.unquantized_linear(x, "project_in", hidden);
   to.entry.output(to.entry.positions(x, "embed_positions.weight", to.sizes.context + 2, 2));
   to.exit = Block(to.base);
   x = to.exit.input(hidden);
   if (ends_with_norm) x = to.exit.norm(x, "final_layer_norm", norm);
-  if (embedded != hidden) x = unquantized(to.exit, x, "project_out", embedded);
+  if (embedded != hidden) x = to.exit.unquantized_linear(x, "project_out", embedded);
   to.exit.output(x);
   to.head.linear.in = embedded;
   to.fused = {usual_fusion().front()};

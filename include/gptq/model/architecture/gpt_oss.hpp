@@ -14,14 +14,13 @@ inline void describe_gpt_oss(const ConfigReader& config, Description& to) {
   p.attention.qkv_bias = p.attention.o_bias = config.get_or<bool>("attention_bias", true);
   const Index hidden = to.sizes.hidden, width = to.sizes.intermediate,
               experts = read_experts(config);
-  step::Gated gate{Activation::silu};
-  gate.limit = config.has("swiglu_limit") ? config.positive("swiglu_limit") : 7.0;
-  if (config.has("swiglu_alpha")) gate.alpha = config.positive("swiglu_alpha");
-  MixturePart checked{.experts = experts, .width = width};
+  MixturePart m{.experts = experts, .width = width, .biased = true, .router = "mlp.router"};
+  m.gated.limit = config.has("swiglu_limit") ? config.positive("swiglu_limit") : 7.0;
+  if (config.has("swiglu_alpha")) m.gated.alpha = config.positive("swiglu_alpha");
   for (const char* key : {"num_experts_per_tok", "experts_per_token"})
-    if (config.has(key)) checked.route.chosen = config.size(key);
-  checked.route.normalized = true;
-  require_experts(config, checked, to.sizes.layers);
+    if (config.has(key)) m.route.chosen = config.size(key);
+  m.route.normalized = true;
+  require_experts(config, m, to.sizes.layers);
   const auto slides = read_sliding(config, to.sizes.layers, 0);
   const Index window = config.size_or("sliding_window", 128);
   const bool alternate = !config.has("layer_types");
@@ -56,16 +55,7 @@ inline void describe_gpt_oss(const ConfigReader& config, Description& to) {
     a.how.sinks = block.vector("self_attn.sinks", {a.heads});
     to.layers.push_back(pre_norm_layer(
         std::move(block), hidden, p.norm, [&](Block& b, Value x) { return attention(b, x, a); },
-        [&](Block& b, Value y) {
-          const Value logits = b.linear(
-              y, {.name = "mlp.router", .out = experts, .in = 0, .bias = true, .quantize = false});
-          const Value routes = b.route(logits, checked.route);
-          return b.experts(y, routes, experts, "mlp.experts.", [&](Block& e, Value rows, Index) {
-            const Value g = e.linear(rows, "gate_proj", width, true);
-            const Value up = e.linear(rows, "up_proj", width, true);
-            return e.linear(e.gated(g, up, gate), "down_proj", hidden, true);
-          });
-        }));
+        [&](Block& b, Value y) { return mixture(b, y, m); }));
   }
 }
 

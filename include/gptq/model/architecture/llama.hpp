@@ -89,8 +89,7 @@ AttentionPart llama_attention(const ConfigReader& config, Description& to) {
                        ": \"attention_bias\" is false but ignored: q, k and v of a " +
                        to.architecture + " always have biases");
   if (Kind.qk_norm) {
-    a.qk_norm = read_rms(config);
-    a.qk_norm->size = a.head_dim;
+    normalize_heads(a, read_rms(config));
   }
   return a;
 }

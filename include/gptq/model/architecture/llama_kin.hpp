@@ -6,7 +6,6 @@
 
 #include <gptq/model/architecture/parts.hpp>
 
-#include <cmath>  // std::sqrt
 #include <string>
 #include <vector>
 
@@ -94,12 +93,16 @@ inline void describe_nemotron(const ConfigReader& config, Description& to) {
 }
 
 /// HunYuan: norms of q and k behind the rotation.
-inline void describe_hunyuan(const ConfigReader& config, Description& to) {
+inline UsualParts read_hunyuan(const ConfigReader& config, Description& to) {
   UsualParts p = read_usual(config, to, false);
-  p.attention.qk_norm = p.norm;
-  p.attention.qk_norm->size = to.sizes.head_dim;
+  normalize_heads(p.attention, p.norm);
   p.attention.q_norm = "self_attn.query_layernorm", p.attention.k_norm = "self_attn.key_layernorm";
   p.attention.rope_first = true;
+  return p;
+}
+
+inline void describe_hunyuan(const ConfigReader& config, Description& to) {
+  const UsualParts p = read_hunyuan(config, to);
   add_pre_norm(
       config, to, p, [&](Index) { return p.attention; }, gated_mlp);
 }

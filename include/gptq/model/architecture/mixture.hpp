@@ -17,7 +17,8 @@ namespace gptq::model::architecture {
 struct MixturePart {
   Index experts = 0, width = 0;
   step::Route route{};
-  Activation activation = Activation::silu;
+  step::Gated gated{Activation::silu};
+  bool biased = false;  ///< the router and the experts' modules have biases
   std::string router = "mlp.gate", experts_prefix = "mlp.experts.";
   std::string bias{};  ///< the tensor of the router's bias for the choice, or empty
   std::vector<Index> bias_shape{};
@@ -53,13 +54,12 @@ inline Value mixture(Block& b, Value y, const MixturePart& p) {
   if (!p.bias.empty())
     route.bias =
         b.vector(p.bias, p.bias_shape.empty() ? std::vector<Index>{p.experts} : p.bias_shape);
-  const Value logits =
-      b.linear(y, {.name = p.router, .out = p.experts, .in = 0, .quantize = false});
+  const Value logits = b.unquantized_linear(y, p.router, p.experts, p.biased);
   const Value routes = b.route(logits, route);
-  return b.experts(y, routes, p.experts, p.experts_prefix, [&](Block& e, Value rows, Index) {
-    const Value gate = e.linear(rows, p.gate, p.width);
-    const Value up = e.linear(rows, p.up, p.width);
-    return e.linear(e.gated(gate, up, {p.activation}), p.down, b.width({0}));
+  return b.experts(y, routes, p.experts, p.experts_prefix, [&](Block& e, Value rows) {
+    const Value gate = e.linear(rows, p.gate, p.width, p.biased);
+    const Value up = e.linear(rows, p.up, p.width, p.biased);
+    return e.linear(e.gated(gate, up, p.gated), p.down, b.width({0}), p.biased);
   });
 }
 
@@ -67,7 +67,7 @@ inline Value mixture(Block& b, Value y, const MixturePart& p) {
 inline Value shared(Block& b, Value y, const SharedExpert& p) {
   const Value m = gated_mlp(b, y, p.mlp);
   if (p.router.empty()) return m;
-  const Value gate = b.linear(y, {.name = p.router, .out = 1, .in = 0, .quantize = false});
+  const Value gate = b.unquantized_linear(y, p.router, 1);
   return b.gated(gate, m, {Activation::sigmoid});
 }
 
@@ -78,41 +78,36 @@ inline Value mixture_and_shared(Block& b, Value y, const MixturePart& p,
   return beside ? b.add(routed, shared(b, y, *beside)) : routed;
 }
 
-/// What transformers 5 may write instead of modules per expert: gate and up, and down, of all.
+/// Tensors that hold gate and up, and down, of all experts of a layer.
+/// \param before  prefix of the experts' modules
+inline void add_stacks(Description& to, const std::string& gate_up, const std::string& down,
+                       const std::string& before, const MixturePart& p) {
+  const Index hidden = to.sizes.hidden, width = p.width;
+  const ExpertStack::Part gate{before, "." + p.gate, 0, 1, width},
+      up{before, "." + p.up, width, 1, width}, whole{before, "." + p.down, 0, 1, hidden};
+  to.stacks.push_back({gate_up, "", p.experts, 2 * width, hidden, false, {gate, up}});
+  to.stacks.push_back({down, "", p.experts, hidden, width, false, {whole}});
+}
+
+/// What transformers 5 may write instead of modules per expert.
 inline void add_usual_stacks(Description& to, const std::string& layer, const MixturePart& p) {
   const std::string before = layer + p.experts_prefix;
-  const Index hidden = to.sizes.hidden;
-  to.stacks.push_back(
-      {before + "gate_up_proj",
-       "",
-       p.experts,
-       2 * p.width,
-       hidden,
-       false,
-       {{before, "." + p.gate, 0, 1, p.width}, {before, "." + p.up, p.width, 1, p.width}}});
-  to.stacks.push_back({before + "down_proj",
-                       "",
-                       p.experts,
-                       hidden,
-                       p.width,
-                       false,
-                       {{before, "." + p.down, 0, 1, hidden}}});
+  add_stacks(to, before + "gate_up_proj", before + "down_proj", before, p);
 }
 
 /// Layers in the order of Llama, whose MLP is a mixture where `is_sparse` says so.
 template <class IsSparse>
 void add_mixture_layers(const ConfigReader& config, Description& to, const UsualParts& p,
                         const MixturePart& experts, const std::optional<SharedExpert>& beside,
-                        const IsSparse& is_sparse,
-                        nlohmann::json further = nlohmann::json::object()) {
+                        const IsSparse& is_sparse) {
   require_experts(config, experts, to.sizes.layers);
-  if (to.embeddings.empty() || to.exit.steps().empty()) add_ends(to, p.tied, p.norm);
+  add_ends(to, p.tied, p.norm);
   to.fused = {usual_fusion().front()};
-  further.update({{"rms_norm_eps", p.norm.epsilon},
-                  {"biases of q, k and v", p.attention.qkv_bias},
-                  {"bias of o", p.attention.o_bias},
-                  {"norms of q and k", p.attention.qk_norm.has_value()}});
-  require_usual_aliases(config, to, further);
+  require_usual_aliases(config, to,
+                        {{"rms_norm_eps", p.norm.epsilon},
+                         {"biases of q, k and v", p.attention.qkv_bias},
+                         {"bias of o", p.attention.o_bias},
+                         {"norms of q and k", p.attention.qk_norm.has_value()}});
   for (Index i = 0; i < to.sizes.layers; ++i) {
     Block block = layer_block(to, i);
     const bool sparse = is_sparse(i);
@@ -164,13 +159,18 @@ inline void refuse_windows(const ConfigReader& config) {
     if (type != "full_attention") config.fail("the layer type \"", type, "\" is not supported");
 }
 
+/// The shared expert of Qwen, whose result a gate scales.
+inline SharedExpert read_gated_shared(const ConfigReader& config, const MixturePart& m) {
+  const Index width = config.size("shared_expert_intermediate_size");
+  return {named_mlp("mlp.shared_expert", width, m.gated.kind), "mlp.shared_expert_gate"};
+}
+
 /// Qwen2-MoE has biases of q, k and v and a shared expert with a gate; Qwen3-MoE norms of q and k.
 template <bool Third>
 void describe_qwen_moe(const ConfigReader& config, Description& to) {
   UsualParts p = read_usual(config, to, false);
   if (Third) {
-    p.attention.qk_norm = p.norm;
-    p.attention.qk_norm->size = to.sizes.head_dim;
+    normalize_heads(p.attention, p.norm);
   } else {
     p.attention.qkv_bias = config.get_or<bool>("qkv_bias", true);
     p.attention.o_bias = false;
@@ -179,15 +179,9 @@ void describe_qwen_moe(const ConfigReader& config, Description& to) {
   MixturePart m{.experts = read_experts(config), .width = config.size("moe_intermediate_size")};
   m.route = {.chosen = config.size("num_experts_per_tok"),
              .normalized = config.get_or<bool>("norm_topk_prob", false)};
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   std::optional<SharedExpert> beside;
-  if (!Third) {
-    MlpPart mlp{.width = config.size("shared_expert_intermediate_size")};
-    mlp.activation = p.mlp.activation;
-    mlp.gate = "mlp.shared_expert.gate_proj", mlp.up = "mlp.shared_expert.up_proj";
-    mlp.down = "mlp.shared_expert.down_proj";
-    beside = SharedExpert{mlp, "mlp.shared_expert_gate"};
-  }
+  if (!Third) beside = read_gated_shared(config, m);
   const auto sparse = read_sparse(config, to.sizes.layers);
   add_mixture_layers(config, to, p, m, beside, [&](Index i) { return sparse[std::size_t(i)]; });
 }
@@ -200,7 +194,7 @@ inline void describe_olmoe(const ConfigReader& config, Description& to) {
   MixturePart m{.experts = read_experts(config), .width = to.sizes.intermediate};
   m.route = {.chosen = config.size("num_experts_per_tok"),
              .normalized = config.get_or<bool>("norm_topk_prob", false)};
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   add_mixture_layers(config, to, p, m, std::nullopt, [](Index) { return true; });
 }
 
@@ -222,10 +216,7 @@ inline std::optional<SharedExpert> read_shared(const ConfigReader& config, const
                                                const char* key = "n_shared_experts") {
   const Index count = config.has(key) ? config.size(key, 0) : 0;
   if (count == 0) return std::nullopt;
-  MlpPart mlp{.width = count * m.width, .activation = m.activation};
-  mlp.gate = "mlp.shared_experts.gate_proj", mlp.up = "mlp.shared_experts.up_proj";
-  mlp.down = "mlp.shared_experts.down_proj";
-  return SharedExpert{mlp};
+  return SharedExpert{named_mlp("mlp.shared_experts", count * m.width, m.gated.kind)};
 }
 
 /// Layers behind the decoder's, which predict tokens further ahead.
@@ -241,12 +232,11 @@ inline void describe_glm4_moe(const ConfigReader& config, Description& to) {
   UsualParts p = read_usual(config, to, false, {.partial = 0.5, .may_be_partial = true});
   p.attention.o_bias = false;
   if (config.get_or<bool>("use_qk_norm", false)) {
-    p.attention.qk_norm = p.norm;
-    p.attention.qk_norm->size = to.sizes.head_dim;
+    normalize_heads(p.attention, p.norm);
   }
   MixturePart m{.experts = read_experts(config), .width = config.size("moe_intermediate_size")};
   m.route = sigmoid_route(config, config.get_or<bool>("norm_topk_prob", true), 1e-20);
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   m.bias = "mlp.gate.e_score_correction_bias";
   const Index dense =
       config.has("first_k_dense_replace") ? config.size("first_k_dense_replace", 0) : 1;
@@ -263,7 +253,7 @@ inline void describe_ernie_moe(const ConfigReader& config, Description& to) {
                 .width = config.size("moe_intermediate_size")};
   m.route = {.chosen = config.size("moe_k"), .normalized = true};
   config.has("moe_norm_min");
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   m.bias = "mlp.moe_statics.e_score_correction_bias";
   m.bias_shape = {1, m.experts};
   const Index every = config.size_or("moe_layer_interval", 1),
@@ -296,22 +286,16 @@ inline void describe_minimax(const ConfigReader& config, Description& to) {
 
 /// HunYuan: norms of q and k behind the rotation, a shared MLP.
 inline void describe_hunyuan_moe(const ConfigReader& config, Description& to) {
-  UsualParts p = read_usual(config, to, false);
-  p.attention.qk_norm = p.norm;
-  p.attention.qk_norm->size = to.sizes.head_dim;
-  p.attention.q_norm = "self_attn.query_layernorm", p.attention.k_norm = "self_attn.key_layernorm";
-  p.attention.rope_first = true;
+  const UsualParts p = read_hunyuan(config, to);
   for (const char* key : {"moe_topk", "num_experts"})
     if (config.has(key) && config.json()[key].is_array())
       config.fail("\"", key, "\" with different values per layer is not supported");
   MixturePart m{.experts = read_experts(config), .width = to.sizes.intermediate};
   m.route = {.chosen = config.size("moe_topk"), .normalized = true};
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   m.router = "mlp.gate.wg";
-  MlpPart mlp{.width = to.sizes.intermediate, .activation = p.mlp.activation};
-  mlp.gate = "mlp.shared_mlp.gate_proj", mlp.up = "mlp.shared_mlp.up_proj";
-  mlp.down = "mlp.shared_mlp.down_proj";
-  add_mixture_layers(config, to, p, m, SharedExpert{mlp}, [](Index) { return true; });
+  const SharedExpert beside{named_mlp("mlp.shared_mlp", to.sizes.intermediate, m.gated.kind)};
+  add_mixture_layers(config, to, p, m, beside, [](Index) { return true; });
 }
 
 /// GraniteMoE, GraniteMoE-Shared and the attention-only GraniteMoE-Hybrid: experts stacked, a
@@ -336,7 +320,7 @@ inline void describe_granite_moe(const ConfigReader& config, Description& to) {
   }
   MixturePart m{.width = to.sizes.intermediate};
   if (config.has("num_local_experts")) m.experts = config.size("num_local_experts", 0);
-  m.activation = p.mlp.activation;
+  m.gated.kind = p.mlp.activation;
   m.route = {
       .chosen = config.has("num_experts_per_tok") ? config.size("num_experts_per_tok", 0) : 0,
       .normalized = true};
@@ -353,23 +337,8 @@ inline void describe_granite_moe(const ConfigReader& config, Description& to) {
   for (Index i = 0; i < to.sizes.layers; ++i) {
     Block block = layer_block(to, i);
     const std::string moe = block.prefix() + "block_sparse_moe.", before = moe + "experts.";
-    if (m.experts > 0) {
-      to.stacks.push_back(
-          {moe + "input_linear.weight",
-           "",
-           m.experts,
-           2 * m.width,
-           to.sizes.hidden,
-           false,
-           {{before, ".gate_proj", 0, 1, m.width}, {before, ".up_proj", m.width, 1, m.width}}});
-      to.stacks.push_back({moe + "output_linear.weight",
-                           "",
-                           m.experts,
-                           to.sizes.hidden,
-                           m.width,
-                           false,
-                           {{before, ".down_proj", 0, 1, to.sizes.hidden}}});
-    }
+    if (m.experts > 0)
+      add_stacks(to, moe + "input_linear.weight", moe + "output_linear.weight", before, m);
     to.layers.push_back(pre_norm_layer(
         std::move(block), to.sizes.hidden, p.norm,
         [&](Block& b, Value x) { return b.scale(attention(b, x, p.attention), scales.residual); },

@@ -72,8 +72,7 @@ inline void describe_olmo3(const ConfigReader& config, Description& to) {
 /// Norms per head of q and k; with windows, only the layers that have one rotate.
 inline void describe_exaone4(const ConfigReader& config, Description& to) {
   UsualParts p = read_usual(config, to, false);
-  p.attention.qk_norm = p.norm;
-  p.attention.qk_norm->size = to.sizes.head_dim;
+  normalize_heads(p.attention, p.norm);
   const bool windows = config.has("sliding_window");
   const Index pattern =
       config.has("sliding_window_pattern") && config.json()["sliding_window_pattern"].is_number()

@@ -32,6 +32,12 @@ struct AttentionPart {
   Index kv_width() const { return kv_heads * head_dim; }
 };
 
+/// Norms of each head of q and k.
+inline void normalize_heads(AttentionPart& p, step::Norm norm) {
+  norm.size = p.head_dim;
+  p.qk_norm = norm;
+}
+
 /// From projected q, k and v to the input of o.
 inline Value attend(Block& b, Value q, Value k, Value v, const AttentionPart& p) {
   const auto normalize = [&] {
@@ -99,6 +105,15 @@ struct MlpPart {
   bool bias = false;
   std::string gate = "mlp.gate_proj", up = "mlp.up_proj", down = "mlp.down_proj";
 };
+
+/// A gated MLP without biases whose modules are called `name`.gate_proj, up_proj and down_proj.
+inline MlpPart named_mlp(const std::string& name, Index width, Activation activation) {
+  return {.width = width,
+          .activation = activation,
+          .gate = name + ".gate_proj",
+          .up = name + ".up_proj",
+          .down = name + ".down_proj"};
+}
 
 /// down(f(gate) · up)
 inline Value gated_mlp(Block& b, Value y, const MlpPart& p) {
@@ -181,9 +196,8 @@ Block parallel_layer(Block b, Index hidden, const step::Norm& norm, const A& att
 }
 
 /// RMSNorm with the ε of a config.json.
-inline step::Norm read_rms(const ConfigReader& config, const char* key = "rms_norm_eps",
-                           double otherwise = 1e-6) {
-  return {.epsilon = config.has(key) ? config.positive(key) : otherwise};
+inline step::Norm read_rms(const ConfigReader& config) {
+  return {.epsilon = config.has("rms_norm_eps") ? config.positive("rms_norm_eps") : 1e-6};
 }
 
 /// LayerNorm with weights and biases.

@@ -30,10 +30,7 @@ inline Value delta_layer(Block& b, Value x, const DeltaPart& p) {
     const Index dk = p.how.key_dim, heads = p.how.value_heads / p.how.key_heads,
                 dv = heads * p.how.value_dim, group = 2 * dk + 2 * dv;
     const Value all = b.linear(x, "linear_attn.in_proj_qkvz", 2 * keys + 2 * values);
-    const Value ba = b.linear(x, {.name = "linear_attn.in_proj_ba",
-                                  .out = 2 * p.how.value_heads,
-                                  .in = 0,
-                                  .quantize = false});
+    const Value ba = b.unquantized_linear(x, "linear_attn.in_proj_ba", 2 * p.how.value_heads);
     const Value q = b.columns(all, 0, dk, group);
     const Value k = b.columns(all, dk, dk, group);
     const Value v = b.columns(all, 2 * dk, dv, group);
@@ -45,7 +42,7 @@ inline Value delta_layer(Block& b, Value x, const DeltaPart& p) {
     qkv = b.linear(x, "linear_attn.in_proj_qkv", 2 * keys + values);
     z = b.linear(x, "linear_attn.in_proj_z", values);
     const auto plain = [&](const char* name) {
-      return b.linear(x, {.name = name, .out = p.how.value_heads, .in = 0, .quantize = false});
+      return b.unquantized_linear(x, name, p.how.value_heads);
     };
     first = plain("linear_attn.in_proj_b");
     second = plain("linear_attn.in_proj_a");
@@ -93,8 +90,7 @@ void describe_qwen_next(const ConfigReader& config, Description& to) {
   norm.added = 1;
   AttentionPart a = usual_attention(to.sizes);
   a.qkv_bias = a.o_bias = config.get_or<bool>("attention_bias", false);
-  a.qk_norm = norm;
-  a.qk_norm->size = to.sizes.head_dim;
+  normalize_heads(a, norm);
   a.rope = step::Rope{
       .table = to.rope(parse_rope(
           config, a.head_dim, to.notes,
@@ -109,13 +105,9 @@ void describe_qwen_next(const ConfigReader& config, Description& to) {
     m = {.experts = read_experts(config), .width = config.size("moe_intermediate_size")};
     m.route = {.chosen = config.size("num_experts_per_tok"),
                .normalized = config.get_or<bool>("norm_topk_prob", true)};
-    m.activation = mlp.activation;
+    m.gated.kind = mlp.activation;
     require_experts(config, m, to.sizes.layers);
-    MlpPart part{.width = config.size("shared_expert_intermediate_size"),
-                 .activation = mlp.activation};
-    part.gate = "mlp.shared_expert.gate_proj", part.up = "mlp.shared_expert.up_proj";
-    part.down = "mlp.shared_expert.down_proj";
-    beside = SharedExpert{part, "mlp.shared_expert_gate"};
+    beside = read_gated_shared(config, m);
     sparse = read_sparse(config, to.sizes.layers);
   }
   const Index every = config.size_or("full_attention_interval", 4);
