@@ -112,13 +112,16 @@ set(GPTQ_CUDA_SOURCES
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/instantiations.cu
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/kernels.cuh
     ${PROJECT_SOURCE_DIR}/include/gptq/backend/cuda/matrix_kernels.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/attention.cuh
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/decoder.cu
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/kernels.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/delta_rule.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/elements.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/experts.cuh
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/rows.cuh
 )
 
 # Of gptq::toolkit_cuda.
 set(GPTQ_TOOLKIT_CUDA_HEADERS
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/host_steps.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/launch.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda_operations.hpp
 )
@@ -139,7 +142,11 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/io/staging_area.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/io/tensor.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/architecture.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/cohere.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/common.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/deepseek.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/falcon.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gemma.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_deepseek.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_family.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_gemma.hpp
@@ -149,7 +156,14 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_mixture.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_names.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_registry.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt_oss.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama_kin.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/mixture.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/olmo.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/parts.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/qwen_next.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/registry.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/rope_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/block.hpp
@@ -157,51 +171,39 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_aliases.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_keys.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuts.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/working_bytes.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/unused_tensors.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/observation.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/module_change.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/route.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/activations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/attention.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/cross_entropy.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/delta_rule.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/normalize.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/cross_entropy.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/attention.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/activations.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/qwen_next.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/parts.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/olmo.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/mixture.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/llama_kin.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt_oss.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gemma.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/falcon.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/deepseek.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/cohere.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu_operations.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuts.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_pre_tokenizer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_rope.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/module_change.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/observation.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/outside_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/pipeline_options.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/placed_layer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/position_bias.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/rope.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/route.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/step.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/stream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/text_file.hpp
@@ -224,7 +226,9 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unigram.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/unsupported.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/tokenizer/word_cache.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/unused_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/values.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/working_bytes.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grid_blocks.hpp

@@ -70,8 +70,8 @@ if [ ! -f "$gemma" ]; then
 fi
 [ -f "$gemma" ] && export GPTQ_TEST_GEMMA="$PWD/$gemma"
 
-# What is random is tried more often.
-if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8; fi
+# What is random is tried more often, and kernels are compiled for more GPUs.
+if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8 GPTQ_TEST_ALL=1; fi
 suite ci
 if [ $all = yes ]; then
   unset GPTQ_TEST_GGUF GPTQ_TEST_GEMMA  # minutes become hours under a sanitizer

@@ -16,10 +16,10 @@
 #include <gptq/model/cpu/cross_entropy.hpp>
 #include <gptq/model/cpu/delta_rule.hpp>
 #include <gptq/model/cpu/normalize.hpp>
-#include <gptq/model/cpu/route.hpp>
 #include <gptq/model/description.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
+#include <gptq/model/route.hpp>
 #include <gptq/model/step.hpp>
 #include <gptq/scheme/affine.hpp>
 
@@ -180,9 +180,8 @@ class CpuOperations {
   /// y = x + a row of a table [positions, cols]: that of the token's position + `offset`
   void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
                      Index length) const {
+    step::require_positions(table, x.cols(), offset, length);
     const ConstView rows(table.data(), static_cast<Index>(table.size()) / x.cols(), x.cols());
-    gptq::detail::require(length + offset <= rows.rows(), "windows of ", length,
-                          " tokens, but the model has ", rows.rows() - offset, " positions");
     for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r) + map(rows, r % length + offset); });
   }
 
@@ -221,8 +220,9 @@ class CpuOperations {
   Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
     Tensor y(logits.rows(), logits.cols());
     for_rows(y.rows(), [&](Index r) {
-      const auto size = static_cast<std::size_t>(y.cols());
-      cpu::route(how, {&logits(r, 0), size}, bias, {y.row(r), size});
+      std::vector<float> scratch(static_cast<std::size_t>(route_scratch(how, y.cols())));
+      model::route(how, &logits(r, 0), y.cols(), bias.empty() ? nullptr : bias.data(), y.row(r),
+                   scratch.data());
     });
     return y;
   }

@@ -6,14 +6,15 @@
 
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
-#include <gptq/model/cuda/host_steps.hpp>
 #include <gptq/model/cuda/launch.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
+#include <gptq/model/route.hpp>
 #include <gptq/model/step.hpp>
 
-#include <algorithm>  // std::fill_n, std::min
-#include <cmath>      // std::log
+#include <algorithm>  // std::min
+#include <array>
+#include <cmath>  // std::log
 #include <limits>
 #include <span>
 #include <utility>  // std::move
@@ -25,7 +26,7 @@ namespace gptq::model {
 /// memory. Operands may be on the host too; results are on the device. Tensors that live for a
 /// whole pass through the model (`keep`) go to pinned host memory if the device would otherwise run
 /// short. A handle, like the backend; one thread at a time.
-class CudaOperations : public cuda::HostSteps<CudaOperations> {
+class CudaOperations {
  public:
   using Tensor = backend::cuda::DeviceMatrix<float>;
   using View = MatrixView<float>;
@@ -129,65 +130,144 @@ class CudaOperations : public cuda::HostSteps<CudaOperations> {
   }
 
   Tensor constant(Index rows, Index cols, float value) const {
-    HostTensor y(rows, cols);
-    std::fill_n(y.data(), rows * cols, value);
-    return from_host(y);
+    const auto scope = on_device();
+    Tensor y = tensor(rows, cols);
+    cuda::fill(stream(), value, y.view());
+    return y;
   }
 
   /// Normalizes each part of a row; y may be x.
   void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight,
             std::span<const float> bias) const {
-    const bool kernel = how.kind == step::Norm::Kind::rms && !weight.empty() && bias.empty() &&
-                        how.weights == step::Norm::Weights::shared;
-    if (!kernel) {
-      const auto w = to_host(weight), b = to_host(bias);
-      return on_host(y, x, [&](auto to, auto from) { host().norm(to, from, how, w, b); });
-    }
     const auto scope = on_device();
-    const Borrowed numbers(*this, ConstView(weight.data(), 1, how.size));
-    cuda::rms_norm(stream(), x, numbers.view().data(), how.size, static_cast<float>(how.epsilon),
-                   y);
+    const Borrowed w(*this, weight), b(*this, bias);
+    cuda::norm(stream(), x, how, w.data(), b.data(), y);
   }
 
   /// Rotates each head of row r by its position, r mod `length`; y may be x.
   void rope(View y, ConstView x, const Rope& table, const step::Rope& how, Index length) const {
-    if (how.interleaved || how.first != 0 || 2 * table.half != how.head_dim) {
-      RopeTable numbers;
-      numbers.half = table.half, numbers.cosine = to_host(table.cosine);
-      numbers.sine = to_host(table.sine);
-      return on_host(y, x,
-                     [&](auto to, auto from) { host().rope(to, from, numbers, how, length); });
-    }
     if (y.data() != x.data()) copy(y, x);
     const auto scope = on_device();
-    cuda::rope(stream(), y, table.cosine.numbers.data(), table.sine.numbers.data(), table.half,
+    cuda::rope(stream(), y, table.cosine.numbers.data(), table.sine.numbers.data(), how, table.half,
                length);
   }
 
   /// Causal attention within each sequence of `length` rows, head by head.
   Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
                    std::span<const float> sinks, Index length) const {
-    if (how.scale != 0 || how.softcap != 0 || !how.slopes.empty() || !sinks.empty() ||
-        how.value_dim != how.head_dim)
-      return from_host(host().attention(to_host(q).view(), to_host(k).view(), to_host(v).view(),
-                                        how, to_host(sinks), length));
     const auto scope = on_device();
-    Tensor out = tensor(q.rows(), q.cols());
-    cuda::attention(
-        stream(), {q, k, v, out.view(), how.heads, how.kv_heads, how.head_dim, length, how.window},
-        runtime()->shared_memory());
+    const Borrowed slopes(*this, how.slopes), sink(*this, sinks);
+    Tensor out = tensor(q.rows(), how.heads * how.value_dim);
+    cuda::attention(stream(),
+                    {q, k, v, out.view(), how.heads, how.kv_heads, how.head_dim, how.value_dim,
+                     length, how.window, score_scale(how), static_cast<float>(how.softcap),
+                     slopes.data(), how.scaled_slopes, sink.data()},
+                    runtime()->shared_memory());
     return out;
+  }
+
+  void activate(View y, ConstView x, Activation kind) const {
+    const auto scope = on_device();
+    cuda::activate(stream(), x, kind, y);
   }
 
   /// f(gate) · up, element by element; y may be either. A gate of one column scales rows.
   void gated(View y, ConstView gate, ConstView up, const step::Gated& how) const {
-    if (how.kind != Activation::silu || how.limit > 0 || gate.cols() != up.cols()) {
-      const HostTensor g = to_host(gate);
-      return on_host(y, up, [&](auto to, auto from) { host().gated(to, g.view(), from, how); });
-    }
-    if (y.data() != gate.data()) copy(y, gate);
     const auto scope = on_device();
-    cuda::silu_mul(stream(), up.data(), up.size(), y.data());
+    cuda::gated(stream(), gate, up, how, y);
+  }
+
+  void scale(View y, ConstView x, double factor) const {
+    const auto scope = on_device();
+    cuda::scale(stream(), x, static_cast<float>(factor), y);
+  }
+
+  void clamp(View y, ConstView x, double limit) const {
+    const auto scope = on_device();
+    cuda::clamp(stream(), x, static_cast<float>(limit), y);
+  }
+
+  /// y = x + a row of a table [positions, cols]: that of the token's position + `offset`
+  void add_positions(View y, ConstView x, std::span<const float> table, Index offset,
+                     Index length) const {
+    step::require_positions(table, x.cols(), offset, length);
+    const auto scope = on_device();
+    const Borrowed rows(*this, table);
+    cuda::add_positions(stream(), x, rows.data(), offset, length, y);
+  }
+
+  void sharpen(View y, ConstView x, const step::Sharpen& how, Index length) const {
+    const auto scope = on_device();
+    cuda::sharpen(stream(), x, how, length, y);
+  }
+
+  /// Of every `period` columns, `count` of them.
+  Tensor columns(ConstView x, const step::Columns& how) const {
+    const auto scope = on_device();
+    Tensor y = tensor(x.rows(), x.cols() / how.period * how.count);
+    cuda::columns(stream(), x, how, y.view());
+    return y;
+  }
+
+  /// Per head, columns of a, then columns of b.
+  Tensor join(ConstView a, ConstView b, const step::Join& how) const {
+    const auto scope = on_device();
+    Tensor y = tensor(a.rows(), how.heads * (how.a + how.b));
+    cuda::join(stream(), a, b, how, y.view());
+    return y;
+  }
+
+  /// A weight per expert, negative where it was not chosen.
+  Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
+    const auto scope = on_device();
+    const Borrowed added(*this, bias);
+    Tensor scratch = tensor(logits.rows(), route_scratch(how, logits.cols()));
+    Tensor y = tensor(logits.rows(), logits.cols());
+    cuda::choose_experts(stream(), logits, how, added.data(), scratch.data(), y.view());
+    return y;
+  }
+
+  /// The rows of x that were routed to an expert.
+  Tensor gather(ConstView x, ConstView routes, int expert) const {
+    const auto scope = on_device();
+    const Tokens tokens = list_tokens(routes, expert);
+    Tensor y = tensor(backend::cuda::to_vector(*runtime(), tokens.count).front(), x.cols());
+    cuda::gather(stream(), x, tokens.rows.data(), y.view());
+    return y;
+  }
+
+  /// Σ over experts of weight · rows, in the order of experts.
+  Tensor scatter(ConstView routes, std::span<const ConstView> experts, Index width) const {
+    const auto scope = on_device();
+    Tensor y = Tensor::zeros(runtime(), routes.rows(), width);
+    for (std::size_t e = 0; e < experts.size(); ++e) {
+      if (experts[e].empty()) continue;
+      const Tokens tokens = list_tokens(routes, static_cast<Index>(e));
+      cuda::scatter(stream(), experts[e], routes, static_cast<Index>(e), tokens.rows.data(),
+                    y.view());
+    }
+    return y;
+  }
+
+  /// A causal convolution of each column: weight [columns, taps], the last tap is the token itself
+  Tensor convolution(ConstView x, std::span<const float> weight, Index taps, Index length) const {
+    const auto scope = on_device();
+    const Borrowed w(*this, weight);
+    Tensor y = tensor(x.rows(), x.cols());
+    cuda::convolution(stream(), x, w.data(), taps, length, y.view());
+    return y;
+  }
+
+  /// See step::DeltaRule. \param in  q, k, v, a, b
+  Tensor delta_rule(const std::array<ConstView, 5>& in, const step::DeltaRule& how,
+                    std::span<const float> a_log, std::span<const float> dt_bias,
+                    Index length) const {
+    const auto scope = on_device();
+    const Borrowed decay(*this, a_log), shift(*this, dt_bias);
+    Tensor y = tensor(in[0].rows(), how.value_heads * how.value_dim);
+    cuda::delta_rule(stream(), {in[0], in[1], in[2], in[3], in[4], y.view(), how, decay.data(),
+                                shift.data(), length});
+    return y;
   }
 
   /// y += x
@@ -210,16 +290,17 @@ class CudaOperations : public cuda::HostSteps<CudaOperations> {
     return out;
   }
 
-  /// −log softmax(x·Wᵀ)[target] of each row that has a target; a strip of rows and of the
-  /// vocabulary at a time.
+  /// −log softmax(cap(scale·(x·Wᵀ + b)))[target] of each row that has a target; a strip of rows
+  /// and of the vocabulary at a time.
   std::vector<double> cross_entropy(ConstView x, const Linear& linear, const HeadSpec& how,
                                     std::span<const std::int32_t> targets) const {
-    if (!linear.bias.empty() || how.scale != 1 || how.softcap != 0)
-      return host().cross_entropy(to_host(x).view(), linear, how, targets);
     const ConstView weight = linear.weight.view();
     constexpr Index wide = 8192, tall = 4096;
     const auto scope = on_device();
     const Index rows = x.rows();
+    const Borrowed bias(*this, linear.bias);
+    const cuda::HeadOperands head{bias.data(), static_cast<float>(how.scale),
+                                  static_cast<float>(how.softcap)};
     const auto wanted = backend::cuda::to_device_vector(runtime(), targets);
     auto top = backend::cuda::to_device_vector(
         runtime(), std::span<const float>(std::vector<float>(
@@ -230,7 +311,7 @@ class CudaOperations : public cuda::HostSteps<CudaOperations> {
       const Borrowed part(*this, weight.middle_rows(col, (std::min)(wide, weight.rows() - col)));
       for (Index row = 0; row < rows; row += tall) {
         const Tensor logits = matmul(x.middle_rows(row, (std::min)(tall, rows - row)), part.view());
-        cuda::add_logits(stream(), logits.view(), wanted.data() + row, col,
+        cuda::add_logits(stream(), logits.view(), wanted.data() + row, col, head,
                          {top.data() + row, sums.data() + row, at_target.data() + row});
       }
     }
@@ -290,16 +371,31 @@ class CudaOperations : public cuda::HostSteps<CudaOperations> {
  private:
   using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
 
+  /// The tokens of an expert.
+  struct Tokens {
+    backend::cuda::DeviceMatrix<Index> rows, count;
+  };
+  Tokens list_tokens(ConstView routes, Index expert) const {
+    using Indices = backend::cuda::DeviceMatrix<Index>;
+    Tokens tokens{Indices(runtime(), 1, routes.rows()), Indices(runtime(), 1, 1)};
+    cuda::list_tokens(stream(), routes, expert, tokens.rows.data(), tokens.count.data());
+    return tokens;
+  }
+
   /// A matrix in device memory, for products at full speed: itself if it is there, else a copy.
   class Borrowed {
    public:
     Borrowed(const CudaOperations& operations, ConstView from) : view_(from) {
-      if (operations.runtime()->is_on_device(from.data())) return;
+      if (from.empty() || operations.runtime()->is_on_device(from.data())) return;
       copy_ = operations.tensor(from.rows(), from.cols());
       operations.copy(copy_.view(), from);
       view_ = std::as_const(copy_).view();
     }
+    Borrowed(const CudaOperations& operations, std::span<const float> from)
+        : Borrowed(operations, ConstView(from.data(), 1, static_cast<Index>(from.size()))) {}
     ConstView view() const { return view_; }
+    /// Null if there is nothing.
+    const float* data() const { return view_.empty() ? nullptr : view_.data(); }
 
    private:
     Tensor copy_;
@@ -323,8 +419,8 @@ class CudaOperations : public cuda::HostSteps<CudaOperations> {
       bc::multiply_transposed(*runtime(), y, a.low.view(), b.high.view(), true);
     }
     if (bias.empty()) return;
-    const Borrowed added(*this, ConstView(bias.data(), 1, static_cast<Index>(bias.size())));
-    cuda::add_bias(stream(), added.view().data(), y);
+    const Borrowed added(*this, bias);
+    cuda::add_bias(stream(), added.data(), y);
   }
 
   /// Product of operands rounded to 16 bits.

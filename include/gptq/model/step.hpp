@@ -4,8 +4,11 @@
 // The operations that blocks are made of: a closed set. A new one needs a type here, a function of
 // Block that records it, and an operation on each device.
 
+#include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
 
+#include <cmath>  // std::sqrt
+#include <span>
 #include <variant>
 #include <vector>
 
@@ -74,6 +77,12 @@ struct Attention {
   int sinks = -1;  ///< a vector of one logit per head, which joins the softmax and is dropped
 };
 
+/// The factor of the scores q·k.
+inline float score_scale(const Attention& how) {
+  return how.scale != 0 ? static_cast<float>(how.scale)
+                        : 1.0f / std::sqrt(static_cast<float>(how.head_dim));
+}
+
 /// A function of each element.
 struct Activate {
   Activation kind;
@@ -104,6 +113,14 @@ struct Positions {
   int table;
   Index offset;
 };
+
+/// \throws InvalidArgument  a table [positions, cols] ends before the window does
+inline void require_positions(std::span<const float> table, Index cols, Index offset,
+                              Index length) {
+  const Index rows = static_cast<Index>(table.size()) / cols;
+  gptq::detail::require(length + offset <= rows, "windows of ", length,
+                        " tokens, but the model has ", rows - offset, " positions");
+}
 
 /// Multiplies a row by 1 + β·ln(1 + ⌊position / length⌋), so that attention stays sharp far beyond
 /// the context of training.

@@ -6,14 +6,14 @@
 #include <gptq/backend/cpu/tiled_products.hpp>
 #include <gptq/backend/host/matrix.hpp>
 #include <gptq/config.hpp>
-#include <gptq/core/half.hpp>
 #include <gptq/exec/serial.hpp>
+#include <gptq/model/position_bias.hpp>
 #include <gptq/model/step.hpp>
 
 #include <Eigen/Core>
 
 #include <algorithm>  // std::fill, std::max, std::min
-#include <cmath>      // std::exp, std::sqrt
+#include <cmath>      // std::exp
 #include <optional>
 #include <span>
 
@@ -24,17 +24,16 @@ namespace cpu {
 /// What turns the scores of a head into weights.
 struct AttentionHead {
   Index window;
-  float scale, softcap, slope;
-  bool rounded_slope;
+  float scale, softcap;
+  PositionBias bias;
   std::optional<float> sink;
 
   AttentionHead(const step::Attention& how, Index head, std::span<const float> sinks)
       : window(how.window),
-        scale(how.scale != 0 ? static_cast<float>(how.scale)
-                             : 1.0f / std::sqrt(static_cast<float>(how.head_dim))),
+        scale(score_scale(how)),
         softcap(static_cast<float>(how.softcap)),
-        slope(how.slopes.empty() ? 0.0f : how.slopes[static_cast<std::size_t>(head)]),
-        rounded_slope(how.scaled_slopes) {
+        bias{how.slopes.empty() ? 0.0f : how.slopes[static_cast<std::size_t>(head)], scale,
+             how.scaled_slopes} {
     if (!sinks.empty()) sink = sinks[static_cast<std::size_t>(head)];
   }
 
@@ -44,26 +43,19 @@ struct AttentionHead {
   void softmax(float* scores, Index last, Index keys, Index from) const {
     const Index first = window > 0 ? (std::max)(Index(0), last - window + 1) : 0;
     Eigen::Map<Eigen::ArrayXf> live(scores + first, last + 1 - first);
-    if (softcap == 0 && slope == 0 && !sink) {
+    if (softcap == 0 && bias.slope == 0 && !sink) {
       live = ((live - live.maxCoeff()) * scale).exp();
       live *= 1.0f / live.sum();
     } else {
       live *= scale;
       if (softcap > 0) live = softcap * (live / softcap).tanh();
-      for (Index i = 0; slope != 0 && i < live.size(); ++i) live[i] += bias(from + first + i);
+      for (Index i = 0; bias.slope != 0 && i < live.size(); ++i) live[i] += bias(from + first + i);
       const float top = sink ? (std::max)(*sink, live.maxCoeff()) : live.maxCoeff();
       live = (live - top).exp();
       live *= 1.0f / (live.sum() + (sink ? std::exp(*sink - top) : 0.0f));
     }
     std::fill(scores, scores + first, 0.0f);
     std::fill(scores + last + 1, scores + keys, 0.0f);
-  }
-
- private:
-  float bias(Index position) const {
-    const auto at = static_cast<float>(position);
-    if (!rounded_slope) return slope * at;
-    return scale * to_float(to_bfloat16(to_float(to_bfloat16(slope)) * at));
   }
 };
 
