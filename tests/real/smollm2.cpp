@@ -146,8 +146,8 @@ TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[rea
   const std::string program = GPTQ_PROGRAM, out = (folder / "out").string();
   const std::string settings =
       " --bits 4 --group-size 64 --samples 8 --sequence-length 512 --quiet";
-  const std::string eval_settings = " --text " + (texts / "heldout.txt").string() +
-                                    " --windows 4 --sequence-length 1024 --quiet";
+  const std::string eval_settings =
+      " --text " + (texts / "heldout.txt").string() + " --windows 4 --sequence-length 1024 --quiet";
 
   const auto start = std::chrono::steady_clock::now();
   const auto quantize = test::run(program + " quantize " + file + " --out " + out + settings +
