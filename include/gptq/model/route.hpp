@@ -49,7 +49,9 @@ struct ExpertChoice {
 };
 
 /// How many numbers `route` needs room for.
-inline Index route_scratch(const step::Route& how, Index experts) { return experts + how.groups; }
+GPTQ_HD inline Index route_scratch(const step::Route& how, Index experts) {
+  return experts + how.groups;
+}
 
 /// \param logits   of each expert
 /// \param bias     joins the choice, not the weights; or null

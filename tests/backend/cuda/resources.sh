@@ -44,7 +44,7 @@ for a in 75 90 $more; do
   esac
 done
 for a in $architectures; do
-  "$1" -std=c++20 --expt-relaxed-constexpr -O3 -I"$2" -arch=sm_"$a" -Xptxas -v -cubin "$folder/kernels.cu" \
+  "$1" -std=c++20 --expt-relaxed-constexpr -O3 -Werror all-warnings -I"$2" -arch=sm_"$a" -Xptxas -v -cubin "$folder/kernels.cu" \
     -o "$folder/$a.cubin" >"$folder/$a.txt" 2>&1 || echo "sm_$a: not compiled" >>"$folder/$a.txt" &
 done
 wait
