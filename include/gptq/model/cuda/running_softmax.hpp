@@ -16,6 +16,7 @@
 
 namespace gptq::model::cuda {
 
+/// Takes the logits of all rows a strip of words at a time.
 class RunningSoftmax {
  public:
   /// \param targets  of each row; negative: none
