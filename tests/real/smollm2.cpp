@@ -10,13 +10,12 @@
 #include "../support/catch.hpp"
 #include "../support/command.hpp"
 #include "../support/files.hpp"
+#include "../support/real_model.hpp"
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>  // std::exp
-#include <cstdlib>
 #include <ctime>  // std::clock
-#include <regex>
 
 #include <sys/resource.h>  // getrusage
 
@@ -25,41 +24,8 @@ using gptq::model::TokenId;
 
 namespace {
 
-std::string environment(const char* name) {
-  const char* value = std::getenv(name);
-  return value ? value : "";
-}
-
-/// The GGUF file, or nothing with a word why.
-std::string gguf_file() {
-  const std::string path = environment("GPTQ_TEST_GGUF");
-  if (path.empty() || !std::filesystem::exists(path)) {
-    skip(
-        "SmolLM2 is not here: GPTQ_TEST_GGUF does not name its file (tests/run.sh fetches it with "
-        "pip)");
-    return {};
-  }
-  return path;
-}
-
-/// calibration.txt and heldout.txt that the figures belong to, or nothing.
-std::filesystem::path text_folder() {
-  const std::filesystem::path folder = environment("GPTQ_TEST_DATA");
-  return !folder.empty() && std::filesystem::exists(folder / "calibration.txt") &&
-                 std::filesystem::exists(folder / "heldout.txt")
-             ? folder
-             : std::filesystem::path{};
-}
-
 nlohmann::json golden() {
   return nlohmann::json::parse(gptq::io::read_file(test::data_folder() / "smollm2.json"));
-}
-
-double printed(const std::string& output, const std::string& pattern) {
-  std::smatch match;
-  INFO(output);
-  REQUIRE(std::regex_search(output, match, std::regex(pattern)));
-  return std::stod(match[1]);
 }
 
 /// Processor seconds that this machine takes for 10¹² operations of a single-precision product on
@@ -79,7 +45,7 @@ double product_seconds() {
 }  // namespace
 
 TEST_CASE("SmolLM2 is tokenized as transformers does", "[real]") {
-  const std::string file = gguf_file();
+  const std::string file = test::real_model_file("GPTQ_TEST_GGUF");
   if (file.empty()) return;
   const auto model = gptq::model::open_model(file);
   const gptq::model::Tokenizer tokenizer(*model.tokenizer);
@@ -88,9 +54,10 @@ TEST_CASE("SmolLM2 is tokenized as transformers does", "[real]") {
     INFO(c["text"]);
     CHECK(tokenizer.encode(c["text"].get<std::string>()) == c["ids"].get<std::vector<TokenId>>());
   }
-  if (text_folder().empty()) return;
+  if (test::real_text_folder().empty()) return;
   for (const std::string name : {"calibration", "heldout"}) {
-    const auto ids = gptq::model::tokenize_file(tokenizer, text_folder() / (name + ".txt"));
+    const auto ids =
+        gptq::model::tokenize_file(tokenizer, test::real_text_folder() / (name + ".txt"));
     const auto& e = expected[name + "_txt"];
     CHECK(ids.size() == e["tokens"].get<std::size_t>());
     CHECK(std::vector<TokenId>(ids.begin(), ids.begin() + 64) ==
@@ -102,7 +69,7 @@ TEST_CASE("SmolLM2 is tokenized as transformers does", "[real]") {
 }
 
 TEST_CASE("SmolLM2's logits are those of transformers", "[real]") {
-  const std::string file = gguf_file();
+  const std::string file = test::real_model_file("GPTQ_TEST_GGUF");
   if (file.empty()) return;
   const auto model = gptq::model::open_model(file);
   const auto expected = golden()["forward"];
@@ -137,11 +104,11 @@ TEST_CASE("SmolLM2's logits are those of transformers", "[real]") {
 }
 
 TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[real]") {
-  const std::string file = gguf_file();
+  const std::string file = test::real_model_file("GPTQ_TEST_GGUF");
   if (file.empty()) return;
-  const bool known_text = !text_folder().empty();
+  const bool known_text = !test::real_text_folder().empty();
   const std::filesystem::path texts =
-      known_text ? text_folder() : std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
+      known_text ? test::real_text_folder() : std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
   const test::TemporaryFolder folder;
   const std::string program = GPTQ_PROGRAM, out = (folder / "out").string();
   const std::string settings =
@@ -156,11 +123,8 @@ TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[rea
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   INFO(quantize.output);
   REQUIRE(quantize.code == 0);
-  CHECK(printed(quantize.output, "peak memory ([0-9.]+) (?:MB|GB)") > 0);
-  const double memory =
-      printed(quantize.output, "peak memory ([0-9.]+) ") *
-      (quantize.output.find(" GB", quantize.output.find("peak memory")) != std::string::npos ? 1e9
-                                                                                             : 1e6);
+  const double memory = test::printed_memory(quantize.output);
+  CHECK(memory > 0);
   CHECK(memory < 2.5e9);
   std::cout << "quantized in " << seconds << " s with " << memory / 1e9 << " GB\n";
   // Two passes of 4096 tokens through 30 layers of 3.54 million weights, and three times half a
@@ -174,9 +138,9 @@ TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[rea
 
   const auto quantized = test::run(program + " eval " + out + eval_settings);
   REQUIRE(quantized.code == 0);
-  const double small = printed(quantized.output, "perplexity: ([0-9.]+)\n$");
+  const double small = test::printed(quantized.output, "perplexity: ([0-9.]+)\n$");
   const auto original = test::run(program + " eval " + file + eval_settings);
-  const double full = printed(original.output, "perplexity: ([0-9.]+)\n$");
+  const double full = test::printed(original.output, "perplexity: ([0-9.]+)\n$");
   std::cout << "perplexity: full precision " << full << ", quantized " << small << "\n";
   if (known_text) {
     // The first windows are those of transformers; all 40 have 23.10, and 27.0 is asked of four
@@ -189,16 +153,17 @@ TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[rea
         test::run(program + " eval " + file + " --text " + (texts / "heldout.txt").string() +
                   " --windows 2 --sequence-length 1024 --quiet");
     REQUIRE(windows.size() == 2);
-    CHECK(printed(first.output, "perplexity: ([0-9.]+)\n$") == Approx(std::exp(nll)).epsilon(2e-3));
+    CHECK(test::printed(first.output, "perplexity: ([0-9.]+)\n$") ==
+          Approx(std::exp(nll)).epsilon(2e-3));
     CHECK(small <= 27.0 / 23.10 * full);
   } else {
     REQUIRE(test::run(program + " quantize " + file +
                       " --method rtn --bits 4 --group-size 64 --quiet --out " +
                       (folder / "rtn").string())
                 .code == 0);
-    const double rounded =
-        printed(test::run(program + " eval " + (folder / "rtn").string() + eval_settings).output,
-                "perplexity: ([0-9.]+)\n$");
+    const double rounded = test::printed(
+        test::run(program + " eval " + (folder / "rtn").string() + eval_settings).output,
+        "perplexity: ([0-9.]+)\n$");
     std::cout << "round to nearest " << rounded << "\n";
     CHECK(small - full < 0.6 * (rounded - full));
   }
