@@ -13,61 +13,6 @@ using gptq::model::Activation;
 using namespace test::on_device;
 namespace step = gptq::model::step;
 
-TEST_CASE("products and sums match the CPU's", "[cuda]") {
-  if (no_device()) return;
-  const Matrix x = random(37, 48, 1), w = random(70, 48, 2), bias = random(1, 70, 3),
-               y = random(37, 70, 4), z = random(37, 70, 5);
-  const std::vector<float> b(bias.data(), bias.data() + 70);
-  const CpuOperations cpu(gptq::exec::Threads(1), Precision::single);
-  for (const auto& [precision, margin] : {std::pair{Precision::single, 1e-4},
-                                          {Precision::split, 1e-3},
-                                          {Precision::float16, 1e-4},
-                                          {Precision::bfloat16, 1e-4}}) {
-    if (precision == Precision::bfloat16 && !Cuda{}.runtime()->has_bfloat16()) continue;
-    const CudaOperations gpu = operations(precision);
-    const auto dx = put(gpu, x), dw = put(gpu, w);
-    const auto db = put(gpu, bias);
-    const std::span<const float> device_bias(db.data(), 70);
-    const Matrix operand = rounded(x, precision), weight = rounded(w, precision);
-    const Matrix product = cpu.matmul(operand.view(), weight.view(), b);
-    require_close(gpu.matmul(dx.view(), dw.view(), device_bias), product, margin);
-    require_close(gpu.matmul(x.view(), w.view(), b), product, margin);  // from the host
-    Matrix sum = random(37, 70, 4);
-    auto device_sum = put(gpu, sum);
-    auto pinned = CudaOperations::Tensor::pinned(Cuda{}.runtime(), 37, 70);
-    gpu.copy(pinned.view(), std::as_const(sum).view());
-    cpu.matmul_add(sum.view(), operand.view(), weight.view(), b);
-    gpu.matmul_add(device_sum.view(), dx.view(), dw.view(), device_bias);
-    gpu.matmul_add(pinned.view(), dx.view(), dw.view(), device_bias);
-    require_close(device_sum, sum, margin);
-    require_close(put(gpu, sum), sum, 0);
-    auto back = gpu.tensor(37, 70);
-    gpu.copy(back.view(), std::as_const(pinned).view());
-    require_close(back, sum, margin);
-  }
-  const CudaOperations gpu = operations();
-  Matrix sum = random(37, 70, 4);
-  auto device_sum = put(gpu, sum);
-  cpu.add(sum.view(), z.view());
-  gpu.add(device_sum.view(), put(gpu, z).view());
-  require_close(device_sum, sum, 1e-5);
-
-  const auto dy = put(gpu, y), dz = put(gpu, z);
-  Matrix difference(37, 70);
-  cpu.subtract(difference.view(), y.view(), z.view());
-  auto device_difference = gpu.tensor(37, 70);
-  gpu.subtract(device_difference.view(), dy.view(), dz.view());
-  require_close(device_difference, difference, 0);
-  CHECK(gpu.squared_norm(dy.view()) == Approx(cpu.squared_norm(y.view())).epsilon(1e-6));
-  CHECK(gpu.squared_distance(dy.view(), dz.view()) ==
-        Approx(cpu.squared_distance(y.view(), z.view())).epsilon(1e-6));
-  require_close(gpu.round_to_int8(dy.view()), cpu.round_to_int8(y.view()), 1e-6);
-
-  const std::vector<std::int32_t> ids{3, 0, 36, 3};
-  require_close(gpu.embedding(x.view(), ids), cpu.embedding(x.view(), ids), 0);
-  require_close(gpu.constant(3, 5, 0.25f), cpu.constant(3, 5, 0.25f), 0);
-}
-
 namespace {
 
 const CpuOperations& cpu() {
@@ -75,10 +20,16 @@ const CpuOperations& cpu() {
   return operations;
 }
 
+/// Of a matrix on the host and its copy on the device, the one where the operations work.
+template <class Operations, class Host, class Device>
+const auto& where(const Operations&, const Host& host, const Device& device) {
+  if constexpr (std::is_same_v<Operations, CpuOperations>) return host;
+  else return device;
+}
+
 /// f(operations, result, operand), which may be one matrix, gives the same on both devices.
 template <class F>
-void compare_in_place(const Matrix& x, double margin, const F& f) {
-  const CudaOperations gpu = operations();
+void compare_in_place(const CudaOperations& gpu, const Matrix& x, double margin, const F& f) {
   Matrix expected(x.rows(), x.cols()), in_place(x.rows(), x.cols());
   f(cpu(), expected.view(), x.view());
   auto from = put(gpu, x), to = gpu.tensor(x.rows(), x.cols());
@@ -96,8 +47,63 @@ std::vector<float> numbers(Index count, std::uint32_t seed) {
 
 }  // namespace
 
+TEST_CASE("products and sums match the CPU's", "[cuda]") {
+  if (no_device()) return;
+  const Matrix x = random(37, 48, 1), w = random(70, 48, 2), bias = random(1, 70, 3),
+               y = random(37, 70, 4), z = random(37, 70, 5);
+  const std::vector<float> b(bias.data(), bias.data() + 70);
+  for (const auto& [precision, margin] : {std::pair{Precision::single, 1e-4},
+                                          {Precision::split, 1e-3},
+                                          {Precision::float16, 1e-4},
+                                          {Precision::bfloat16, 1e-4}}) {
+    if (precision == Precision::bfloat16 && !Cuda{}.runtime()->has_bfloat16()) continue;
+    const CudaOperations gpu = operations(precision);
+    const auto dx = put(gpu, x), dw = put(gpu, w);
+    const auto db = put(gpu, bias);
+    const std::span<const float> device_bias(db.data(), 70);
+    const Matrix operand = rounded(x, precision), weight = rounded(w, precision);
+    const Matrix product = cpu().matmul(operand.view(), weight.view(), b);
+    require_close(gpu.matmul(dx.view(), dw.view(), device_bias), product, margin);
+    require_close(gpu.matmul(x.view(), w.view(), b), product, margin);  // from the host
+    Matrix sum = random(37, 70, 4);
+    auto device_sum = put(gpu, sum);
+    auto pinned = CudaOperations::Tensor::pinned(Cuda{}.runtime(), 37, 70);
+    gpu.copy(pinned.view(), std::as_const(sum).view());
+    cpu().matmul_add(sum.view(), operand.view(), weight.view(), b);
+    gpu.matmul_add(device_sum.view(), dx.view(), dw.view(), device_bias);
+    gpu.matmul_add(pinned.view(), dx.view(), dw.view(), device_bias);
+    require_close(device_sum, sum, margin);
+    require_close(put(gpu, sum), sum, 0);
+    auto back = gpu.tensor(37, 70);
+    gpu.copy(back.view(), std::as_const(pinned).view());
+    require_close(back, sum, margin);
+  }
+  const CudaOperations gpu = operations();
+  Matrix sum = random(37, 70, 4);
+  auto device_sum = put(gpu, sum);
+  cpu().add(sum.view(), z.view());
+  gpu.add(device_sum.view(), put(gpu, z).view());
+  require_close(device_sum, sum, 1e-5);
+
+  const auto dy = put(gpu, y), dz = put(gpu, z);
+  Matrix difference(37, 70);
+  cpu().subtract(difference.view(), y.view(), z.view());
+  auto device_difference = gpu.tensor(37, 70);
+  gpu.subtract(device_difference.view(), dy.view(), dz.view());
+  require_close(device_difference, difference, 0);
+  CHECK(gpu.squared_norm(dy.view()) == Approx(cpu().squared_norm(y.view())).epsilon(1e-6));
+  CHECK(gpu.squared_distance(dy.view(), dz.view()) ==
+        Approx(cpu().squared_distance(y.view(), z.view())).epsilon(1e-6));
+  require_close(gpu.round_to_int8(dy.view()), cpu().round_to_int8(y.view()), 1e-6);
+
+  const std::vector<std::int32_t> ids{3, 0, 36, 3};
+  require_close(gpu.embedding(x.view(), ids), cpu().embedding(x.view(), ids), 0);
+  require_close(gpu.constant(3, 5, 0.25f), cpu().constant(3, 5, 0.25f), 0);
+}
+
 TEST_CASE("norms of every kind match the CPU's", "[cuda]") {
   if (no_device()) return;
+  const CudaOperations gpu = operations();
   const Matrix x = random(37, 48, 1);
   const std::vector<float> weight = numbers(48, 2), bias = numbers(48, 3);
   for (const auto kind : {step::Norm::Kind::rms, step::Norm::Kind::layer})
@@ -112,7 +118,7 @@ TEST_CASE("norms of every kind match the CPU's", "[cuda]") {
               const Index count = weights == step::Norm::Weights::shared ? size : 48;
               return std::span(all).first(there ? std::size_t(count) : 0);
             };
-            compare_in_place(x, 1e-5, [&](const auto& on, auto to, auto from) {
+            compare_in_place(gpu, x, 1e-5, [&](const auto& on, auto to, auto from) {
               on.norm(to, from, how, part(weight, weighted), part(bias, biased));
             });
           }
@@ -126,30 +132,28 @@ TEST_CASE("functions of each element match the CPU's", "[cuda]") {
   for (const auto kind : {Activation::silu, Activation::gelu, Activation::gelu_tanh,
                           Activation::relu, Activation::relu_squared, Activation::sigmoid}) {
     INFO(static_cast<int>(kind));
-    compare_in_place(x, 1e-6,
+    compare_in_place(gpu, x, 1e-6,
                      [&](const auto& on, auto to, auto from) { on.activate(to, from, kind); });
-    compare_in_place(x, 1e-5, [&](const auto& on, auto to, auto from) {
-      const bool host = std::is_same_v<decltype(on), const CpuOperations&>;
-      on.gated(to, from, host ? up.view() : device_up.view(), {kind});
+    compare_in_place(gpu, x, 1e-5, [&](const auto& on, auto to, auto from) {
+      on.gated(to, from, where(on, up, device_up).view(), {kind});
     });
-    compare_in_place(x, 1e-5, [&](const auto& on, auto to, auto from) {
-      const bool host = std::is_same_v<decltype(on), const CpuOperations&>;
-      on.gated(to, host ? one.view() : device_one.view(), from, {kind});
+    compare_in_place(gpu, x, 1e-5, [&](const auto& on, auto to, auto from) {
+      on.gated(to, where(on, one, device_one).view(), from, {kind});
     });
   }
-  compare_in_place(x, 1e-5, [&](const auto& on, auto to, auto from) {  // as in gpt-oss
-    const bool host = std::is_same_v<decltype(on), const CpuOperations&>;
-    on.gated(to, from, host ? up.view() : device_up.view(),
+  compare_in_place(gpu, x, 1e-5, [&](const auto& on, auto to, auto from) {  // as in gpt-oss
+    on.gated(to, from, where(on, up, device_up).view(),
              {Activation::sigmoid, /*limit=*/0.7, /*alpha=*/1.3});
   });
-  compare_in_place(x, 0, [](const auto& on, auto to, auto from) { on.scale(to, from, 0.3); });
-  compare_in_place(x, 0, [](const auto& on, auto to, auto from) { on.clamp(to, from, 0.5); });
+  compare_in_place(gpu, x, 0, [](const auto& on, auto to, auto from) { on.scale(to, from, 0.3); });
+  compare_in_place(gpu, x, 0, [](const auto& on, auto to, auto from) { on.clamp(to, from, 0.5); });
   const std::vector<float> table = numbers(14 * 40, 4);
-  compare_in_place(
-      x, 0, [&](const auto& on, auto to, auto from) { on.add_positions(to, from, table, 2, 12); });
+  compare_in_place(gpu, x, 0, [&](const auto& on, auto to, auto from) {
+    on.add_positions(to, from, table, 2, 12);
+  });
   CHECK_THROWS_WITH(gpu.add_positions(put(gpu, x).view(), x.view(), table, 3, 12),
                     "windows of 12 tokens, but the model has 11 positions");
-  compare_in_place(x, 1e-6, [](const auto& on, auto to, auto from) {
+  compare_in_place(gpu, x, 1e-6, [](const auto& on, auto to, auto from) {
     on.sharpen(to, from, {.beta = 0.2, .length = 5}, 12);
   });
   for (const bool interleaved : {false, true})
@@ -160,10 +164,8 @@ TEST_CASE("functions of each element match the CPU's", "[cuda]") {
       const gptq::model::RopeTable angles({.dims = dims}, 12);
       const step::Rope how{0, head_dim, first, interleaved};
       const auto device_angles = gpu.place(angles);
-      compare_in_place(x, 1e-5, [&](const auto& on, auto to, auto from) {
-        if constexpr (std::is_same_v<decltype(on), const CpuOperations&>)
-          on.rope(to, from, angles, how, 12);
-        else on.rope(to, from, device_angles, how, 12);
+      compare_in_place(gpu, x, 1e-5, [&](const auto& on, auto to, auto from) {
+        on.rope(to, from, where(on, angles, device_angles), how, 12);
       });
     }
 }

@@ -72,11 +72,6 @@ class CudaOperations {
 
   const exec::Threads& executor() const { return threads_; }
 
-  /// Waits for the work that is queued.
-  void wait() const {
-    backend::cuda::check(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
-  }
-
   /// Whether the backend's work is ordered after the work of these operations.
   bool shares(const backend::Cuda& backend) const { return backend_.shares(backend); }
 
