@@ -26,7 +26,6 @@
 #include <Eigen/Core>
 
 #include <array>
-#include <cmath>  // std::floor, std::log1p, std::sqrt
 #include <cstdint>
 #include <span>
 #include <utility>  // std::move
@@ -186,10 +185,7 @@ class CpuOperations {
   }
 
   void sharpen(View y, ConstView x, const step::Sharpen& how, Index length) const {
-    for_rows(y.rows(), [&](Index r) {
-      const double turn = std::floor(static_cast<double>(r % length) / how.length);
-      map(y, r) = map(x, r) * static_cast<float>(1 + how.beta * std::log1p(turn));
-    });
+    for_rows(y.rows(), [&](Index r) { map(y, r) = map(x, r) * how.factor(r % length); });
   }
 
   /// Of every `period` columns, `count` of them.

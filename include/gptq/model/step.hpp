@@ -4,10 +4,11 @@
 // The operations that blocks are made of: a closed set. A new one needs a type here, a function of
 // Block that records it, and an operation on each device.
 
+#include <gptq/config.hpp>
 #include <gptq/core/error.hpp>
 #include <gptq/core/matrix_view.hpp>
 
-#include <cmath>  // std::sqrt
+#include <cmath>  // std::floor, std::log1p, std::sqrt
 #include <span>
 #include <variant>
 #include <vector>
@@ -126,6 +127,11 @@ inline void require_positions(std::span<const float> table, Index cols, Index of
 /// the context of training.
 struct Sharpen {
   double beta, length;
+
+  GPTQ_HD float factor(Index position) const {
+    return static_cast<float>(
+        1 + beta * std::log1p(std::floor(static_cast<double>(position) / length)));
+  }
 };
 
 /// A choice of `chosen` experts per token and their weights, from logits.

@@ -5,12 +5,13 @@
 
 #include <gptq/config.hpp>
 #include <gptq/core/matrix_view.hpp>
+#include <gptq/model/delta_gates.hpp>
 #include <gptq/model/step.hpp>
 
 #include <Eigen/Core>
 
 #include <array>
-#include <cmath>  // std::exp, std::log1p, std::sqrt
+#include <cmath>  // std::sqrt
 
 namespace gptq::model {
 inline namespace GPTQ_SIMD {
@@ -37,12 +38,9 @@ inline void delta_rule(MatrixView<float> y, const std::array<MatrixView<const fl
     unit(in[1], r, k);
     q *= 1.0f / std::sqrt(static_cast<float>(dk));
     const Eigen::Map<const Eigen::VectorXf> v(&in[2](r, head * dv), dv);
-    const float a = in[3](r, head) + dt_bias;
-    const float softplus = a > 20.0f ? a : std::log1p(std::exp(a));
-    const float decay = std::exp(-std::exp(a_log) * softplus);
-    const float beta = 1.0f / (1.0f + std::exp(-in[4](r, head)));
-    state *= decay;
-    d.noalias() = beta * (v - state * k);
+    const DeltaGates gates(in[3](r, head), in[4](r, head), a_log, dt_bias);
+    state *= gates.decay;
+    d.noalias() = gates.beta * (v - state * k);
     state.noalias() += d * k.transpose();
     Eigen::Map<Eigen::VectorXf>(&y(t, head * dv), dv).noalias() = state * q;
   }

@@ -5,8 +5,9 @@
 
 #include <gptq/backend/cuda/device.cuh>
 #include <gptq/model/cuda/launch.hpp>
+#include <gptq/model/delta_gates.hpp>
 
-#include <cmath>  // std::exp, std::log1p, std::sqrt
+#include <cmath>  // std::sqrt
 
 namespace gptq::model::cuda::kernels {
 
@@ -55,20 +56,17 @@ struct DeltaRule {
         const float k_scale = 1.0f / std::sqrt(of_k + 1e-6f);
         for (Index i = t; i < dk; i += threads) q[i] *= q_scale, k[i] *= k_scale;
       });
-      const float a = o.a(r, head) + o.dt_bias[head];
-      const float softplus = a > 20.0f ? a : std::log1p(std::exp(a));
-      const float decay = std::exp(-std::exp(o.a_log[head]) * softplus);
-      const float beta = 1.0f / (1.0f + std::exp(-o.b(r, head)));
+      const DeltaGates gates(o.a(r, head), o.b(r, head), o.a_log[head], o.dt_bias[head]);
       block.for_threads([&](int t) {
         const Index at = slice * threads + t;
         if (at >= dv) return;
         float* const mine = state + t * row;
         float known = 0, result = 0;
         for (Index i = 0; i < dk; ++i) {
-          mine[i] *= decay;
+          mine[i] *= gates.decay;
           known += mine[i] * k[i];
         }
-        const float change = beta * (o.v(r, head * dv + at) - known);
+        const float change = gates.beta * (o.v(r, head * dv + at) - known);
         for (Index i = 0; i < dk; ++i) {
           mine[i] += change * k[i];
           result += mine[i] * q[i];

@@ -8,7 +8,7 @@
 #include <gptq/model/cuda/launch.hpp>
 #include <gptq/scheme/affine.hpp>
 
-#include <cmath>  // std::erf, std::exp, std::floor, std::log1p, std::tanh
+#include <cmath>  // std::erf, std::exp, std::tanh
 
 namespace gptq::model::cuda::kernels {
 
@@ -86,10 +86,7 @@ struct Sharpen {
   step::Sharpen how;
   Index length;
   MatrixView<float> y;
-  GPTQ_HD void operator()(Index r, Index c) const {
-    const double turn = std::floor(static_cast<double>(r % length) / how.length);
-    y(r, c) = x(r, c) * static_cast<float>(1 + how.beta * std::log1p(turn));
-  }
+  GPTQ_HD void operator()(Index r, Index c) const { y(r, c) = x(r, c) * how.factor(r % length); }
 };
 
 struct Columns {
