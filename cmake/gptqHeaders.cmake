@@ -157,6 +157,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_llama.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_mixture.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_names.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_qwen_next.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gguf_registry.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/architecture/gpt_oss.hpp
@@ -185,13 +186,16 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/delta_gates.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/folds.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_delta.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_pre_tokenizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_reader.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_rope.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_tokenizer.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_solver.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/layer_weights.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/model_files.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_change.hpp

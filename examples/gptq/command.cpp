@@ -169,6 +169,14 @@ std::string duration_text(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
+std::string memory_text(const model::WorkingBytes& bytes) {
+  return fmt::format(
+      "memory: at most {} for calibration: {} of a layer's weights, {} of values of all tokens, {} "
+      "of those of a chunk, {} of statistics, {} to solve with",
+      bytes_text(bytes.peak()), bytes_text(bytes.layer), bytes_text(bytes.streams),
+      bytes_text(bytes.chunk), bytes_text(bytes.statistics), bytes_text(bytes.solve));
+}
+
 std::uint64_t peak_memory() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -9,6 +9,7 @@
 #include <gptq/exec/threads.hpp>
 #include <gptq/model/calibration_text.hpp>
 #include <gptq/model/model_files.hpp>
+#include <gptq/model/working_bytes.hpp>
 
 #include <CLI/CLI.hpp>
 
@@ -56,6 +57,8 @@ void reserve_standard_streams();
 
 /// "98.3 MB", in powers of 1000.
 std::string bytes_text(std::uint64_t bytes);
+/// "memory: at most 1.2 GB: ..."
+std::string memory_text(const model::WorkingBytes& bytes);
 
 /// "1 window", "2 windows".
 std::string counted(Index count, const char* noun);

@@ -4,8 +4,9 @@
 
 #include "command.hpp"
 
+#include <gptq/backend/cpu.hpp>
 #include <gptq/io/gguf.hpp>
-#include <gptq/model/cuts.hpp>
+#include <gptq/model/folds.hpp>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // fmt::join
@@ -121,6 +122,14 @@ void print_plan(const model::Block& block) {
           reading.residual < 0 ? "" : fmt::format(", added to %{}", reading.residual));
     }
   }
+  for (const model::Fold& fold : model::folds(cuts)) {
+    const auto& first = block.linears()[std::size_t(fold.readers.back())];
+    if (first.expert > 0 && fold.linear >= 0) continue;
+    const std::string& into = fold.linear < 0 ? block.vectors()[std::size_t(fold.weight)].name
+                                              : block.linears()[std::size_t(fold.linear)].name;
+    say("  factors of the columns of %{} fold into {}\n", fold.value,
+        into.substr(block.prefix().size()));
+  }
 }
 
 /// The layers of a model, each kind once.
@@ -166,8 +175,9 @@ void add_inspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Tensors, formats, quantization and sizes of a model folder or file");
   command->add_option("PATH", *path, "Model folder, .safetensors or .gguf file")->required();
-  command->add_flag("--plan", *plan,
-                    "Steps of each kind of layer, and what calibration does with them");
+  command->add_flag(
+      "--plan", *plan,
+      "Steps of each kind of layer, what calibration does with them, and the memory it takes");
   command->footer(
       "Examples:\n  gptq inspect Qwen3-8B-int4\n  gptq inspect model.safetensors\n  gptq inspect "
       "model.gguf");
@@ -177,6 +187,11 @@ void add_inspect(CLI::App& app) {
       const model::ModelFiles model = open_model(p);
       print_notes(model.notes);
       print_plans(model.description);
+      const model::PipelineOptions options;
+      constexpr Index samples = 128, length = 2048;
+      say("{} windows of {} tokens, default settings, on this processor:\n{}\n", samples, length,
+          memory_text(model::working_bytes(model.description, options, backend::Cpu(), length,
+                                           samples * length)));
       return;
     }
     if (p.extension() == ".safetensors") inspect_safetensors(p);

@@ -78,9 +78,8 @@ void print_summary(const RunReport& run) {
   double least = 0, most = 0, least_pooled = 1, most_pooled = 0;
   for (const auto& m : run.modules) {
     if (m.expert >= 0 && run.calibrated) {
-      const double tokens = m.pooled == 1 ? 0 : static_cast<double>(m.report.tokens);
-      least = experts == 0 ? tokens : (std::min)(least, tokens);
-      most = (std::max)(most, tokens);
+      least = experts == 0 ? m.own_tokens : (std::min)(least, m.own_tokens);
+      most = (std::max)(most, m.own_tokens);
       least_pooled = (std::min)(least_pooled, m.pooled);
       most_pooled = (std::max)(most_pooled, m.pooled);
       unseen += m.pooled == 1;
@@ -202,8 +201,9 @@ nlohmann::ordered_json to_json(const RunReport& run) {
                                   {"snr_full_db", json_number(m.snr_full)},
                                   {"snr_quantized_db", json_number(m.snr_quantized)},
                                   {"seconds", m.seconds}};
-    if (m.expert >= 0) module.update({{"expert", m.expert}, {"pooled", m.pooled}});
     module.update(report_json(m.report));
+    if (m.expert >= 0)
+      module.update({{"expert", m.expert}, {"tokens", m.own_tokens}, {"pooled", m.pooled}});
     json["modules"].push_back(std::move(module));
   }
   return json;

@@ -10,7 +10,6 @@
 #include <gptq/factor/factors.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/scheme/concept.hpp>
-#include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/requirements.hpp>
 #include <gptq/solver/round.hpp>
 #include <gptq/solver/schedule.hpp>
@@ -110,12 +109,9 @@ class Quantizer {
                   const Progress& progress = {}) const {
     const auto task = solver::task(weight, hessian, params_, name);
     detail::step(progress, "factorize", 0, 1);
-    return solver::advised(weight.rows(), weight.cols(), params_, hessian.backend(), [&] {
-      const Hessian<B>* const only = &hessian;
-      const Factors<B> factors({&only, 1}, params_);
-      return std::move(
-          solver::round<Form>(scheme_, params_, std::span(&task, 1), factors, progress)[0]);
-    });
+    const Hessian<B>* const only = &hessian;
+    return std::move(solver::factor_and_round<Form>(scheme_, params_, std::span(&task, 1),
+                                                    std::span(&only, 1), progress)[0]);
   }
 
   /// The same with a factor from `factorize` of a quantizer with the same order, groups, damping.
@@ -141,7 +137,7 @@ class Quantizer {
   template <class W>
   Results quantize(std::span<const MatrixView<W>> weights, const DampedFactor<B>& factor,
                    std::span<const std::string> names = {}, const Progress& progress = {}) const {
-    const auto tasks = solver::tasks(weights, names, [&](std::size_t i, std::string_view name) {
+    const auto tasks = solver::tasks(weights, names, [&](auto i, auto name) {
       return solver::task(weights[i], factor, params_, name);
     });
     return solver::round_all<Form>(scheme_, params_, std::span(tasks), factor, progress);
@@ -155,9 +151,8 @@ class Quantizer {
   Results quantize(std::span<const MatrixView<W>> weights,
                    std::span<const Hessian<B>* const> hessians,
                    const Progress& progress = {}) const {
-    detail::require(weights.size() == hessians.size(), weights.size(), " weights and ",
-                    hessians.size(), " Hessians");
-    const auto tasks = solver::tasks(weights, {}, [&](std::size_t i, std::string_view name) {
+    solver::require_one_each(weights.size(), hessians.size(), "Hessians");
+    const auto tasks = solver::tasks(weights, {}, [&](auto i, auto name) {
       return solver::task(weights[i], *hessians[i], params_, name);
     });
     if (tasks.empty()) return {};
@@ -168,14 +163,22 @@ class Quantizer {
       stage.require_going();
       const auto batch = schedule.batches[std::size_t(i)];
       const auto first = static_cast<std::size_t>(batch.data() - tasks.data());
-      solver::advised(
-          batch[0].weight.rows(), batch[0].weight.cols(), params_, hessians[first]->backend(), [&] {
-            const Factors<B> factors(hessians.subspan(first, batch.size()), params_);
-            done[std::size_t(i)] = solver::round<Form>(scheme_, params_, batch, factors);
-          });
+      done[std::size_t(i)] = solver::factor_and_round<Form>(scheme_, params_, batch,
+                                                            hessians.subspan(first, batch.size()));
       stage.advance(static_cast<double>(batch.size()));
     });
     return solver::joined(std::move(done), schedule.apart);
+  }
+
+  /// The same with a factor for each weight, for other weights with the same Hessians, too.
+  template <class W>
+  Results quantize(std::span<const MatrixView<W>> weights, const Factors<B>& factors,
+                   std::span<const std::string> names = {}) const {
+    solver::require_one_each(weights.size(), factors.count(), "factors");
+    const auto tasks = solver::tasks(weights, names, [&](auto i, auto name) {
+      return solver::task(weights[i], factors, i, params_, name);
+    });
+    return solver::round_each<Form>(scheme_, params_, std::span(tasks), factors);
   }
 
   /// Any of these for another library's matrix, such as Eigen's.

@@ -65,7 +65,7 @@ TEST_CASE("a shrunk Hessian has as much of the pool as its own tokens leave in d
   own.add(Eigen::MatrixXf::Identity(4, 4).eval());
   pool.add((2 * Eigen::MatrixXf::Identity(4, 4)).eval());
   pool.add(Eigen::MatrixXf::Ones(4, 4).eval());
-  const auto made = gptq::shrunk(own, pool);
+  const auto made = gptq::PooledHessian(pool).shrunk(own);
   // S = 1/4, T = (4·1 + 4·11ᵀ)/8: tr S = 1, ‖S‖² = 1/4, S − T = −3/4·1 − (11ᵀ − 1)/2.
   const double variance = (1 + 0.25) / 4, distance = 4 * 0.75 * 0.75 + 12 * 0.25;
   CHECK(made.share == Approx(std::pow(variance / distance, 2)));
@@ -73,14 +73,14 @@ TEST_CASE("a shrunk Hessian has as much of the pool as its own tokens leave in d
   const double factor = made.share / (1 - made.share) * 4 / 8;
   CHECK(made.hessian.sum()(0, 0) == Approx(1 + factor * 8));
   CHECK(made.hessian.sum()(0, 1) == Approx(factor * 4));
-  const auto alone = gptq::shrunk(none, pool);
+  const auto alone = gptq::PooledHessian(pool).shrunk(none);
   CHECK(alone.share == 1);
   CHECK(alone.hessian.tokens() == 8);
   CHECK(alone.hessian.sum()(0, 0) == Approx(8));
-  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::shrunk(own, none); }),
+  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::PooledHessian{none}; }),
              ContainsSubstring("has seen no tokens"));
-  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::shrunk(own, CpuHessian(5, Cpu())); }),
-             ContainsSubstring("4 inputs cannot be helped by one of 5"));
+  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::PooledHessian(pool).shrunk(CpuHessian(5, Cpu())); }),
+             ContainsSubstring("5 inputs cannot be helped by one of 4"));
 }
 
 TEST_CASE("on other tokens, a pooled Hessian never loses to the expert's own", "[shrinkage]") {
@@ -99,9 +99,10 @@ TEST_CASE("on other tokens, a pooled Hessian never loses to the expert's own", "
         pool.merge(own.back());
         others.push_back(tokens.make(2048));
       }
+      const gptq::PooledHessian help(pool);
       double alone = 0, helped = 0, pooled = 0, share = 0;
       for (std::size_t e = 0; e < own.size(); ++e) {
-        const auto made = gptq::shrunk(own[e], pool);
+        const auto made = help.shrunk(own[e]);
         alone += error_on_others(weight, own[e], others[e]) / experts;
         pooled += error_on_others(weight, pool, others[e]) / experts;
         helped += error_on_others(weight, made.hessian, others[e]) / experts;

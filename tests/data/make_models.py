@@ -10,7 +10,8 @@ the first, the negative log-likelihood in nats. It is computed in float32 from t
 transformers rounds to the type of the model (the embedding scale of Gemma) is therefore not rounded.
 
 The sizes are chosen so that a mistake shows: head_dim is not hidden_size / heads, windows are shorter than a sequence,
-the epsilon of the norms is large.
+the epsilon of the norms is large. Linear modules have multiples of 32 inputs and outputs, which the GPTQ format needs;
+where heads that are no power of two do not allow it, another model of the same architecture has them.
 """
 
 import contextlib
@@ -190,10 +191,10 @@ MSCALE_YARN = YARN | dict(mscale=1.0, mscale_all_dim=0.6)
 GRANITE = dict(embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=1.7, tie_word_embeddings=True)
 GPT_OSS = dict(head_dim=16, num_local_experts=5, num_experts_per_tok=2, intermediate_size=32, swiglu_limit=2.0, sliding_window=6,
                layer_types=[SLIDING, FULL], rope_parameters=YARN | dict(truncate=False))
-DEEPSEEK = dict(num_key_value_heads=4, kv_lora_rank=16, qk_nope_head_dim=4, qk_rope_head_dim=8, v_head_dim=12, moe_intermediate_size=16,
+DEEPSEEK = dict(num_key_value_heads=4, kv_lora_rank=32, qk_nope_head_dim=8, qk_rope_head_dim=32, v_head_dim=16, moe_intermediate_size=32,
                 n_shared_experts=2, first_k_dense_replace=1)
 DELTA = dict(head_dim=16, layer_types=[LINEAR, FULL], linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8,
-             linear_value_head_dim=12, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25))
+             linear_value_head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.25))
 
 MODELS = {
     # Llama and its nearest kin
@@ -231,20 +232,23 @@ MODELS = {
     "gpt2": model("GPT2LMHeadModel", F16, pack=gpt2_hub, max_position_embeddings=32, n_inner=64),
     "opt": model("OPTForCausalLM", F16, vocab_size=77, ffn_dim=64),
     "opt_350m": model("OPTForCausalLM", BF16, ffn_dim=64, do_layer_norm_before=False, word_embed_proj_dim=16),
-    "bloom": model("BloomForCausalLM", BF16, pack=without_prefix, hidden_size=36, num_attention_heads=12),
+    "bloom": model("BloomForCausalLM", F16, pack=without_prefix),
+    "bloom_12_heads": model("BloomForCausalLM", BF16, pack=without_prefix, hidden_size=36, num_attention_heads=12),
     "gpt_neox": model("GPTNeoXForCausalLM", F16, pack=neox_hub, edit=version_4_neox,
                       rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     "gpt_neox_serial": model("GPTNeoXForCausalLM", BF16, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new",
                              rope_parameters=rope(theta=100.0, partial_rotary_factor=0.75)),
     "gptj": model("GPTJForCausalLM", F16, vocab_size=77, rotary_dim=4, n_inner=64),
-    "mpt": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, max_seq_len=64, attn_config=dict(clip_qkv=1.5)),
-    "falcon7": model("FalconForCausalLM", F32, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
+    "mpt": model("MptForCausalLM", F16, max_seq_len=64, attn_config=dict(clip_qkv=1.5)),
+    "mpt_6_heads": model("MptForCausalLM", BF16, hidden_size=36, num_attention_heads=6, max_seq_len=64, attn_config=dict(clip_qkv=1.5)),
+    "falcon7": model("FalconForCausalLM", BF16, hidden_size=64, ffn_hidden_size=64, rope_parameters=rope(theta=100.0)),
     "falcon40": model("FalconForCausalLM", F16, num_kv_heads=2, new_decoder_architecture=True, rope_parameters=rope(theta=100.0)),
     "falcon11": model("FalconForCausalLM", BF16, num_kv_heads=2, new_decoder_architecture=True, num_ln_in_parallel_attn=1,
                       ffn_hidden_size=64, tie_word_embeddings=False),
     # Eager attention of transformers adds the ALiBi bias twice.
-    "falcon_rw": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=12, multi_query=False, parallel_attn=False, alibi=True,
-                       bias=True, attention="sdpa"),
+    "falcon_rw": model("FalconForCausalLM", BF16, multi_query=False, parallel_attn=False, alibi=True, bias=True, attention="sdpa"),
+    "falcon_rw_12_heads": model("FalconForCausalLM", F16, hidden_size=36, num_attention_heads=12, multi_query=False, parallel_attn=False,
+                                alibi=True, bias=True, attention="sdpa"),
     # OLMo
     "olmo": model("OlmoForCausalLM", BF16, clip_qkv=1.0, rope_parameters=rope(theta=100.0)),
     "olmo2": model("Olmo2ForCausalLM", F16, vocab_size=77, rope_parameters=rope(theta=100.0)),
@@ -280,53 +284,53 @@ MODELS = {
                               rope_parameters=rope("dynamic", 100.0, alpha=5.0, factor=1.0)),
     "nemotron": model("NemotronForCausalLM", BF16, head_dim=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
     # mixtures of experts
-    "mixtral": model("MixtralForCausalLM", BF16, intermediate_size=24, num_local_experts=5, rope_parameters=rope(theta=100.0)),
-    "qwen2_moe": model("Qwen2MoeForCausalLM", BF16, num_hidden_layers=4, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
-                       shared_expert_intermediate_size=24, decoder_sparse_step=2, mlp_only_layers=[1]),
-    "qwen3_moe": model("Qwen3MoeForCausalLM", F16, head_dim=16, num_experts=7, num_experts_per_tok=3, moe_intermediate_size=16,
+    "mixtral": model("MixtralForCausalLM", BF16, intermediate_size=64, num_local_experts=3, rope_parameters=rope(theta=100.0)),
+    "qwen2_moe": model("Qwen2MoeForCausalLM", BF16, num_hidden_layers=4, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32,
+                       shared_expert_intermediate_size=64, decoder_sparse_step=2, mlp_only_layers=[1]),
+    "qwen3_moe": model("Qwen3MoeForCausalLM", F16, head_dim=16, num_experts=7, num_experts_per_tok=3, moe_intermediate_size=32,
                        norm_topk_prob=True),
-    "qwen3_moe_fused": model("Qwen3MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16),
-    "olmoe": model("OlmoeForCausalLM", BF16, num_experts=7, num_experts_per_tok=3, intermediate_size=16, clip_qkv=1.0),
-    "granitemoe": model("GraniteMoeForCausalLM", F16, num_local_experts=5, intermediate_size=24, **GRANITE),
-    "granitemoeshared": model("GraniteMoeSharedForCausalLM", BF16, num_local_experts=5, intermediate_size=16, shared_intermediate_size=24,
+    "qwen3_moe_fused": model("Qwen3MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32),
+    "olmoe": model("OlmoeForCausalLM", BF16, num_experts=7, num_experts_per_tok=3, intermediate_size=32, clip_qkv=1.0),
+    "granitemoe": model("GraniteMoeForCausalLM", F16, num_local_experts=5, intermediate_size=32, **GRANITE),
+    "granitemoeshared": model("GraniteMoeSharedForCausalLM", BF16, num_local_experts=5, intermediate_size=32, shared_intermediate_size=64,
                               **GRANITE),
     # transformers checks the sizes of state-space layers though there are none.
     "granitemoehybrid": model("GraniteMoeHybridForCausalLM", BF16, edit=granite_hub, num_local_experts=0, num_experts_per_tok=0,
                               shared_intermediate_size=64, layer_types=[FULL, FULL], position_embedding_type="rope", mamba_n_heads=4,
                               mamba_d_head=16, **GRANITE),
-    "granitemoehybrid_experts": model("GraniteMoeHybridForCausalLM", BF16, num_local_experts=5, intermediate_size=16,
-                                      shared_intermediate_size=24, layer_types=[FULL, FULL], position_embedding_type="nope",
+    "granitemoehybrid_experts": model("GraniteMoeHybridForCausalLM", BF16, num_local_experts=5, intermediate_size=32,
+                                      shared_intermediate_size=64, layer_types=[FULL, FULL], position_embedding_type="nope",
                                       mamba_n_heads=4, mamba_d_head=16, **GRANITE),
     "glm4_moe": model("Glm4MoeForCausalLM", BF16, pack=with_prediction_layer, head_dim=16, attention_bias=True, use_qk_norm=True,
-                      n_routed_experts=7, num_experts_per_tok=3, moe_intermediate_size=16, n_shared_experts=2, routed_scaling_factor=1.5,
+                      n_routed_experts=7, num_experts_per_tok=3, moe_intermediate_size=32, n_shared_experts=2, routed_scaling_factor=1.5,
                       first_k_dense_replace=1, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
-    "ernie4_5_moe": model("Ernie4_5_MoeForCausalLM", BF16, moe_num_experts=5, moe_k=2, moe_intermediate_size=16, moe_num_shared_experts=2,
+    "ernie4_5_moe": model("Ernie4_5_MoeForCausalLM", BF16, moe_num_experts=5, moe_k=2, moe_intermediate_size=32, moe_num_shared_experts=2,
                           moe_layer_start_index=1, moe_layer_end_index=1),
     "gpt_oss": model("GptOssForCausalLM", BF16, **GPT_OSS),
     "gpt_oss_mxfp4": model("GptOssForCausalLM", BF16, pack=mxfp4, edit=mxfp4_config, **GPT_OSS),
     "minimax_m2": model("MiniMaxM2ForCausalLM", BF16, edit=version_4_minimax, head_dim=16, num_local_experts=5, num_experts_per_tok=2,
-                        intermediate_size=16, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
-    "hunyuan_v1_moe": model("HunYuanMoEV1ForCausalLM", BF16, head_dim=16, num_experts=5, moe_topk=2, intermediate_size=16),
+                        intermediate_size=32, rope_parameters=rope(theta=100.0, partial_rotary_factor=0.5)),
+    "hunyuan_v1_moe": model("HunYuanMoEV1ForCausalLM", BF16, head_dim=16, num_experts=5, moe_topk=2, intermediate_size=32),
     # latent attention
     "deepseek_v2": model("DeepseekV2ForCausalLM", F16, q_lora_rank=None, n_routed_experts=5, num_experts_per_tok=2,
                          routed_scaling_factor=1.5, rope_parameters=rope(theta=100.0), **DEEPSEEK),
-    "deepseek_v2_groups": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=20, topk_method="group_limited_greedy", n_group=4, topk_group=2,
+    "deepseek_v2_groups": model("DeepseekV2ForCausalLM", BF16, q_lora_rank=32, topk_method="group_limited_greedy", n_group=4, topk_group=2,
                                 n_routed_experts=8, num_experts_per_tok=3, routed_scaling_factor=2.0,
                                 rope_parameters=MSCALE_YARN, edit=version_4, **DEEPSEEK),
-    "deepseek_v3": model("DeepseekV3ForCausalLM", BF16, q_lora_rank=20, n_group=4, topk_group=2, n_routed_experts=8, num_experts_per_tok=3,
+    "deepseek_v3": model("DeepseekV3ForCausalLM", BF16, q_lora_rank=32, n_group=4, topk_group=2, n_routed_experts=8, num_experts_per_tok=3,
                          rope_parameters=MSCALE_YARN, **DEEPSEEK),
-    "deepseek_v3_fp8": model("DeepseekV3ForCausalLM", BF16, pack=fp8_blocks, edit=fp8_config, q_lora_rank=20, n_group=1, topk_group=1,
+    "deepseek_v3_fp8": model("DeepseekV3ForCausalLM", BF16, pack=fp8_blocks, edit=fp8_config, q_lora_rank=64, n_group=1, topk_group=1,
                              n_routed_experts=5, num_experts_per_tok=2, rope_parameters=rope(theta=100.0),
                              **(DEEPSEEK | dict(intermediate_size=160))),
-    "mistral4": model("Mistral4ForCausalLM", BF16, q_lora_rank=20, n_routed_experts=5, num_experts_per_tok=2,
+    "mistral4": model("Mistral4ForCausalLM", BF16, q_lora_rank=64, n_routed_experts=5, num_experts_per_tok=2,
                       rope_parameters=MSCALE_YARN | dict(original_max_position_embeddings=8, llama_4_scaling_beta=0.3),
                       **(DEEPSEEK | dict(n_shared_experts=1))),
     # gated delta rule
-    "qwen3_next": model("Qwen3NextForCausalLM", BF16, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
-                        shared_expert_intermediate_size=24, **DELTA),
+    "qwen3_next": model("Qwen3NextForCausalLM", BF16, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32,
+                        shared_expert_intermediate_size=64, **DELTA),
     "qwen3_5": model("Qwen3_5ForCausalLM", BF16, tie_word_embeddings=True, **DELTA),
-    "qwen3_5_moe": model("Qwen3_5MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=16,
-                         shared_expert_intermediate_size=24, **DELTA),
+    "qwen3_5_moe": model("Qwen3_5MoeForCausalLM", BF16, fused=True, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=32,
+                         shared_expert_intermediate_size=64, **DELTA),
     "qwen3_5_multimodal": model("Qwen3_5ForConditionalGeneration", BF16, tie_word_embeddings=True, image_token_id=76, video_token_id=77,
                                 vision_start_token_id=78, vision_end_token_id=79,
                                 vision_config=dict(depth=1, hidden_size=8, intermediate_size=8, num_heads=1, out_hidden_size=32,

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 
 using gptq::Index;
 using gptq::model::Experts;
@@ -53,16 +54,29 @@ struct Expected {
   }
 };
 
-/// 8 bits in groups of 16; modules that the format cannot hold are left out.
+/// 8 bits in groups of 16. Only keys and values of two heads of 8 are left out: the format has
+/// multiples of 32.
 PipelineOptions options_for(const gptq::model::ModelFiles& model) {
   PipelineOptions options;
   options.settings.base = {8, true, 16};
-  options.params.allow_tail_group = true;
   model.description.for_each_linear([&](const gptq::model::LinearSpec& linear) {
-    if (linear.in % 32 != 0 || linear.out % 32 != 0)
+    if (linear.out == 16 && (linear.name.ends_with(".k_proj") || linear.name.ends_with(".v_proj")))
       options.settings.skips.emplace_back(linear.name);
   });
   return options;
+}
+
+/// Heads that are no power of two are narrower than the format allows.
+bool can_be_quantized(const std::string& fixture) { return !fixture.ends_with("_heads"); }
+
+/// 40 windows of 24 tokens.
+std::vector<TokenId> random_tokens(const gptq::model::ModelFiles& model, unsigned seed) {
+  std::mt19937 random(seed);
+  std::vector<TokenId> tokens;
+  for (int t = 0; t < 24 * 40; ++t)
+    tokens.push_back(
+        static_cast<TokenId>(random() % static_cast<unsigned>(model.description.sizes.vocabulary)));
+  return tokens;
 }
 
 /// A quantized model, in a folder of its own.
@@ -71,19 +85,15 @@ struct Quantized {
   std::vector<gptq::model::ModuleReport> reports;
 
   Quantized(const gptq::model::ModelFiles& model, const PipelineOptions& options) {
-    std::mt19937 random(1);
-    std::vector<TokenId> tokens;
-    for (int t = 0; t < 24 * 40; ++t)
-      tokens.push_back(static_cast<TokenId>(
-          random() % static_cast<unsigned>(model.description.sizes.vocabulary)));
     gptq::model::QuantizedFolder out(model, options.settings, options.params, folder / "out",
                                      1u << 30, false);
     const gptq::exec::Threads threads(2);
     gptq::model::Pipeline pipeline(model, options, Operations(threads), Cpu(threads));
-    reports = pipeline.run(
-        tokens, 24, [&](const std::string& name, const gptq::model::QuantizedModule& module) {
-          out.write(name, module);
-        });
+    reports =
+        pipeline.run(random_tokens(model, 1), 24,
+                     [&](const std::string& name, const gptq::model::QuantizedModule& module) {
+                       out.write(name, module);
+                     });
     out.write_rest(model);
     out.commit();
   }
@@ -100,7 +110,7 @@ struct Quantized {
 
 TEST_CASE("every architecture predicts as transformers has it", "[architectures]") {
   const auto names = fixtures();
-  CHECK(names.size() >= 70);
+  CHECK(names.size() >= 75);
   for (const std::string& name : names) {
     INFO(name);
     const auto model = opened(name);
@@ -116,20 +126,24 @@ TEST_CASE("every architecture predicts as transformers has it", "[architectures]
 }
 
 TEST_CASE("every architecture is quantized, written and read again", "[architectures]") {
-  std::size_t quantized = 0;
+  std::set<std::string> with_experts;
   for (const std::string& name : fixtures()) {
+    if (!can_be_quantized(name)) continue;
     INFO(name);
     const auto model = opened(name);
     const auto options = options_for(model);
-    if (options.settings.skips.size() == std::size_t(model.description.linear_count())) continue;
-    const Expected expected(name);
     const Quantized result(model, options);
-    const double before = mean(test::losses(model, expected.ids, expected.length)),
-                 after = mean(test::losses(result.open(), expected.ids, expected.length));
+    CHECK(result.reports.size() + options.settings.skips.size() ==
+          std::size_t(model.description.linear_count()));
+    for (const auto& report : result.reports)
+      if (report.expert >= 0) with_experts.insert(name);
+    // So many tokens that it does not matter if the router sends one elsewhere.
+    const auto tokens = random_tokens(model, 2);
+    const double before = mean(test::losses(model, tokens, 24)),
+                 after = mean(test::losses(result.open(), tokens, 24));
     CHECK(std::abs(std::exp(after - before) - 1) < 0.03);
-    ++quantized;
   }
-  CHECK(quantized >= 65);
+  CHECK(with_experts.size() == 21);
 }
 
 TEST_CASE("experts have the same bits however many are calibrated at a time", "[architectures]") {
@@ -145,6 +159,7 @@ TEST_CASE("experts have the same bits however many are calibrated at a time", "[
     ++experts;
     INFO(report.name);
     CHECK(report.report.tokens > 0);
+    CHECK(report.own_tokens == report.report.tokens);
     CHECK(report.pooled > 0);
     CHECK(report.pooled < 0.96);
   }
@@ -201,6 +216,8 @@ TEST_CASE("an expert that no token reaches is calibrated on the tokens of the ot
     if (report.expert < 0) continue;
     INFO(report.name);
     CHECK((report.pooled == 1) == (report.expert == 4));
+    CHECK((report.own_tokens == 0) == (report.expert == 4));
+    CHECK(report.report.tokens > 0);
     CHECK(report.weight_error < 1e-3);
   }
 }
@@ -217,7 +234,7 @@ TEST_CASE("a configuration that needs a missing mechanism is refused by name", "
   CHECK_THAT(refused("bloom", R"({"apply_residual_connection_post_layernorm": true})"),
              ContainsSubstring("\"apply_residual_connection_post_layernorm\" = true"));
   CHECK_THAT(refused("mixtral", R"({"num_experts_per_tok": 9})"),
-             ContainsSubstring("\"num_experts_per_tok\" = 9 of 5 experts"));
+             ContainsSubstring("\"num_experts_per_tok\" = 9 of 3 experts"));
   CHECK_THAT(refused("deepseek_v3", R"({"n_group": 3})"), ContainsSubstring("\"n_group\" = 3"));
   CHECK_THAT(refused("phi3_longrope", R"({"rope_scaling": {"type": "longrope",
                  "short_factor": [1, 2], "long_factor": [1, 2, 3, 4]}})"),

@@ -92,6 +92,36 @@ TEST_CASE("one factor serves all weights that read the same input", "[quantizer]
              ContainsSubstring("groups of 32"));
 }
 
+TEST_CASE("weights with a factor each get the codes that they get alone", "[quantizer]") {
+  std::vector<test::Layer> layers;
+  std::vector<gptq::Hessian<Cpu>> hessians;
+  for (std::uint32_t seed = 1; seed <= 3; ++seed) {
+    layers.push_back(test::random_layer({.out = 10, .in = 32, .tokens = 60, .seed = seed}));
+    hessians.push_back(test::calibrate<Cpu>(layers.back()));
+  }
+  std::vector<const gptq::Hessian<Cpu>*> pointers;
+  std::vector<gptq::MatrixView<const float>> weights;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    pointers.push_back(&hessians[i]);
+    weights.push_back(layers[i].w());
+  }
+  for (const auto form : {gptq::Solver::left_looking, gptq::Solver::lazy_batch}) {
+    const Params params{.group_size = 16, .solver = form};
+    const Quantizer<Int4, Cpu> quantizer(params);
+    const gptq::Factors<Cpu> factors(pointers, params);
+    const auto all = quantizer.quantize(weights, factors);
+    REQUIRE(all.size() == 3);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      CHECK(test::code_differences(all[i], quantizer.quantize(weights[i], hessians[i])) == 0);
+      CHECK(all[i].report().apart == "the backend takes one weight at a time");
+    }
+    weights.pop_back();
+    CHECK_THAT(error_of<gptq::InvalidArgument>([&] { quantizer.quantize(weights, factors); }),
+               ContainsSubstring("2 weights and 3 factors"));
+    weights.push_back(layers[2].w());
+  }
+}
+
 TEST_CASE("weights of any layout, also in 16 bits, get the codes of the same numbers in float",
           "[quantizer]") {
   auto layer = random_layer({.out = 20, .in = 64, .tokens = 100});

@@ -36,6 +36,20 @@ struct DampedFactor {
   double tokens = 0;             ///< calibration tokens behind the Hessian
   double paper_error_per_loss = 0;  ///< the paper's "error" in units of the damped loss
   double seconds = 0;               ///< that making it took
+
+  /// The same without its matrices.
+  DampedFactor record() const {
+    return {.backend = backend,
+            .hessian_unit = hessian_unit,
+            .layout = layout,
+            .params = params,
+            .given_order = given_order,
+            .added = added,
+            .damping = damping,
+            .tokens = tokens,
+            .paper_error_per_loss = paper_error_per_loss,
+            .seconds = seconds};
+  }
 };
 
 namespace detail {

@@ -6,7 +6,7 @@
 #include <gptq/factor/factor.hpp>
 
 #include <span>
-#include <utility>  // std::move
+#include <utility>  // std::as_const, std::move
 #include <vector>
 
 namespace gptq {
@@ -19,29 +19,48 @@ class Factors {
   /// \param factor  for all weights; must outlive this
   explicit Factors(const DampedFactor<B>& factor) : shared_(&factor) {}
 
-  /// One for each Hessian, all of the same size, factored in one go; those that fail are factored
-  /// again one by one.
+  /// One for each Hessian, all of the same size: factored in one go if the backend takes several
+  /// at once, where those that fail are factored again one by one.
   Factors(std::span<const Hessian<B>* const> hessians, const Params& params) : shared_(nullptr) {
     if constexpr (backend::BatchBackend<B>)
       if (hessians.size() > 1) {
         factorize_all(hessians, params);
         return;
       }
-    each_.push_back(factorize(*hessians.front(), params));
+    for (const Hessian<B>* hessian : hessians) each_.push_back(factorize(*hessian, params));
   }
+
+  /// How many there are.
+  std::size_t count() const { return shared_ ? 1 : each_.size(); }
+  /// Whether the matrices of several are stacked, so that their weights can go through the solver
+  /// together.
+  bool stacked() const { return r_.rows() > 0; }
 
   /// The factor of a weight; without its matrices if there are several.
   const DampedFactor<B>& of(std::size_t weight) const {
     return shared_ ? *shared_ : each_[each_.size() > 1 ? weight : 0];
   }
+  /// Calls f with the factor of a weight and its matrices, which are copied if they are stacked.
+  template <class F>
+  void with_matrices(std::size_t weight, const F& f) const {
+    if constexpr (backend::BatchBackend<B>)
+      if (stacked()) {
+        DampedFactor<B> own = of(weight).record();
+        const auto batches = own.backend.batches();
+        own.r = batches.copy_of(r_, static_cast<Index>(weight));
+        if (inverse_.rows() > 0)
+          own.inverse = batches.copy_of(inverse_, static_cast<Index>(weight));
+        f(std::as_const(own));
+        return;
+      }
+    f(of(weight));
+  }
   /// Where the matrices live.
   const B& backend() const { return of(0).backend; }
-  /// Time that making the factor of a weight took; 0 if the caller made it.
-  double seconds(std::size_t weight) const { return shared_ ? 0 : of(weight).seconds; }
   /// R; if there are several, stacked.
-  const typename B::Matrix& r() const { return each_.size() > 1 ? r_ : of(0).r; }
+  const typename B::Matrix& r() const { return stacked() ? r_ : of(0).r; }
   /// R⁻¹ likewise, for Solver::lazy_batch only.
-  const typename B::Matrix& inverse() const { return each_.size() > 1 ? inverse_ : of(0).inverse; }
+  const typename B::Matrix& inverse() const { return stacked() ? inverse_ : of(0).inverse; }
   /// Null if errors are measured on R itself: because it is small, or there are several.
   const typename B::Matrix* sketch() const {
     return of(0).sketch.rows() > 0 ? &of(0).sketch : nullptr;

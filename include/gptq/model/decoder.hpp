@@ -20,22 +20,35 @@ namespace gptq::model {
 /// Tokens that go through a layer at once: whole sequences.
 inline Index chunk_tokens(Index length) { return (std::max)(Index(1), 4096 / length) * length; }
 
-/// Bytes needed for one layer and for a chunk on its way through it.
-inline std::uint64_t decoder_bytes(const Description& description, Index length) {
-  Index largest = 0, numbers = 0;
+/// Weights of the linear modules of the largest layer.
+inline Index largest_layer(const Description& description) {
+  Index largest = 0;
   for (const Block& layer : description.layers) {
     Index weights = 0;
+    for (const LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
+    largest = (std::max)(largest, weights);
+  }
+  return largest;
+}
+
+/// Bytes needed for a chunk on its way through a layer, besides the rows of experts.
+inline std::uint64_t chunk_bytes(const Description& description, Index length) {
+  Index numbers = 0;
+  for (const Block& layer : description.layers) {
     std::set<Index> widths;
-    for (const LinearSpec& linear : layer.linears()) {
-      weights += linear.out * linear.in;
-      widths.insert({linear.out, linear.in});
-    }
+    for (const LinearSpec& linear : layer.linears()) widths.insert({linear.out, linear.in});
     Index sum = 0;
     for (const Index width : widths) sum += width;
-    largest = (std::max)(largest, weights);
     numbers = (std::max)(numbers, 4 * sum);  // with the split parts of operands: Precision::split
   }
-  return sizeof(float) * static_cast<std::uint64_t>(2 * largest + chunk_tokens(length) * numbers);
+  return sizeof(float) * static_cast<std::uint64_t>(chunk_tokens(length) * numbers);
+}
+
+/// Bytes needed on a device for one layer, with the split parts of its weights, and for a chunk on
+/// its way through it.
+inline std::uint64_t decoder_bytes(const Description& description, Index length) {
+  return 2 * sizeof(float) * static_cast<std::uint64_t>(largest_layer(description)) +
+         chunk_bytes(description, length);
 }
 
 /// Rows of all tensors are tokens: whole sequences of `length` tokens, one after the other.

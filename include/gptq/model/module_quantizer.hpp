@@ -69,30 +69,37 @@ void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
   });
 }
 
-/// Quantizes modules that share one input; the Hessian is factored once per group size.
+/// Quantizes modules that share one input, or one module of each of several inputs (experts); the
+/// Hessians are factored once per group size.
 template <class B>
 class ModuleQuantizer {
  public:
+  /// \param hessians  of the inputs, all of one size; none: round to nearest
   ModuleQuantizer(const Params& params, Method method, pack::GptqFormat format, B backend,
-                  const Hessian<B>* hessian)
+                  std::vector<const Hessian<B>*> hessians)
       : params_(params),
         method_(method),
         format_(format),
         backend_(std::move(backend)),
-        hessian_(hessian) {}
+        hessians_(std::move(hessians)) {}
 
-  /// The factor for a group size, computed when first needed.
-  const DampedFactor<B>& factor(Index group_size) {
+  /// The factors for a group size, one for each input, computed when first needed.
+  const Factors<B>& factors(Index group_size) {
     Params params = params_;
     params.group_size = group_size;
-    const Index key = effective_group_size(params, hessian_->in_features());
+    const Index key = effective_group_size(params, hessians_.front()->in_features());
     auto found = factors_.find(key);
     if (found == factors_.end())
-      found = factors_.emplace(key, solver::advised_factor(*hessian_, params)).first;
+      found = factors_
+                  .emplace(key, solver::advised_factors(
+                                    std::span<const Hessian<B>* const>(hessians_), params))
+                  .first;
     return found->second;
   }
 
-  /// \param weights  [out, in] each; overwritten with the quantized weights
+  /// \param weights  [out, in] each, of the one input or one of each; overwritten with the
+  /// quantized
+  ///                 weights
   std::vector<QuantizedModule> quantize(std::span<const MatrixView<float>> weights,
                                         const ModuleSettings& settings,
                                         std::span<const std::string> names) {
@@ -128,13 +135,16 @@ class ModuleQuantizer {
     params.group_size = settings.group_size;
     std::vector<QuantizedMatrix<S>> quantized;
     if (method_ == Method::gptq) {
-      const auto& made = factor(settings.group_size);
-      quantized = Quantizer<S, B>(params).quantize(weights, made, names);
-      if (counted_.insert(&made).second) {  // charged to the first one
-        Timings& seconds = quantized.front().report().seconds;
-        seconds.factorize = made.seconds;
-        seconds.total += made.seconds;
-      }
+      const Factors<B>& made = factors(settings.group_size);
+      const Quantizer<S, B> quantizer(params);
+      quantized = made.count() == 1 ? quantizer.quantize(weights, made.of(0), names)
+                                    : quantizer.quantize(weights, made, names);
+      if (counted_.insert(&made).second)  // charged to the first module of each input
+        for (std::size_t i = 0; i < made.count(); ++i) {
+          Timings& seconds = quantized[i].report().seconds;
+          seconds.factorize = made.of(i).seconds;
+          seconds.total += seconds.factorize;
+        }
     } else
       for (std::size_t i = 0; i < weights.size(); ++i)
         quantized.push_back(
@@ -152,9 +162,9 @@ class ModuleQuantizer {
   Method method_;
   pack::GptqFormat format_;
   B backend_;
-  const Hessian<B>* hessian_;
-  std::map<Index, DampedFactor<B>> factors_;
-  std::set<const DampedFactor<B>*> counted_;  // whose time is already in a report
+  std::vector<const Hessian<B>*> hessians_;
+  std::map<Index, Factors<B>> factors_;  // by group size
+  std::set<const Factors<B>*> counted_;  // whose time is already in a report
 };
 
 }  // namespace gptq::model

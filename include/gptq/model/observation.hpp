@@ -9,11 +9,11 @@
 #include <gptq/model/cuts.hpp>
 #include <gptq/model/values.hpp>
 
-#include <algorithm>  // std::min
+#include <algorithm>  // std::count, std::min
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>  // std::move
+#include <utility>  // std::as_const, std::move
 #include <vector>
 
 namespace gptq::model {
@@ -25,8 +25,9 @@ struct Observation {
   typename Operations::Tensor sample{};    ///< some of its last rows
   std::optional<CrossMoment<B>> inputs{};  ///< (X − X̃)ᵀX̃
   std::optional<CrossMoment<B>>
-      residual{};     ///< (r − r̃)ᵀX̃, where the output joins the residual stream
-  double pooled = 0;  ///< share of the pooled Hessian of all experts, 0 .. 1
+      residual{};         ///< (r − r̃)ᵀX̃, where the output joins the residual stream
+  double own_tokens = 0;  ///< in the Hessian, without those of a pooled one
+  double pooled = 0;      ///< share of the pooled Hessian of all experts in an expert's, 0 .. 1
 };
 
 /// Observes the inputs of some modules of a cut.
@@ -75,26 +76,30 @@ class Observer {
     }
   }
 
-  /// How the quantized stream differs from the full-precision one.
-  void add_mismatch(const Values<Operations>& full, const Values<Operations>& quantized) {
-    const auto difference = [&](int value) {
-      const ConstView a = full.view(value), b = quantized.view(value);
-      Tensor d = operations_.tensor(a.rows(), a.cols());
-      operations_.subtract(d.view(), a, b);
-      return d;
-    };
+  /// How the quantized stream differs from the full-precision one, whose values may be overwritten.
+  void add_mismatch(Values<Operations>& full, const Values<Operations>& quantized) {
     for (std::size_t i = 0; i < readings_.size(); ++i) {
       const ConstView x = quantized.view(readings_[i].value);
       if (x.rows() == 0) continue;
-      const Tensor dx = difference(readings_[i].value);
-      seen_[i].inputs->add(dx.view(), x);
-      if (!seen_[i].residual) continue;
-      const Tensor dr = difference(readings_[i].residual);
-      seen_[i].residual->add(dr.view(), x);
+      const auto add = [&](int value, CrossMoment<B>& moment) {
+        const ConstView a = std::as_const(full).view(value);
+        const bool in_place = full.lender(value) < 0 && full.is_writable(value) &&
+                              std::count(wanted_.begin(), wanted_.end(), value) == 1;
+        Tensor other;
+        if (!in_place) other = operations_.tensor(a.rows(), a.cols());
+        const auto difference = in_place ? full.view(value) : other.view();
+        operations_.subtract(difference, a, quantized.view(value));
+        moment.add(ConstView(difference), x);
+      };
+      add(readings_[i].value, *seen_[i].inputs);
+      if (seen_[i].residual) add(readings_[i].residual, *seen_[i].residual);
     }
   }
 
-  std::vector<Observation<Operations, B>> finish() { return std::move(seen_); }
+  std::vector<Observation<Operations, B>> finish() {
+    for (auto& seen : seen_) seen.own_tokens = seen.hessian.tokens();
+    return std::move(seen_);
+  }
 
  private:
   Index width(int value) const { return cuts_.block().width({value}); }
@@ -117,9 +122,9 @@ Values<Operations> all_routes(const Cuts& cuts, Index rows, const Operations& op
 
 /// Helps an expert that saw few tokens, or none, with the Hessian of all experts.
 template <class Operations, class B>
-void shrink_toward(const Hessian<B>& pool, Observation<Operations, B>& seen) {
+void shrink_toward(const PooledHessian<B>& pool, Observation<Operations, B>& seen) {
   if (seen.hessian.tokens() == 0) seen.inputs.reset(), seen.residual.reset();
-  auto made = shrunk(seen.hessian, pool);
+  auto made = pool.shrunk(seen.hessian);
   seen.hessian = std::move(made.hessian);
   seen.pooled = made.share;
 }

@@ -7,8 +7,7 @@
 
 #include <gptq/core/progress.hpp>
 #include <gptq/core/stopwatch.hpp>
-#include <gptq/factor/target.hpp>
-#include <gptq/model/module_quantizer.hpp>
+#include <gptq/model/layer_solver.hpp>
 #include <gptq/model/module_change.hpp>
 #include <gptq/model/observation.hpp>
 #include <gptq/model/perplexity.hpp>
@@ -19,6 +18,7 @@
 
 #include <algorithm>  // std::max, std::min
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -51,7 +51,9 @@ class Pipeline {
   std::vector<ModuleReport> run(std::span<const TokenId> tokens, Index length,
                                 const ModuleSink& sink, Progress progress = {}) {
     begin(sink, std::move(progress));
-    operations_.reserve(working_bytes(description(), options_, backend_, length));
+    const WorkingBytes bytes =
+        working_bytes(description(), options_, backend_, length, static_cast<Index>(tokens.size()));
+    operations_.reserve(bytes.peak() - bytes.streams + bytes.layer);  // with weights split in parts
     const Decoder<Operations> decoder(description(), length, operations_);
     Tensor embedded = embed(model_, decoder, tokens);
     if (options_.match == Match::model && options_.sequential != Sequential::none)
@@ -89,6 +91,8 @@ class Pipeline {
  private:
   using Seen = Observation<Operations, B>;
   using Weights = typename Operations::Layer;
+  using Solver = LayerSolver<Operations, B>;
+  using Batch = typename Solver::Batch;
 
   const Description& description() const { return model_.description; }
   const Block& block() const { return description().layers[std::size_t(layer_)]; }
@@ -162,37 +166,37 @@ class Pipeline {
     timings_.forward += watch_.lap();
   }
 
-  /// Experts of a cut: as many at a time as their Hessians fit the memory set aside for them.
+  /// Experts of a cut: as many at a time as the memory set aside for them holds.
   void run_experts(Stream<Operations>& stream, const Cuts& cuts, int cut,
                    std::span<const Reading> experts, const Weights& observed,
                    PlacedLayer<Operations>& quantized, Index length) {
-    const Index in = width(experts[0].value);
-    const std::uint64_t bytes =
-        static_cast<std::uint64_t>(in * in) * sizeof(typename B::Scalar) * (full_ ? 2u : 1u);
-    const auto at_once = static_cast<std::size_t>(
-        (std::max)(std::uint64_t(1),
-                   (std::min)(std::uint64_t(experts.size()), options_.expert_bytes / bytes)));
-    std::optional<Hessian<B>> pool;
-    if (options_.experts == Experts::routed && at_once < experts.size()) {
-      pool.emplace(in, backend_);
+    const std::size_t at_once = experts_at_once(block(), experts, options_, backend_, length);
+    std::optional<Hessian<B>> all;
+    std::optional<PooledHessian<B>> pool;
+    const auto some_from = [&](std::size_t first) {
+      return experts.subspan(first, (std::min)(at_once, experts.size() - first));
+    };
+    const auto merge = [&](std::span<const Seen> seen) {
+      if (!all) all.emplace(width(experts[0].value), backend_);
+      for (const Seen& one : seen) all->merge(one.hessian);
+    };
+    const bool pooled = options_.experts == Experts::routed;
+    if (pooled && at_once < experts.size())
       for (std::size_t first = 0; first < experts.size(); first += at_once)
-        for (const Seen& seen :
-             observe(stream, cuts, cut,
-                     experts.subspan(first, (std::min)(at_once, experts.size() - first)), observed,
-                     length, false))
-          pool->merge(seen.hessian);
-    }
+        merge(observe(stream, cuts, cut, some_from(first), observed, length, false));
     for (std::size_t first = 0; first < experts.size(); first += at_once) {
-      const auto some = experts.subspan(first, (std::min)(at_once, experts.size() - first));
-      auto seen = observe(stream, cuts, cut, some, observed, length);
-      if (options_.experts == Experts::routed) {
-        if (!pool) {
-          pool.emplace(in, backend_);
-          for (const Seen& one : seen) pool->merge(one.hessian);
-        }
-        for (Seen& one : seen) shrink_toward(*pool, one);
+      auto seen = observe(stream, cuts, cut, some_from(first), observed, length);
+      if (pooled && !pool) {
+        if (!all) merge(seen);
+        pool.emplace(*all);
+        all.reset();
       }
-      quantize_experts(cuts, cut, some, quantized, seen);
+      if (pooled)
+        backend_.for_each(static_cast<Index>(seen.size()), [&](Index i) {
+          shrink_toward(*pool, seen[static_cast<std::size_t>(i)]);
+        });
+      timings_.hessian += watch_.lap();
+      quantize_experts(cuts, cut, some_from(first), quantized, seen);
     }
   }
 
@@ -220,8 +224,8 @@ class Pipeline {
       timings_.hessian += watch_.lap();
       if (!beside) return;
       // An expert is compared at the tokens that the quantized model routes to it.
-      const auto full = full_->chunk(cut, full_weights_.placed(), observer.wanted(), first, rows,
-                                     experts ? &values : nullptr, routes);
+      auto full = full_->chunk(cut, full_weights_.placed(), observer.wanted(), first, rows,
+                               experts ? &values : nullptr, routes);
       timings_.forward += watch_.lap();
       observer.add_mismatch(full, values);
       timings_.hessian += watch_.lap();
@@ -231,124 +235,69 @@ class Pipeline {
     return observer.finish();
   }
 
-  /// Modules with one input to be quantized together: those with the same settings if the backend
-  /// takes several weights at once, else each on its own.
-  std::vector<std::vector<int>> batches_of(const Reading& reading) const {
-    std::vector<std::vector<int>> batches;
-    for (const int linear : reading.linears) {
-      const auto settings = settings_of(linear);
-      if (!settings) continue;
-      if (backend::BatchBackend<B> && !batches.empty() &&
-          settings == settings_of(batches.back().front()))
-        batches.back().push_back(linear);
-      else batches.push_back({linear});
-    }
-    return batches;
-  }
-
-  auto settings_of(int linear) const { return options_.settings.find(spec(linear).name); }
-
-  /// Modules that were quantized together.
-  struct Solved {
-    std::vector<int> linears;
-    ModuleSettings settings;
-    std::vector<Tensor> originals{};
-    std::vector<QuantizedModule> modules{};
-  };
-
   /// \param seen  the input's calibration; nullptr: round to nearest
   void quantize(const Cuts& cuts, int cut, const Reading& reading, PlacedLayer<Operations>& weights,
                 const Seen* seen) {
-    auto quantizer = quantizer_of(seen);
-    for (const std::vector<int>& linears : batches_of(reading)) {
+    const Solver solver(block(), options_, operations_, backend_);
+    const typename Solver::Team team{{&reading, 1}, {seen, seen ? std::size_t(1) : 0}};
+    solver.solve(team, weights.host(), [&](const auto& solve_batch) {
       report_progress(cuts, cut, 1);
       watch_.lap();
-      const Solved solved = solve(quantizer, linears, weights.host(), seen);
+      const Batch batch = solve_batch();
       const double seconds = watch_.lap();
       timings_.quantize += seconds;
-      deliver(solved, weights, seen, seconds / static_cast<double>(linears.size()));
-    }
+      for (std::size_t i = 0; i < batch.linears.size(); ++i)
+        deliver(batch, i, weights, seconds / static_cast<double>(batch.linears.size()));
+    });
   }
 
   /// Experts side by side, each on its own input.
   void quantize_experts(const Cuts& cuts, int cut, std::span<const Reading> experts,
-                        PlacedLayer<Operations>& weights, const std::vector<Seen>& seen) {
+                        PlacedLayer<Operations>& weights, std::span<const Seen> seen) {
     report_progress(cuts, cut, 1);
     watch_.lap();
-    std::vector<std::vector<Solved>> solved(experts.size());
-    backend_.for_each(static_cast<Index>(experts.size()), [&](Index i) {
-      const auto at = static_cast<std::size_t>(i);
-      auto quantizer = quantizer_of(&seen[at]);
-      for (const std::vector<int>& linears : batches_of(experts[at]))
-        solved[at].push_back(solve(quantizer, linears, weights.host(), &seen[at]));
+    const Solver solver(block(), options_, operations_, backend_);
+    const auto teams = solver.teams(experts, seen);
+    std::vector<std::vector<Batch>> solved(teams.size());
+    backend_.for_each(static_cast<Index>(teams.size()), [&](Index i) {
+      const auto team = static_cast<std::size_t>(i);
+      solver.solve(teams[team], weights.host(),
+                   [&](const auto& solve_batch) { solved[team].push_back(solve_batch()); });
     });
     const double seconds = watch_.lap();
     timings_.quantize += seconds;
-    std::size_t modules = 0;
-    for (const auto& of_expert : solved)
-      for (const Solved& some : of_expert) modules += some.linears.size();
-    for (std::size_t i = 0; i < experts.size(); ++i)
-      for (const Solved& some : solved[i])
-        deliver(some, weights, &seen[i], seconds / static_cast<double>(modules));
+    std::map<int, std::pair<const Batch*, std::size_t>> modules;  // in the order of the block
+    for (const auto& batches : solved)
+      for (const Batch& batch : batches)
+        for (std::size_t i = 0; i < batch.linears.size(); ++i)
+          modules[batch.linears[i]] = {&batch, i};
+    for (const auto& [linear, at] : modules)
+      deliver(*at.first, at.second, weights, seconds / static_cast<double>(modules.size()));
   }
 
-  ModuleQuantizer<B> quantizer_of(const Seen* seen) const {
-    return ModuleQuantizer<B>(options_.params, options_.method,
-                              gptq_format(options_.settings.base.symmetric), backend_,
-                              seen ? &seen->hessian : nullptr);
-  }
-
-  Solved solve(ModuleQuantizer<B>& quantizer, const std::vector<int>& linears,
-               LayerWeights& weights, const Seen* seen) const {
-    Solved solved{.linears = linears, .settings = *settings_of(linears.front())};
-    std::vector<std::string> names;
-    std::vector<MatrixView<float>> views;
-    for (const int linear : linears) {
-      names.push_back(spec(linear).name);
-      views.push_back(weights.linears[std::size_t(linear)].weight.view());
-      solved.originals.push_back(copy(ConstView(views.back())));
-    }
-    const Index group_size = solved.settings.group_size;
-    // Without a factor of H, no target can be used.
-    if (seen && seen->inputs && !quantizer.factor(group_size).damping.round_to_nearest)
-      for (const MatrixView<float>& weight : views)
-        aim_at_full_precision(
-            weight, quantizer.factor(group_size),
-            Mismatch<B>{&*seen->inputs, options_.match_inputs,
-                        seen->residual ? &*seen->residual : nullptr, options_.match_residual});
-    solved.modules = quantizer.quantize(views, solved.settings, names);
-    return solved;
-  }
-
-  /// Reports and hands on what was quantized.
-  /// \param seconds  per module
-  void deliver(const Solved& solved, PlacedLayer<Operations>& weights, const Seen* seen,
+  /// Reports module i of a batch and hands it on.
+  void deliver(const Batch& batch, std::size_t i, PlacedLayer<Operations>& weights,
                double seconds) {
-    for (std::size_t i = 0; i < solved.linears.size(); ++i) {
-      const int linear = solved.linears[i];
-      weights.refresh(operations_, linear);
-      ModuleReport report{.name = spec(linear).name,
-                          .settings = solved.settings,
-                          .report = solved.modules[i].report,
-                          .expert = spec(linear).expert,
-                          .pooled = seen ? seen->pooled : 0,
-                          .seconds = seconds};
-      const Tensor none;
-      measure_change(operations_, solved.originals[i].view(),
-                     weights.placed().linears[std::size_t(linear)].weight.view(),
-                     seen ? seen->sample.view() : none.view(), report);
-      timings_.measure += watch_.lap();
-      (*sink_)(report.name, solved.modules[i]);
-      timings_.write += watch_.lap();
-      reports_.push_back(std::move(report));
-    }
+    const int linear = batch.linears[i];
+    const Seen* const seen = batch.seen.empty() ? nullptr : batch.seen[i];
+    weights.refresh(operations_, linear);
+    ModuleReport report{.name = spec(linear).name,
+                        .settings = batch.settings,
+                        .report = batch.modules[i].report,
+                        .expert = spec(linear).expert,
+                        .own_tokens = seen ? seen->own_tokens : 0,
+                        .pooled = seen ? seen->pooled : 0,
+                        .seconds = seconds};
+    const Tensor none;
+    measure_change(operations_, batch.originals[i].view(),
+                   weights.placed().linears[std::size_t(linear)].weight.view(),
+                   seen ? seen->sample.view() : none.view(), report);
+    timings_.measure += watch_.lap();
+    (*sink_)(report.name, batch.modules[i]);
+    timings_.write += watch_.lap();
+    reports_.push_back(std::move(report));
   }
 
-  Tensor copy(ConstView from) const {
-    Tensor to = operations_.tensor(from.rows(), from.cols());
-    operations_.copy(to.view(), from);
-    return to;
-  }
   Tensor kept_copy(ConstView from) const {
     Tensor to = operations_.keep(from.rows(), from.cols());
     operations_.copy(to.view(), from);

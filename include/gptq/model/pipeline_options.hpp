@@ -59,6 +59,7 @@ struct ModuleReport {
   ModuleSettings settings;
   Report report;
   int expert = -1;    ///< whose module it is; -1: that of no expert
+  double own_tokens = 0;  ///< calibration tokens, without those of a pooled Hessian
   double pooled = 0;  ///< share of the pooled Hessian of all experts; 1: it saw no tokens
   /// ‖ΔW‖² / ‖W‖²
   double weight_error = 0;

@@ -161,11 +161,7 @@ class Batch {
       own.measure = seconds.measure * each;
     }
     const double total = together + watch_.lap();
-    for (std::size_t i = 0; i < results_.size(); ++i) {
-      Timings& own = results_[i].report().seconds;
-      own.factorize = factors_.seconds(i);
-      own.total = total * each + own.factorize;
-    }
+    for (auto& result : results_) result.report().seconds.total = total * each;
     return std::move(results_);
   }
 

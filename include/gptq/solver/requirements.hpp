@@ -3,7 +3,7 @@
 
 // Checks that a weight, its Hessian or factor, and the parameters fit together.
 
-#include <gptq/factor/factor.hpp>
+#include <gptq/factor/factors.hpp>
 #include <gptq/quantized_matrix.hpp>
 #include <gptq/solver/memory_plan.hpp>
 #include <gptq/solver/schedule.hpp>
@@ -58,10 +58,15 @@ double require_weight(MatrixView<W> weight, const DampedFactor<B>& factor, const
   same(made.measure == params.measure || params.measure != Measure::sampled, "measure");
   same(made.parity.samples == params.parity.samples, "parity.samples");
   same(made.parity.dead_inputs == params.parity.dead_inputs, "parity.dead_inputs");
-  detail::require(params.solver != Solver::lazy_batch || factor.inverse.rows() > 0,
+  return largest;
+}
+
+/// \throws InvalidArgument  the solver needs R⁻¹, and there is none
+template <class Matrix>
+void require_inverse(const Matrix& inverse, const Params& params) {
+  detail::require(params.solver != Solver::lazy_batch || inverse.rows() > 0,
                   "the factor was made for Solver::left_looking and has no R⁻¹: call factorize "
                   "of a quantizer with Solver::lazy_batch");
-  return largest;
 }
 
 /// Checks the parameters against the scheme and the backend.
@@ -94,7 +99,15 @@ Task<std::remove_const_t<T>> task(MatrixView<T> weight, const Hessian<B>& hessia
 template <class T, backend::Backend B>
 Task<std::remove_const_t<T>> task(MatrixView<T> weight, const DampedFactor<B>& factor,
                                   const Params& params, std::string_view name) {
+  require_inverse(factor.inverse, params);
   return {weight, std::string(name), require_weight(weight, factor, params, name)};
+}
+/// Weight i, with a factor of its own.
+template <class T, backend::Backend B>
+Task<std::remove_const_t<T>> task(MatrixView<T> weight, const Factors<B>& factors, std::size_t i,
+                                  const Params& params, std::string_view name) {
+  require_inverse(factors.inverse(), params);
+  return {weight, std::string(name), require_weight(weight, factors.of(i), params, name)};
 }
 
 /// Several weights to round.
@@ -112,10 +125,26 @@ std::vector<Task<std::remove_const_t<T>>> tasks(std::span<const MatrixView<T>> w
   return tasks;
 }
 
+/// \throws InvalidArgument  not as many of something as weights
+inline void require_one_each(std::size_t weights, std::size_t others, std::string_view what) {
+  detail::require(weights == others, weights, " weights and ", others, " ", what);
+}
+
 /// Calls f(); if the backend runs out of memory, the message says what the memory plan proposes.
 template <backend::Backend B, class F>
 auto advised(Index rows, Index cols, const Params& params, const B& backend, const F& f) {
   return detail::advised(f, [&] { return memory_advice(rows, cols, params, backend); });
+}
+
+/// The factors of several Hessians of one size; if the backend runs out of memory, the message says
+/// what the memory plan proposes.
+template <backend::Backend B>
+Factors<B> advised_factors(std::span<const Hessian<B>* const> hessians, const Params& params) {
+  return detail::advised([&] { return Factors<B>(hessians, params); },
+                         [&] {
+                           const Hessian<B>& first = *hessians.front();
+                           return factor_advice(first.in_features(), params, first.backend());
+                         });
 }
 
 /// Calls gptq::factorize; if the backend runs out of memory, the message says what the memory plan

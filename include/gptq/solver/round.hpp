@@ -34,6 +34,45 @@ std::vector<QuantizedMatrix<S>> round(const S& scheme, const Params& params,
   return batch.finish();
 }
 
+/// The same with factors made for it, whose time the reports of the results include.
+template <class Form, class S, backend::Backend B, class T>
+std::vector<QuantizedMatrix<S>> factor_and_round(const S& scheme, const Params& params,
+                                                 std::span<const Task<T>> tasks,
+                                                 std::span<const Hessian<B>* const> hessians,
+                                                 const Progress& progress = {}) {
+  return advised(tasks[0].weight.rows(), tasks[0].weight.cols(), params, hessians[0]->backend(),
+                 [&] {
+                   const Factors<B> factors(hessians, params);
+                   auto results = round<Form>(scheme, params, tasks, factors, progress);
+                   for (std::size_t i = 0; i < results.size(); ++i) {
+                     Timings& seconds = results[i].report().seconds;
+                     seconds.factorize = factors.of(i).seconds;
+                     seconds.total += seconds.factorize;
+                   }
+                   return results;
+                 });
+}
+
+/// Rounds weights with a factor each: together if the factors are stacked, else one by one.
+template <class Form, class S, backend::Backend B, class T>
+std::vector<QuantizedMatrix<S>> round_each(const S& scheme, const Params& params,
+                                           std::span<const Task<T>> tasks,
+                                           const Factors<B>& factors) {
+  const auto advised_round = [&](std::span<const Task<T>> some, const Factors<B>& theirs) {
+    return advised(some[0].weight.rows(), some[0].weight.cols(), params, factors.backend(),
+                   [&] { return round<Form>(scheme, params, some, theirs); });
+  };
+  if (factors.stacked() && one_unit(tasks)) return advised_round(tasks, factors);
+  std::vector<std::vector<QuantizedMatrix<S>>> done(tasks.size());
+  for (std::size_t i = 0; i < tasks.size(); ++i)
+    factors.with_matrices(i, [&](const DampedFactor<B>& own) {
+      done[i] = advised_round(tasks.subspan(i, 1), Factors<B>(own));
+    });
+  std::string_view apart;
+  if (tasks.size() > 1) apart = factors.stacked() ? other_units : one_at_a_time;
+  return joined(std::move(done), apart);
+}
+
 /// Rounds weights that share a factor, in as few batches as the backend allows.
 template <class Form, class S, backend::Backend B, class T>
 std::vector<QuantizedMatrix<S>> round_all(const S& scheme, const Params& params,

@@ -62,6 +62,21 @@ inline bool factored_together(const Params& params) {
          (params.groups == Groups::static_ || params.order != Order::group_aware);
 }
 
+/// How many of `count` weights [rows, cols] with a Hessian each go through the solver together.
+template <backend::Backend B>
+Index weights_at_once(Index rows, Index cols, Index count, const Params& params, const B& backend) {
+  if constexpr (backend::BatchBackend<B>) {
+    if (!factored_together(params)) return 1;
+    // As each weight has a factor of its own, panels hold whole weights.
+    const Index most =
+        (std::min)({count, backend.batches().batch_size(rows, cols, params.solver),
+                    backend.footprint(rows * count, cols, params).panel_rows / rows});
+    return (std::max)(most, Index{1});
+  } else {
+    return 1;
+  }
+}
+
 /// Batches of weights that read the same input and share its factor.
 template <backend::Backend B, class T>
 Schedule<T> schedule(std::span<const Task<T>> tasks) {
@@ -90,11 +105,9 @@ Schedule<T> schedule(std::span<const Task<T>> tasks, std::span<const Hessian<B>*
       else if (!hessians[i]->backend().shares(backend))
         apart = "the Hessians have different backends";
     }
-    // If each weight has a factor of its own, panels hold whole weights.
-    const Index at_once = (std::min)(
-        backend.batches().batch_size(rows, cols, params.solver),
-        backend.footprint(rows * static_cast<Index>(tasks.size()), cols, params).panel_rows / rows);
-    return cut(tasks, apart, static_cast<std::size_t>((std::max)(at_once, Index{1})));
+    return cut(tasks, apart,
+               static_cast<std::size_t>(
+                   weights_at_once(rows, cols, static_cast<Index>(tasks.size()), params, backend)));
   }
 }
 

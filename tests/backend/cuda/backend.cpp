@@ -448,6 +448,17 @@ TEST_CASE("experts in one launch have the results of single ones", "[cuda]") {
     const auto all = quantizer.quantize(std::span<const gptq::MatrixView<const float>>(weights),
                                         std::span<const gptq::Hessian<Cuda>* const>(pointers));
     REQUIRE(all.size() == count);
+    const gptq::Factors<Cuda> factors(pointers, params);
+    const auto again = quantizer.quantize(weights, factors);
+    for (std::size_t i = 0; i < count; ++i) {
+      CHECK(test::code_differences(all[i], again[i]) == 0);
+      CHECK(all[i].report().loss == again[i].report().loss);
+      CHECK(again[i].report().seconds.factorize == 0);
+      factors.with_matrices(i, [&](const gptq::DampedFactor<Cuda>& own) {
+        const auto alone = quantizer.quantize(weights[i], own);
+        CHECK(test::code_differences(all[i], alone) <= 10);
+      });
+    }
     std::vector<OnDevice<float>> copies;
     std::vector<gptq::MatrixView<const float>> there;
     for (const auto& layer : layers) copies.emplace_back(backend, layer.weight_f, 50, 96);

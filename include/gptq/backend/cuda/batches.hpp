@@ -75,6 +75,16 @@ class Batches {
     return failed;
   }
 
+  /// Matrix `at` of a stack.
+  Matrix copy_of(const Matrix& stack, Index at) const {
+    const DeviceScope scope(runtime_->device());
+    Matrix one(runtime_, stack.cols(), stack.cols());
+    check(cudaMemcpyAsync(one.data(), stack.row(at * stack.cols()), one.bytes(),
+                          cudaMemcpyDeviceToDevice, runtime_->stream()),
+          "cudaMemcpyAsync");
+    return one;
+  }
+
   /// Replaces factor `at` of a stack.
   void replace(Matrix& stack, Index at, const Matrix& r) const {
     const DeviceScope scope(runtime_->device());
