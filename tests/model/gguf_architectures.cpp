@@ -55,6 +55,7 @@ GgufBuilder convert(const gptq::model::ModelFiles& model, const Case& c) {
             {"attention.key_length", s.head_dim},
             {"attention.value_length", s.head_dim},
             {c.eps, 0.01}};
+  if (s.intermediate == 0) keys.erase("feed_forward_length");
   keys.update(c.keys);
   add_keys(b, c.rules.arch, keys);
   test::GgufConverter(model, c.rules, b);
@@ -86,7 +87,9 @@ void check_tensors(const gptq::model::ModelFiles& gguf, const gptq::model::Model
 }
 
 void check(const Case& c) {
-  DYNAMIC_SECTION(c.folder << " as " << c.rules.arch) {
+  DYNAMIC_SECTION(c.folder << " as " << c.rules.arch
+                           << (c.rules.single_experts ? ", a tensor for each expert" : "")
+                           << (c.rules.joins_gate_up ? ", gates and ups in one" : "")) {
     const auto folder = gptq::model::open_model(models() / c.folder);
     const test::TemporaryFolder temporary;
     gptq::io::write_file(temporary / "m.gguf", convert(folder, c).bytes());
@@ -177,6 +180,12 @@ TEST_CASE("GGUF files of Llama's relatives give the outputs of their folders", "
   check({"olmo2", {.arch = "olmo2", .names = post}, theta});
   check({"exaone4_full", {.arch = "exaone4", .names = post}, theta});
   check({"glm4", {.arch = "glm4"}, {{"rope.freq_base", 100.0}, {"rope.dimension_count", 8}}});
+  check({"glm", {.arch = "chatglm"}, {{"rope.freq_base", 100.0}, {"rope.dimension_count", 8}}});
+  Json sharper = yarn;
+  sharper.update({{"rope.scaling.original_context_length", 8},
+                  {"rope.scaling.yarn_log_multiplier", 1.0},
+                  {"attention.temperature_scale", 0.3}});
+  check({"ministral3", {.arch = "mistral3", .interleaves = true}, sharper});
   check({"seed_oss", {.arch = "seed_oss", .names = post}, theta});
   check({"ernie4_5", {.arch = "ernie4_5"}, theta});
   check({"arcee",
@@ -293,14 +302,18 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
     keys["expert_used_count"] = chosen;
     return keys;
   };
-  check({"mixtral",
-         {.arch = "llama", .interleaves = true},
-         experts(5, 2, {{"rope.freq_base", 100.0}})});
+  for (const bool single : {false, true})
+    check({"mixtral",
+           {.arch = "llama", .interleaves = true, .single_experts = single},
+           experts(3, 2, {{"rope.freq_base", 100.0}})});
   check({"qwen2_moe",
          {.arch = "qwen2moe"},
          experts(5, 2,
-                 {{"expert_feed_forward_length", 16}, {"expert_shared_feed_forward_length", 24}})});
-  check({"qwen3_moe", {.arch = "qwen3moe"}, experts(7, 3, {{"expert_feed_forward_length", 16}})});
+                 {{"expert_feed_forward_length", 32}, {"expert_shared_feed_forward_length", 64}})});
+  for (const bool joined : {false, true})
+    check({"qwen3_moe",
+           {.arch = "qwen3moe", .joins_gate_up = joined},
+           experts(7, 3, {{"expert_feed_forward_length", 32}})});
   check({"olmoe", {.arch = "olmoe"}, experts(7, 3), {{"clip_qkv", 1.0}}});
   const Json scales{{"attention.scale", 0.2},
                     {"embedding_scale", 3.0},
@@ -308,14 +321,14 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
                     {"logit_scale", 1.7}};
   check({"granitemoe", {.arch = "granitemoe", .interleaves = true}, experts(5, 2, scales)});
   Json shared = scales;
-  shared["expert_shared_feed_forward_length"] = 24;
+  shared["expert_shared_feed_forward_length"] = 64;
   check({"granitemoeshared", {.arch = "granitemoe", .interleaves = true}, experts(5, 2, shared)});
   check({"glm4_moe",
          {.arch = "glm4moe", .names = {{"post_attention_layernorm", "post_attention_norm"}}},
          experts(7, 3,
                  {{"block_count", 3},
                   {"nextn_predict_layers", 1},
-                  {"expert_feed_forward_length", 16},
+                  {"expert_feed_forward_length", 32},
                   {"expert_shared_count", 2},
                   {"leading_dense_block_count", 1},
                   {"expert_weights_scale", 1.5},
@@ -331,8 +344,8 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
   check({"ernie4_5_moe",
          {.arch = "ernie4_5-moe"},
          experts(5, 2,
-                 {{"expert_feed_forward_length", 16},
-                  {"expert_shared_feed_forward_length", 32},
+                 {{"expert_feed_forward_length", 32},
+                  {"expert_shared_feed_forward_length", 64},
                   {"expert_shared_count", 2},
                   {"leading_dense_block_count", 1},
                   {"interleave_moe_layer_step", 1},
@@ -340,14 +353,14 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
   check({"hunyuan_v1_moe",
          {.arch = "hunyuan-moe"},
          experts(5, 2,
-                 {{"expert_feed_forward_length", 16},
-                  {"expert_shared_feed_forward_length", 16},
+                 {{"expert_feed_forward_length", 32},
+                  {"expert_shared_feed_forward_length", 32},
                   {"expert_shared_count", 1}})});
   check({"minimax_m2",
          {.arch = "minimax-m2"},
          experts(5, 2,
                  {{"expert_gating_func", 2},
-                  {"expert_feed_forward_length", 16},
+                  {"expert_feed_forward_length", 32},
                   {"rope.dimension_count", 8},
                   {"rope.freq_base", 100.0}})});
   check({"gpt_oss",
@@ -364,19 +377,44 @@ TEST_CASE("GGUF files of mixtures of experts give the outputs of their folders",
          {{"swiglu_limit", 2.0}}});
 }
 
+TEST_CASE("each of stacked experts has the factor beside the stack", "[gguf_model]") {
+  const auto folder = gptq::model::open_model(models() / "qwen3_moe");
+  const std::vector<float> factors{1, 2, 3, 4, 5, 6, 7};
+  GgufBuilder b = convert(
+      folder,
+      {"qwen3_moe",
+       {.arch = "qwen3moe", .joins_gate_up = true},
+       {{"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 32}}});
+  b.tensor("blk.1.ffn_gate_up_exps.scale", {7}, factors);
+  const test::TemporaryFolder temporary;
+  gptq::io::write_file(temporary / "m.gguf", b.bytes());
+  const auto gguf = gptq::model::open_model(temporary / "m.gguf");
+  for (int e = 0; e < 7; ++e)
+    for (const char* part : {"gate", "up", "down"}) {
+      const std::string name =
+          "model.layers.1.mlp.experts." + std::to_string(e) + "." + part + "_proj.weight";
+      std::vector<float> scaled(32 * 32), plain(32 * 32);
+      gguf.tensors->read(name, scaled);
+      folder.tensors->read(name, plain);
+      if (part != std::string("down"))
+        for (float& x : plain) x *= factors[std::size_t(e)];
+      CHECK(scaled == plain);
+    }
+}
+
 TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_model]") {
   const auto keys = [](int experts, int chosen, Json further) {
-    Json all{{"attention.head_count_kv", 1},     {"attention.key_length", 24},
-             {"attention.value_length", 16},     {"attention.key_length_mla", 12},
-             {"attention.value_length_mla", 12}, {"attention.kv_lora_rank", 16},
-             {"rope.dimension_count", 8},        {"rope.freq_base", 100.0},
+    Json all{{"attention.head_count_kv", 1},     {"attention.key_length", 64},
+             {"attention.value_length", 32},     {"attention.key_length_mla", 40},
+             {"attention.value_length_mla", 16}, {"attention.kv_lora_rank", 32},
+             {"rope.dimension_count", 32},       {"rope.freq_base", 100.0},
              {"expert_count", experts},          {"expert_used_count", chosen},
-             {"expert_shared_count", 2},         {"expert_feed_forward_length", 16},
+             {"expert_shared_count", 2},         {"expert_feed_forward_length", 32},
              {"leading_dense_block_count", 1}};
     all.update(further);
     return all;
   };
-  const Json yarn{{"attention.q_lora_rank", 20},
+  const Json yarn{{"attention.q_lora_rank", 32},
                   {"expert_group_count", 4},
                   {"expert_group_used_count", 2},
                   {"rope.scaling.type", "yarn"},
@@ -396,6 +434,44 @@ TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_mo
   third.update(
       {{"expert_weights_scale", 2.5}, {"expert_weights_norm", true}, {"expert_gating_func", 2}});
   check({"deepseek_v3", {.arch = "deepseek2"}, keys(8, 3, third), mscale});
+  Json sharper = yarn;
+  for (const char* key : {"expert_group_count", "expert_group_used_count"}) sharper.erase(key);
+  sharper.update({{"attention.q_lora_rank", 64},
+                  {"expert_shared_count", 1},
+                  {"expert_weights_norm", true},
+                  {"rope.scaling.original_context_length", 8},
+                  {"attention.temperature_scale", 0.3}});
+  check({"mistral4", {.arch = "mistral4"}, keys(5, 2, sharper), mscale});
+}
+
+TEST_CASE("GGUF files with a gated delta rule give the outputs of their folders", "[gguf_model]") {
+  const std::map<std::string, std::string> names{
+      {"post_attention_layernorm", "post_attention_norm"}};
+  const Json delta{{"ssm.conv_kernel", 4},      {"ssm.state_size", 8},
+                   {"ssm.group_count", 2},      {"ssm.time_step_rank", 4},
+                   {"ssm.inner_size", 64},      {"full_attention_interval", 2},
+                   {"rope.dimension_count", 4}, {"rope.freq_base", 100.0}};
+  Json mixture = delta;
+  mixture.update({{"expert_count", 5},
+                  {"expert_used_count", 2},
+                  {"expert_feed_forward_length", 32},
+                  {"expert_shared_feed_forward_length", 64}});
+  check({"qwen3_next", {.arch = "qwen3next", .names = names, .plus_one = true}, mixture});
+  Json dense = delta;
+  for (Json* keys : {&mixture, &dense})
+    (*keys)["rope.dimension_sections"] = Json::array({11, 11, 10, 0});
+  dense.update({{"block_count", 3}, {"nextn_predict_layers", 1}});
+  check({"qwen3_5",
+         {.arch = "qwen35", .names = names, .plus_one = true, .deals = true},
+         dense,
+         Json::object(),
+         "attention.layer_norm_rms_epsilon",
+         [](GgufBuilder& b) {
+           b.tensor("blk.2.nextn.eh_proj.weight", {32, 64}, std::vector<float>(2048));
+         }});
+  check({"qwen3_5_moe",
+         {.arch = "qwen35moe", .names = names, .plus_one = true, .deals = true},
+         mixture});
 }
 
 TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gguf_model]") {
@@ -422,7 +498,7 @@ TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gg
   CHECK_THAT(refused({"mpt", {.arch = "mpt"}, none, none, layer_norm}),
              ContainsSubstring("has no metadata key mpt.attention.max_alibi_bias"));
   const Json experts{
-      {"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 16}};
+      {"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 32}};
   Json sigmoid = experts, plain = experts;
   sigmoid["expert_gating_func"] = 2;
   plain["expert_weights_norm"] = false;
@@ -446,14 +522,14 @@ TEST_CASE("what config.json cannot say of a GGUF file's family is refused", "[gg
                       none,
                       layer_norm,
                       [](GgufBuilder& b) {
-                        b.tensor("position_embd.weight", {64, 36}, std::vector<float>(2304));
+                        b.tensor("position_embd.weight", {64, 32}, std::vector<float>(2048));
                       }}),
              ContainsSubstring("tensor position_embd.weight does not belong in a MptForCausalLM"));
   CHECK_THAT(refused({"granitemoeshared",
                       {.arch = "granitemoe", .interleaves = true},
                       {{"expert_count", 5},
                        {"expert_used_count", 2},
-                       {"expert_shared_feed_forward_length", 24}},
+                       {"expert_shared_feed_forward_length", 64}},
                       none,
                       "attention.layer_norm_rms_epsilon",
                       [](GgufBuilder& b) { b.without("blk.1.ffn_up_shexp.weight"); }}),

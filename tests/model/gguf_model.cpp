@@ -214,7 +214,7 @@ TEST_CASE("tensors that no Llama has are refused in GGUF terms", "[gguf_model]")
                            "output.scale", "blk.0.attn_sinks.weight"})
     CHECK_THAT(refused([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); }),
                ContainsSubstring("tensor " + std::string(name) + " does not belong"));
-  for (const char* name : {"blk.0.attn_norm.bias", "blk.0.ffn_down.scale", "blk.0.attn_q.bias"}) {
+  for (const char* name : {"blk.0.attn_norm.bias", "blk.0.ffn_down.bias", "blk.0.attn_q.bias"}) {
     const auto model =
         opened([&](GgufBuilder& b) { b.tensor(name, {32}, std::vector<float>(32)); });
     CHECK_THAT(
@@ -267,11 +267,32 @@ TEST_CASE("unsupported types are found from the headers, in any tensor", "[gguf_
   }
 }
 
-TEST_CASE("the scale that an NVFP4 tensor may have beside it is not passed over", "[gguf_model]") {
-  const auto model = opened(
-      [](GgufBuilder& b) { b.tensor("blk.0.ffn_down.scale", {1}, std::vector<float>{0.5f}); });
-  CHECK_THAT(error_of<FormatError>([&] { gptq::model::require_decoder_tensors(model); }),
-             ContainsSubstring("model.layers.0.mlp.down_proj.scale does not belong"));
+TEST_CASE("a scale beside a tensor, as NVFP4 has it, is a factor of its numbers", "[gguf_model]") {
+  const auto model = opened([](GgufBuilder& b) {
+    b.tensor("blk.0.ffn_down.scale", {1}, std::vector<float>{0.25f});
+    b.tensor("blk.0.ffn_down.input_scale", {1}, std::vector<float>{3.0f});
+    b.tensor("blk.0.attn_q.scale", {1}, std::vector<float>{std::numeric_limits<float>::infinity()});
+  });
+  gptq::model::require_decoder_tensors(model);
+  std::vector<float> numbers(32 * 32);
+  model.tensors->read("model.layers.0.mlp.down_proj.weight", numbers);
+  CHECK(numbers == std::vector<float>(numbers.size(), 0.125f));
+  const auto unfit =
+      model.tensors->find_unfit("model.layers.0.self_attn.q_proj.weight", 0, 1024, false);
+  REQUIRE(unfit);
+  CHECK(unfit->element == 0);
+  CHECK_THAT(error_of<FormatError>([] {
+               opened([](GgufBuilder& b) {
+                 b.tensor("blk.0.ffn_down.scale", {2}, std::vector<float>{1, 1});
+               });
+             }),
+             ContainsSubstring("blk.0.ffn_down.scale has the shape [2]; expected [1]"));
+  CHECK_THAT(error_of<FormatError>([] {
+               opened([](GgufBuilder& b) {
+                 b.tensor("blk.0.ffn_gone.scale", {1}, std::vector<float>{1});
+               });
+             }),
+             ContainsSubstring("blk.0.ffn_gone.scale does not belong"));
 }
 
 TEST_CASE("numbers that are not finite or do not fit fp16 are found before any work",

@@ -31,15 +31,38 @@ struct Copy {
   /// Adds a float tensor to model.safetensors.
   void add(const std::string& name, const std::string& shape,
            const std::vector<float>& numbers) const {
-    std::string bytes = gptq::io::read_file(folder / "model.safetensors");
+    std::string bytes;
+    for (const float x : numbers) bytes += test::bytes_of(x);
+    add(name, "F32", shape, bytes);
+  }
+
+  /// Adds a tensor of any type.
+  void add(const std::string& name, const std::string& type, const std::string& shape,
+           const std::string& numbers) const {
+    change([&](std::string& header, std::string& data) {
+      header.resize(header.rfind('}'));
+      const std::size_t begin = data.size();
+      data += numbers;
+      header += ",\"" + name + "\":{\"dtype\":\"" + type + "\",\"shape\":" + shape +
+                ",\"data_offsets\":[" + std::to_string(begin) + "," + std::to_string(data.size()) +
+                "]}}";
+    });
+  }
+
+  void rename(const std::string& from, const std::string& to) const {
+    change([&](std::string& header, std::string&) {
+      header.replace(header.find("\"" + from + "\"") + 1, from.size(), to);
+    });
+  }
+
+  /// Calls f(header, data) on model.safetensors.
+  template <class F>
+  void change(const F& f) const {
+    const std::string bytes = gptq::io::read_file(folder / "model.safetensors");
     std::uint64_t length = 0;
     std::memcpy(&length, bytes.data(), 8);
     std::string header = bytes.substr(8, length), data = bytes.substr(8 + length);
-    header.resize(header.rfind('}'));
-    const std::size_t begin = data.size();
-    for (const float x : numbers) data += test::bytes_of(x);
-    header += ",\"" + name + "\":{\"dtype\":\"F32\",\"shape\":" + shape + ",\"data_offsets\":[" +
-              std::to_string(begin) + "," + std::to_string(data.size()) + "]}}";
+    f(header, data);
     gptq::io::write_file(folder / "model.safetensors",
                          test::bytes_of(std::uint64_t(header.size())) + header + data);
   }
@@ -129,6 +152,41 @@ TEST_CASE("quantized folders say how they are quantized, and contradictions are 
              ContainsSubstring("checkpoint_format is \"gptq_v2\" and format is \"gptq\""));
   CHECK_THAT(error_of<FormatError>([&] { with(R"({"bits": 4, "format": "marlin"})"); }),
              ContainsSubstring("the format \"marlin\" is not supported"));
+}
+
+TEST_CASE("8-bit floats have a scale for all, for each row or for each block", "[model_files]") {
+  const std::string module = "model.layers.0.self_attn.o_proj", weight = module + ".weight";
+  const auto element = [&](const std::string& ending, const std::string& shape,
+                           const std::vector<float>& scales, int row, int column) {
+    const Copy copy("llama");
+    copy.rename(weight, "model.layers.0.rotary_emb.inv_freq");
+    copy.add(weight, "F8_E4M3", "[32,32]", std::string(1024, '\x38'));  // ones
+    copy.add(module + ending, shape, scales);
+    copy.add(module + ".input_scale", "[]", {7});
+    copy.configure(
+        R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [16, 24]}})");
+    const auto model = copy.open();
+    gptq::model::require_decoder_tensors(model);
+    std::vector<float> numbers(1024);
+    model.tensors->read(weight, numbers);
+    CHECK_FALSE(model.tensors->contains(module + ".input_scale"));
+    return numbers[std::size_t(32 * row + column)];
+  };
+  std::vector<float> rows;
+  for (int r = 0; r < 32; ++r) rows.push_back(float(r));
+  for (const std::string ending : {".weight_scale", ".weight_scale_inv"}) {
+    INFO(ending);
+    CHECK(element(ending, "[]", {0.5f}, 31, 31) == 0.5f);
+    CHECK(element(ending, "[1]", {0.5f}, 0, 1) == 0.5f);
+    CHECK(element(ending, "[32]", rows, 17, 31) == 17);
+    CHECK(element(ending, "[32,1]", rows, 30, 0) == 30);
+    CHECK(element(ending, "[2,2]", {1, 2, 3, 4}, 15, 24) == 2);
+    CHECK(element(ending, "[2,2]", {1, 2, 3, 4}, 16, 23) == 3);
+    CHECK_THAT(error_of<FormatError>([&] {
+                 element(ending, "[3]", {1, 2, 3}, 0, 0);
+               }),
+               ContainsSubstring(module + ending + " has the shape [3]; expected [2, 2]"));
+  }
 }
 
 TEST_CASE("NaN in any tensor of the decoder is found before any work", "[layer_weights][fault7]") {

@@ -7,6 +7,8 @@
 
 #include "gguf_builder.hpp"
 
+#include <algorithm>  // std::copy
+#include <cmath>      // std::exp
 #include <map>
 #include <set>
 #include <string>
@@ -20,10 +22,13 @@ struct GgufRules {
   std::string arch;
   /// Names in a layer, Hugging Face to GGUF, where not as in `usual_gguf_names`.
   std::map<std::string, std::string> names{};
-  bool interleaves = false;  ///< the rows of q and k
-  bool plus_one = false;     ///< to the weights of norms
-  bool transposes = false;   ///< matrices in layers
-  bool regroups = false;     ///< rows of query_key_value
+  bool interleaves = false;     ///< the rows of q and k
+  bool plus_one = false;        ///< to the weights of norms
+  bool transposes = false;      ///< matrices in layers
+  bool regroups = false;        ///< rows of query_key_value
+  bool deals = false;           ///< value heads of a delta rule: the first of each key head, ...
+  bool single_experts = false;  ///< a tensor for each, as in old files
+  bool joins_gate_up = false;   ///< of experts
 };
 
 inline const std::map<std::string, std::string>& usual_gguf_names() {
@@ -99,6 +104,7 @@ class GgufConverter {
   GgufConverter(const gptq::model::ModelFiles& model, GgufRules rules, GgufBuilder& to)
       : model_(model), sizes_(model.description.sizes), rules_(std::move(rules)), to_(to) {
     for (const std::string& name : model.tensors->names()) convert(name);
+    if (rules_.joins_gate_up) join_gates();
     for (auto& [name, stack] : stacks_) {
       stack.shape.insert(stack.shape.begin(), static_cast<std::int64_t>(stack.members.size()));
       std::vector<float> all;
@@ -120,6 +126,23 @@ class GgufConverter {
     return text.ends_with(end);
   }
 
+  /// Puts the rows of each expert's up behind those of its gate.
+  void join_gates() {
+    std::map<std::string, Stack> joined;
+    for (auto& [name, stack] : stacks_) {
+      if (const auto at = name.find("ffn_gate_exps"); at != std::string::npos) {
+        const Stack& up = stacks_.at(name.substr(0, at) + "ffn_up_exps.weight");
+        for (auto& [number, numbers] : stack.members)
+          numbers.insert(numbers.end(), up.members.at(number).begin(), up.members.at(number).end());
+        stack.shape[0] *= 2;
+        joined[name.substr(0, at) + "ffn_gate_up_exps.weight"] = stack;
+      } else if (name.find("ffn_up_exps") == std::string::npos) {
+        joined[name] = stack;
+      }
+    }
+    stacks_ = joined;
+  }
+
   void convert(const std::string& name) {
     const gptq::io::Shape hf_shape = model_.tensors->shape(name);
     std::vector<std::int64_t> shape(hf_shape.begin(), hf_shape.end());
@@ -136,6 +159,7 @@ class GgufConverter {
       ending = module.substr(dot), module = module.substr(0, dot);
 
     if (module == "self_attn.kv_b_proj") return latent(layer, shape, x);
+    if (module.starts_with("linear_attn.")) return delta(layer, module.substr(12), shape, x);
     if (module == "shared_mlp.input_linear") return halves(layer, shape, x);
     if (ends_with(module, "e_score_correction_bias"))
       return void(to_.tensor(layer + "exp_probs_b.bias", {std::int64_t(x.size())}, x));
@@ -155,6 +179,11 @@ class GgufConverter {
       const std::string tail = module.substr(at + 1 + list.size());
       const std::string of = list == "norms." ? module.substr(0, at) + ".norms"
                                               : "experts" + tail.substr(tail.find('.'));
+      if (rules_.single_experts) {
+        std::string single = name_of(of);
+        single = single.substr(0, single.find("_exps")) + "." + std::to_string(std::stoi(tail));
+        return void(to_.tensor(layer + single + ending, shape, x));
+      }
       Stack& stack = stacks_[layer + name_of(of) + ending];
       stack.shape = shape;
       stack.members[std::stoi(tail)] = x;
@@ -226,6 +255,71 @@ class GgufConverter {
       for (std::int64_t c = 0; c < cols; ++c)
         x[std::size_t(c * rows + r)] = from[std::size_t(r * cols + c)];
     shape = {cols, rows};
+  }
+
+  /// A gated delta rule.
+  void delta(const std::string& layer, const std::string& module, std::vector<std::int64_t> shape,
+             Numbers& x) {
+    const auto& c = model_.config_json.contains("text_config") ? model_.config_json["text_config"]
+                                                               : model_.config_json;
+    const auto size = [&](const char* key) { return c[key].get<std::int64_t>(); };
+    const auto keys = size("linear_num_key_heads"), values = size("linear_num_value_heads"),
+               dk = size("linear_key_head_dim"), dv = size("linear_value_head_dim"),
+               shared = values / keys;
+    // Row `to` of a value head's dim, in the file's order, from row `from`.
+    const auto deal = [&](Numbers& all, std::int64_t first, std::int64_t dim, std::int64_t width) {
+      if (!rules_.deals) return;
+      const Numbers from = all;
+      for (std::int64_t k = 0; k < keys; ++k)
+        for (std::int64_t v = 0; v < shared; ++v)
+          for (std::int64_t i = 0; i < dim * width; ++i)
+            all[std::size_t(first * width + (v * keys + k) * dim * width + i)] =
+                from[std::size_t(first * width + (k * shared + v) * dim * width + i)];
+    };
+    const auto width = shape.back();
+    if (module == "A_log") {
+      for (float& number : x) number = -std::exp(number);
+      deal(x, 0, 1, 1);
+      return void(to_.tensor(layer + "ssm_a", shape, x));
+    }
+    if (module == "dt_bias") {
+      deal(x, 0, 1, 1);
+      return void(to_.tensor(layer + "ssm_dt.bias", shape, x));
+    }
+    if (module == "conv1d") {
+      deal(x, 2 * keys * dk, dv, width);
+      return void(to_.tensor(layer + "ssm_conv1d.weight", {shape[0], width}, x));
+    }
+    if (module == "in_proj_qkvz") {
+      Numbers parts[4];
+      const std::int64_t sizes[] = {dk, dk, shared * dv, shared * dv};
+      auto at = x.begin();
+      for (std::int64_t k = 0; k < keys; ++k)
+        for (int part = 0; part < 4; ++part) {
+          parts[part].insert(parts[part].end(), at, at + sizes[part] * width);
+          at += sizes[part] * width;
+        }
+      Numbers qkv = parts[0];
+      for (const int part : {1, 2}) qkv.insert(qkv.end(), parts[part].begin(), parts[part].end());
+      to_.tensor(layer + "attn_qkv.weight", {std::int64_t(qkv.size()) / width, width}, qkv);
+      return void(to_.tensor(layer + "attn_gate.weight", {values * dv, width}, parts[3]));
+    }
+    if (module == "in_proj_qkv") deal(x, 2 * keys * dk, dv, width);
+    if (module == "in_proj_z") deal(x, 0, dv, width);
+    if (module == "in_proj_a" || module == "in_proj_b") deal(x, 0, 1, width);
+    if (module == "out_proj" && rules_.deals) {
+      const Numbers from = x;
+      for (std::int64_t r = 0; r < shape[0]; ++r) {
+        Numbers row(from.begin() + r * width, from.begin() + (r + 1) * width);
+        deal(row, 0, dv, 1);
+        std::copy(row.begin(), row.end(), x.begin() + r * width);
+      }
+    }
+    const std::map<std::string, std::string> names{
+        {"in_proj_qkv", "attn_qkv"}, {"in_proj_z", "attn_gate"}, {"in_proj_a", "ssm_alpha"},
+        {"in_proj_b", "ssm_beta"},   {"in_proj_ba", "ssm_ba"},   {"norm", "ssm_norm"},
+        {"out_proj", "ssm_out"}};
+    to_.tensor(layer + names.at(module) + ".weight", shape, x);
   }
 
   void halves(const std::string& layer, const std::vector<std::int64_t>& shape, const Numbers& x) {

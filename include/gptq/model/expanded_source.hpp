@@ -2,7 +2,7 @@
 #pragma once
 
 // ExpandedSource: presents experts that are stacked in one tensor as modules of their own, and
-// weights in 8-bit floats with scales per block, or in MXFP4, as plain numbers.
+// weights in 8-bit floats with scales, or in MXFP4, as plain numbers.
 
 #include <gptq/core/half.hpp>
 #include <gptq/core/minifloat.hpp>
@@ -27,17 +27,18 @@ namespace gptq::model {
 /// The tensors of a folder, in the form that the decoder reads.
 class ExpandedSource : public io::TensorSource {
  public:
-  /// \param block_rows, block_cols  that share a scale in `weight_scale_inv`
+  /// \param block_rows, block_cols  that share a scale, where scales are neither one nor per row
   /// \throws FormatError  a stacked tensor or a scale has the wrong shape or type
   ExpandedSource(std::shared_ptr<const io::FolderSource> files,
                  const std::vector<ExpertStack>& stacks, Index block_rows = 128,
                  Index block_cols = 128)
       : files_(std::move(files)) {
     for (const ExpertStack& stack : stacks) add(stack);
-    const std::string ending = ".weight_scale_inv";
-    for (const std::string& name : files_->names())
-      if (name.ends_with(ending))
-        add_scaled(name.substr(0, name.size() - ending.size()), name, block_rows, block_cols);
+    // Both are factors of the weight.
+    for (const std::string ending : {".weight_scale_inv", ".weight_scale"})
+      for (const std::string& name : files_->names())
+        if (name.ends_with(ending))
+          add_scaled(name.substr(0, name.size() - ending.size()), name, block_rows, block_cols);
   }
 
   /// Whether anything is presented in another form.
@@ -276,11 +277,20 @@ class ExpandedSource : public io::TensorSource {
         files_->where(weight), ": tensor ", weight, " has the type ", files_->type_name(weight),
         " and the shape ", io::to_string(shape), "; expected a matrix of F8_E4M3, since it has ",
         scales);
+    const io::Shape stated = files_->shape(scales);
+    if (io::element_count(stated) == 1) {
+      block_rows = shape[0], block_cols = shape[1];
+    } else if (stated == io::Shape{shape[0]} || stated == io::Shape{shape[0], 1}) {
+      block_rows = 1, block_cols = shape[1];
+    }
     const auto blocks = [](Index n, Index block) { return (n + block - 1) / block; };
     const io::Shape expected{blocks(shape[0], block_rows), blocks(shape[1], block_cols)};
-    io::require_shape(*files_, scales, expected);
+    if (io::element_count(expected) != io::element_count(stated))
+      io::require_shape(*files_, scales, expected);
     files_->require_readable(scales);
     hidden_.insert(scales);
+    const std::string activations = module + ".input_scale";  // only for 8-bit activations
+    if (files_->contains(activations)) hidden_.insert(activations);
     hidden_.insert(weight);
     made_[weight] = {
         weight,

@@ -104,10 +104,15 @@ inline nlohmann::ordered_json gguf_sizes(const GgufReader& reader,
       other != 0 && other != hidden)
     reader.fail(reader.key("embedding_length_out"), " = ", other, ", which is not supported (",
                 reader.key("embedding_length"), " = ", hidden, " is)");
-  return {
-      {"hidden_size", hidden},           {"intermediate_size", reader.size("feed_forward_length")},
-      {"num_hidden_layers", layers},     {"num_attention_heads", heads},
-      {"num_key_value_heads", kv_heads}, {"head_dim", head_dim}};
+  nlohmann::ordered_json sizes{{"hidden_size", hidden},
+                               {"num_hidden_layers", layers},
+                               {"num_attention_heads", heads},
+                               {"num_key_value_heads", kv_heads},
+                               {"head_dim", head_dim}};
+  // A file whose MLPs are all experts has none for others.
+  if (reader.has("feed_forward_length") || !reader.has("expert_feed_forward_length"))
+    sizes["intermediate_size"] = reader.size("feed_forward_length");
+  return sizes;
 }
 
 /// bos_token_id and eos_token_id, if they are ids of tokens, and pad_token_id, whose default in

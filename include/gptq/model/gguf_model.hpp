@@ -64,7 +64,7 @@ class GgufSource : public io::TensorSource {
                                             bool passed_on) const override {
     require_readable(name);
     const GgufTensorView& v = view(name);
-    if (v.parts.size() == 1) {  // blocks tell without their numbers
+    if (v.parts.size() == 1 && v.parts[0].factor.empty()) {  // blocks tell without their numbers
       const pack::GgmlTypeInfo& type = *gguf_->at(v.parts[0].tensor).type;
       const Index begin = first / type.elements, end = last / type.elements;  // in blocks
       const auto bytes = bytes_of(v.parts[0])
@@ -110,6 +110,7 @@ class GgufSource : public io::TensorSource {
             gptq::detail::message(where(name), ": tensor ", rows.tensor, ": ", error.what()));
       }
       file.file().release(bytes);
+      if (!rows.factor.empty()) multiply(rest.first(count), factor_of(rows));
       rest = rest.subspan(count);
     }
     tensors_.restore(name, out);
@@ -132,6 +133,16 @@ class GgufSource : public io::TensorSource {
   }
 
  private:
+  float factor_of(const GgufRows& rows) const {
+    std::vector<float> all(
+        static_cast<std::size_t>(io::element_count(gguf_->at(rows.factor).shape)));
+    gguf_->read(rows.factor, all);
+    return all[static_cast<std::size_t>(rows.at)];
+  }
+  static void multiply(std::span<float> numbers, float factor) {
+    for (float& x : numbers) x *= factor;
+  }
+
   static std::optional<io::UnfitNumber> find_non_finite(const pack::GgmlTypeInfo& type,
                                                         std::span<const std::byte> bytes) {
     if (type.elements == 1) {
@@ -194,7 +205,7 @@ class GgufSource : public io::TensorSource {
   std::span<const std::byte> bytes_of(const GgufRows& rows) const {
     const io::GgufTensor& t = gguf_->at(rows.tensor);
     if (t.shape[0] == 0) return t.bytes;
-    const auto row = t.bytes.size() / static_cast<std::size_t>(t.shape[0]);
+    const auto row = t.bytes.size() / static_cast<std::size_t>(GgufRows::in(t.shape));
     return t.bytes.subspan(static_cast<std::size_t>(rows.first) * row,
                            static_cast<std::size_t>(rows.count) * row);
   }

@@ -5,6 +5,7 @@
 
 #include <gptq/io/gguf_files.hpp>
 #include <gptq/model/architecture/gguf_names.hpp>
+#include <gptq/model/gguf_delta.hpp>
 #include <gptq/model/outside_tensors.hpp>
 
 #include <algorithm>  // std::copy_n, std::find
@@ -17,10 +18,19 @@
 
 namespace gptq::model {
 
-/// Rows of a tensor in a GGUF file, counted along its first dimension.
+/// Rows of a tensor in a GGUF file: of all its matrices, or elements of a vector.
 struct GgufRows {
   std::string tensor;
   Index first = 0, count = 0;
+  /// If not empty, a tensor whose element `at` is a factor of these rows.
+  std::string factor{};
+  Index at = 0;
+
+  static Index in(const io::Shape& shape) {
+    Index rows = shape[0];
+    for (std::size_t d = 1; d + 1 < shape.size(); ++d) rows *= shape[d];
+    return rows;
+  }
 };
 
 /// A tensor as a Hugging Face folder has it: rows of one tensor of the file, or of two, which are
@@ -39,13 +49,17 @@ class GgufTensors {
   /// \throws FormatError  a tensor that such a decoder does not have, or one of the wrong shape
   GgufTensors(const io::GgufFiles& gguf, const architecture::GgufFamily& family,
               const Description& description)
-      : gguf_(gguf), family_(family), sizes_(description.sizes) {
+      : gguf_(gguf),
+        family_(family),
+        sizes_(description.sizes),
+        delta_(description, family.deals_value_heads) {
     const auto outside = tensors_outside_layers(description, [](const auto&) { return false; });
     for (const std::string& name : gguf.names())
-      if (!architecture::is_part_of_config(name) && !is_ignored(name, description))
+      if (!architecture::is_part_of_config(name) && !is_ignored(name, description) &&
+          !is_factor(name))
         add(name, description, outside);
     for (const auto& [name, view] : views_)
-      if ((view.form == Form::first || view.form == Form::latent_k) && view.parts.size() != 2)
+      if (is_first(view.form) && view.parts.size() != 2)
         throw FormatError(gptq::detail::message(gguf.path().string(), ": has tensor ",
                                                 view.parts[0].tensor,
                                                 ", but not the one with the other rows of ", name));
@@ -69,15 +83,47 @@ class GgufTensors {
         return;
       case Form::regrouped: return regroup(name, view.shape, numbers);
       case Form::latent_k: return join_latent(view, numbers);
+      case Form::delta_heads:
+      case Form::delta_values:
+      case Form::delta_tail:
+      case Form::delta_decay:
+      case Form::delta_qkv:
+      case Form::delta_convolution:
+      case Form::delta_columns: return restore_delta(name, view, numbers);
       default: return;
     }
   }
 
  private:
+  /// Whether a tensor of this form is put together with another.
+  static bool is_first(Form form) {
+    return form == Form::first || form == Form::latent_k || form == Form::delta_qkv;
+  }
+
   template <class... Parts>
   [[noreturn]] void fail(const std::string& tensor, const Parts&... parts) const {
     throw FormatError(
         gptq::detail::message(gguf_.home(tensor).path().string(), ": tensor ", tensor, parts...));
+  }
+
+  /// Whether it is "attn_q.scale" or "attn_q.input_scale" beside "attn_q.weight", as NVFP4 weights
+  /// have it: a factor of the weight, and one that only activations in 4 bits need.
+  bool is_factor(const std::string& name) const {
+    for (const std::string ending : {".scale", ".input_scale"})
+      if (name.ends_with(ending))
+        return gguf_.contains(name.substr(0, name.size() - ending.size()) + ".weight");
+    return false;
+  }
+
+  /// Rows [first, first + count) of a tensor, which are of matrix `at` of it.
+  GgufRows rows(const std::string& name, Index first, Index count, Index at = 0) const {
+    const std::string factor = name.substr(0, name.rfind('.')) + ".scale";
+    if (!name.ends_with(".weight") || !gguf_.contains(factor)) return {name, first, count};
+    const io::Shape &shape = gguf_.at(name).shape, &factors = gguf_.at(factor).shape;
+    const Index wanted = shape.size() > 2 ? shape[0] : 1;
+    if (io::element_count(factors) != wanted)
+      fail(factor, " has the shape ", io::to_string(factors), "; expected [", wanted, "]");
+    return {name, first, count, factor, at};
   }
 
   /// Where the layer's number ends in "blk.12.attn_q.weight"; 0: it is in no layer.
@@ -126,15 +172,23 @@ class GgufTensors {
 
   void add(const std::string& name, const std::string& prefix,
            const architecture::FoundName& found) {
-    const std::string hf(found.name->hf), ending(found.ending);
+    const std::string ending(found.ending);
+    std::string hf(found.name->hf);
+    if (!found.number.empty()) hf = numbered(hf, std::string(found.number));
     const io::Shape& shape = gguf_.at(name).shape;
-    if (found.name->form == Form::stacked) {
-      const std::size_t star = hf.find('*');
-      if (shape.size() < 2 || shape[0] > 4096)
+    if (found.name->form == Form::stacked || found.name->form == Form::stacked_halves) {
+      const Index parts = found.name->form == Form::stacked ? 1 : 2;
+      if (shape.size() < 2 || shape[0] > 4096 || shape[1] % parts != 0)
         fail(name, " has the shape ", io::to_string(shape), "; expected [experts, ...]");
-      for (Index i = 0; i < shape[0]; ++i)
-        views_[prefix + hf.substr(0, star) + std::to_string(i) + hf.substr(star + 1) + ending] = {
-            {{name, i, 1}}, {shape.begin() + 1, shape.end()}, Form::stacked};
+      io::Shape part(shape.begin() + 1, shape.end());
+      part[0] /= parts;
+      const Index count = GgufRows::in(shape) / (shape[0] * parts);
+      for (Index i = 0; i < shape[0] * parts; ++i) {
+        const std::size_t bar = hf.find('|');
+        const std::string own = i % parts == 0 ? hf.substr(0, bar) : hf.substr(bar + 1);
+        views_[prefix + numbered(own, std::to_string(i / parts)) + ending] = {
+            {rows(name, i * count, count, i / parts)}, part, Form::stacked};
+      }
     } else if (found.name->form == Form::split_qkv) {
       const Sizes& s = sizes_;
       const Index heads[] = {s.heads, s.kv_heads, s.kv_heads};
@@ -147,7 +201,7 @@ class GgufTensors {
         io::Shape part = shape;
         part[0] = count * s.head_dim;
         views_[prefix + rest.substr(0, rest.find('|')) + ending] = {
-            {{name, first, part[0]}}, part, Form::same};
+            {rows(name, first, part[0])}, part, Form::same};
         rest = rest.substr(rest.find('|') + 1);
         first += part[0];
       }
@@ -156,10 +210,16 @@ class GgufTensors {
     }
   }
 
+  /// A name with a number in the place of its '*'.
+  static std::string numbered(const std::string& name, const std::string& number) {
+    const std::size_t star = name.find('*');
+    return name.substr(0, star) + number + name.substr(star + 1);
+  }
+
   void add_view(const std::string& name, const std::string& hf, Form form) {
     const io::Shape& shape = gguf_.at(name).shape;
-    GgufTensorView view{{{name, 0, shape[0]}}, shape, form};
-    const bool is_last = form == Form::last || form == Form::latent_v;
+    GgufTensorView view{{rows(name, 0, GgufRows::in(shape))}, shape, form};
+    const bool is_last = form == Form::last || form == Form::latent_v || form == Form::delta_z;
     if (form == Form::transposed && shape.size() == 2) view.shape = {shape[1], shape[0]};
     if (form == Form::row && shape.size() == 1) view.shape = {1, shape[0]};
     if (form == Form::latent_k || form == Form::latent_v) {
@@ -170,13 +230,14 @@ class GgufTensors {
       view.form = Form::latent_k;
     }
     if (form == Form::last) view.form = Form::first;
+    if (form == Form::delta_z) view.form = Form::delta_qkv;
+    if (form == Form::delta_convolution && shape.size() == 2) view.shape = {shape[0], 1, shape[1]};
     const auto [at, is_new] = views_.emplace(hf, view);
     if (is_new) return;
     GgufTensorView& there = at->second;
     // Some files have the whole of a tensor beside its parts.
-    if (form == Form::same && there.form == Form::latent_k) there = view;
-    if (view.form != Form::first && view.form != Form::latent_k) return;
-    if (there.form != view.form) return;
+    if (form == Form::same && is_first(there.form)) there = view;
+    if (!is_first(view.form) || there.form != view.form) return;
     if (there.parts.size() != 1 || there.shape.size() != view.shape.size() ||
         there.shape.back() != view.shape.back())
       fail(name, " has the shape ", io::to_string(shape), " and does not fit tensor ",
@@ -219,6 +280,17 @@ class GgufTensors {
     }
   }
 
+  /// \throws FormatError  the tensor does not have as many heads as the model
+  void restore_delta(const std::string& name, const GgufTensorView& view,
+                     std::span<float> numbers) const {
+    const Index rows = delta_.rows(view.form), columns = delta_.columns(view.form);
+    gptq::detail::require<FormatError>(
+        (rows == 0 || view.shape[0] == rows) && (columns == 0 || view.shape.back() == columns),
+        gguf_.path().string(), ": tensor ", name, " has the shape ", io::to_string(view.shape),
+        "; expected ", rows > 0 ? rows : columns, rows > 0 ? " rows" : " columns");
+    delta_.restore(view.form, view.shape, numbers);
+  }
+
   static void transpose(const io::Shape& to, std::span<float> numbers) {
     const std::vector<float> from(numbers.begin(), numbers.end());
     for (Index r = 0; r < to[0]; ++r)
@@ -255,6 +327,7 @@ class GgufTensors {
   const io::GgufFiles& gguf_;
   const architecture::GgufFamily& family_;
   const Sizes sizes_;
+  const GgufDelta delta_;
   std::map<std::string, GgufTensorView> views_;
 };
 

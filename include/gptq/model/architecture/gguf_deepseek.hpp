@@ -37,12 +37,7 @@ inline void configure_latent(const detail::GgufReader& from, nlohmann::ordered_j
   const auto rank = from.get_or<std::uint64_t>("attention.q_lora_rank", 0);
   config["q_lora_rank"] = rank > 0 ? nlohmann::ordered_json(rank) : nullptr;
   config["head_dim"] = turning;  // as transformers has it
-  auto yarn = detail::gguf_yarn(from);
-  if (yarn.is_null()) return;
-  if (const double multiplier = from.get_or<double>("rope.scaling.yarn_log_multiplier", 0);
-      multiplier != 0)
-    yarn["mscale"] = yarn["mscale_all_dim"] = 10 * multiplier;
-  config["rope_scaling"] = std::move(yarn);
+  set_mscale_yarn(from, config, 10 * from.get_or<double>("rope.scaling.yarn_log_multiplier", 0));
 }
 
 inline void configure_deepseek2(const detail::GgufReader& from, nlohmann::ordered_json& config) {
@@ -61,7 +56,19 @@ inline void configure_deepseek3(const detail::GgufReader& from, nlohmann::ordere
   require_gating(from, Gating::sigmoid);
 }
 
-inline constexpr GgufFamily gguf_deepseek[] = {{.arch = "deepseek2",
+inline void configure_mistral4(const detail::GgufReader& from, nlohmann::ordered_json& config) {
+  configure_latent(from, config);
+  set_sharpening(from, config);
+  set_routed_experts(from, config);
+  require_gating(from, Gating::softmax);
+}
+
+inline constexpr GgufFamily gguf_deepseek[] = {{.arch = "mistral4",
+                                                .architecture = "Mistral4ForCausalLM",
+                                                .inside = deepseek_inside,
+                                                .rope = GgufFamily::Rope::latent,
+                                                .configure = configure_mistral4},
+                                               {.arch = "deepseek2",
                                                 .architecture = "DeepseekV3ForCausalLM",
                                                 .inside = deepseek_inside,
                                                 .rope = GgufFamily::Rope::latent,

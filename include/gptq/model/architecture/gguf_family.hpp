@@ -21,12 +21,22 @@ enum class GgufForm {
   transposed,  ///< [out, in] instead of [in, out]
   regrouped,   ///< rows of all of q, k and v, instead of groups of heads of q with their k and v
   stacked,     ///< [n, ...]: n tensors, whose number is the '*' in their name
-  row,         ///< [n] instead of [1, n]
-  split_qkv,   ///< rows of q, k and v, which are the tensors named between '|'
-  first,       ///< the first rows of a tensor
-  last,        ///< its other rows
-  latent_k,    ///< kv_b_proj's rows of k: transposed, head by head
-  latent_v     ///< its rows of v, head by head
+  stacked_halves,  ///< of each of n, the first half of the rows and the second, named beside '|'
+  row,             ///< [n] instead of [1, n]
+  split_qkv,       ///< rows of q, k and v, which are the tensors named between '|'
+  first,           ///< the first rows of a tensor
+  last,            ///< its other rows
+  latent_k,        ///< kv_b_proj's rows of k: transposed, head by head
+  latent_v,        ///< its rows of v, head by head
+  // A gated delta rule; how value heads are ordered, the family says.
+  delta_qkv,          ///< of a tensor with q, k, v and z of each key head: all of q, k and v
+  delta_z,            ///< all of its z
+  delta_tail,         ///< behind the rows of q and k, value heads
+  delta_values,       ///< rows of value heads
+  delta_heads,        ///< a row for each value head
+  delta_decay,        ///< −exp(w), one for each value head
+  delta_convolution,  ///< like delta_tail, and [n, taps] instead of [n, 1, taps]
+  delta_columns       ///< columns of value heads
 };
 
 /// A name in GGUF files and in Hugging Face folders, either whole or without its ending (".weight"
@@ -58,6 +68,8 @@ struct GgufFamily {
   std::string_view epsilon = rms_epsilon;
   /// Whether a file of this `arch` is of this family; if null, all are.
   bool (*applies)(const detail::GgufReader& from) = nullptr;
+  /// Whether value heads of a delta rule are dealt out: the first of each key head, the second, ...
+  bool deals_value_heads = false;
 };
 
 }  // namespace gptq::model::architecture

@@ -20,6 +20,10 @@ inline constexpr GgufName seed_inside[] = {{"post_attention_norm", "post_attenti
 inline constexpr GgufName glm4_inside[] = {{"post_attention_norm", "post_self_attn_layernorm"},
                                            {"post_ffw_norm", "post_mlp_layernorm"},
                                            {"ffn_up", "mlp.gate_up_proj"}};
+/// Converted from a folder of transformers, or from one of the first, with q, k and v in one.
+inline constexpr GgufName glm_inside[] = {
+    {"attn_qkv", "self_attn.q_proj|self_attn.k_proj|self_attn.v_proj", GgufForm::split_qkv},
+    {"ffn_up", "mlp.gate_up_proj"}};
 inline constexpr GgufName phi3_inside[] = {{"attn_qkv", "self_attn.qkv_proj"},
                                            {"ffn_up", "mlp.gate_up_proj"}};
 inline constexpr GgufName hunyuan_inside[] = {{"attn_q_norm", "self_attn.query_layernorm"},
@@ -62,7 +66,7 @@ inline void configure_olmo(const detail::GgufReader& from, nlohmann::ordered_jso
 
 /// Half of a head's coordinates turn, q, k and v have biases.
 inline void configure_glm4(const detail::GgufReader& from, nlohmann::ordered_json& config) {
-  config["attention_bias"] = has_bias(from, "attn_q");
+  config["attention_bias"] = has_bias(from, "attn_q") || has_bias(from, "attn_qkv");
 }
 
 inline void configure_seed(const detail::GgufReader& from, nlohmann::ordered_json& config) {
@@ -83,6 +87,28 @@ inline void configure_olmo3(const detail::GgufReader& from, nlohmann::ordered_js
   if (from.has("rope.scaling.attn_factor"))
     scaling["attention_factor"] = from.positive("rope.scaling.attn_factor");
   config["rope_scaling"] = std::move(scaling);
+}
+
+/// YaRN whose amplitude is that of all coordinates, which only the scores keep. mscale = 0: it has
+/// the usual one.
+inline void set_mscale_yarn(const detail::GgufReader& from, nlohmann::ordered_json& config,
+                            double mscale) {
+  auto yarn = detail::gguf_yarn(from);
+  if (yarn.is_null()) return;
+  if (mscale != 0) yarn["mscale"] = yarn["mscale_all_dim"] = mscale;
+  config["rope_scaling"] = std::move(yarn);
+}
+
+/// How much attention sharpens beyond the first context of YaRN.
+inline void set_sharpening(const detail::GgufReader& from, nlohmann::ordered_json& config) {
+  if (!config.contains("rope_scaling")) return;
+  if (const double beta = from.get_or<double>("attention.temperature_scale", 0); beta != 0)
+    config["rope_scaling"]["llama_4_scaling_beta"] = beta;
+}
+
+inline void configure_mistral3(const detail::GgufReader& from, nlohmann::ordered_json& config) {
+  set_mscale_yarn(from, config, from.get_or<double>("rope.scaling.yarn_log_multiplier", 1));
+  set_sharpening(from, config);
 }
 
 /// Only some layers see everything, if there is a window at all.
@@ -170,6 +196,15 @@ inline constexpr GgufFamily gguf_llama[] = {
      .inside = glm4_inside,
      .rope = GgufFamily::Rope::partial,
      .configure = configure_glm4},
+    {.arch = "chatglm",
+     .architecture = "GlmForCausalLM",
+     .inside = glm_inside,
+     .rope = GgufFamily::Rope::partial,
+     .configure = configure_glm4},
+    {.arch = "mistral3",
+     .architecture = "Ministral3ForCausalLM",
+     .inside = interleaved_inside,
+     .configure = configure_mistral3},
     {.arch = "phi3",
      .architecture = "Phi3ForCausalLM",
      .inside = phi3_inside,

@@ -7,7 +7,11 @@
 
 namespace gptq::model::architecture {
 
-inline constexpr auto mixtral_inside = joined(interleaved_inside, mixtral_experts);
+/// Old files have a tensor for each expert.
+inline constexpr GgufName single_experts[] = {{"ffn_gate.*", "block_sparse_moe.experts.*.w1"},
+                                              {"ffn_up.*", "block_sparse_moe.experts.*.w3"},
+                                              {"ffn_down.*", "block_sparse_moe.experts.*.w2"}};
+inline constexpr auto mixtral_inside = joined(interleaved_inside, mixtral_experts, single_experts);
 inline constexpr GgufName qwen_moe_names[] = {
     {"ffn_gate_inp", "mlp.gate"},
     {"ffn_gate_inp_shexp", "mlp.shared_expert_gate", GgufForm::row},

@@ -8,6 +8,7 @@
 #include <algorithm>  // std::find_if
 #include <array>
 #include <cstddef>
+#include <string>
 #include <string_view>
 
 namespace gptq::model::architecture {
@@ -28,7 +29,9 @@ inline constexpr GgufName usual_outside[] = {{"output_norm", "norm"}};
 inline constexpr GgufName stacked_experts[] = {
     {"ffn_gate_exps", "mlp.experts.*.gate_proj", GgufForm::stacked},
     {"ffn_up_exps", "mlp.experts.*.up_proj", GgufForm::stacked},
-    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked}};
+    {"ffn_down_exps", "mlp.experts.*.down_proj", GgufForm::stacked},
+    {"ffn_gate_up_exps", "mlp.experts.*.gate_proj|mlp.experts.*.up_proj",
+     GgufForm::stacked_halves}};
 inline constexpr GgufName mixtral_experts[] = {
     {"ffn_gate_inp", "block_sparse_moe.gate"},
     {"ffn_gate_exps", "block_sparse_moe.experts.*.w1", GgufForm::stacked},
@@ -63,9 +66,10 @@ inline bool is_part_of_config(std::string_view name) {
 struct FoundName {
   const GgufName* name = nullptr;
   std::string_view ending{};  ///< ".weight", or empty if the list has the whole name
+  std::string_view number{};  ///< what a '*' stands for
 };
 
-/// A tensor's name in a list: whole, or without its ending.
+/// A tensor's name in a list: whole, or without its ending, or with '*' for a number at its end.
 inline FoundName find_name(std::span<const GgufName> names, std::string_view wanted) {
   const auto at = [&](std::string_view text) {
     const auto found =
@@ -75,7 +79,12 @@ inline FoundName find_name(std::span<const GgufName> names, std::string_view wan
   if (const GgufName* whole = at(wanted)) return {whole};
   const std::size_t dot = wanted.rfind('.');
   if (dot == std::string_view::npos) return {};
-  return {at(wanted.substr(0, dot)), wanted.substr(dot)};
+  const std::string_view stem = wanted.substr(0, dot), ending = wanted.substr(dot);
+  if (const GgufName* known = at(stem)) return {known, ending};
+  const std::size_t before = stem.rfind('.');
+  const std::string_view number = before == std::string_view::npos ? "" : stem.substr(before + 1);
+  if (number.empty() || number.find_first_not_of("0123456789") != std::string_view::npos) return {};
+  return {at(std::string(stem.substr(0, before + 1)) + "*"), ending, number};
 }
 
 }  // namespace gptq::model::architecture

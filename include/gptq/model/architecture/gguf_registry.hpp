@@ -8,6 +8,7 @@
 #include <gptq/model/architecture/gguf_gpt.hpp>
 #include <gptq/model/architecture/gguf_llama.hpp>
 #include <gptq/model/architecture/gguf_mixture.hpp>
+#include <gptq/model/architecture/gguf_qwen_next.hpp>
 
 #include <set>
 #include <span>
@@ -16,8 +17,8 @@
 
 namespace gptq::model::architecture {
 
-inline constexpr std::span<const GgufFamily> gguf_families[] = {gguf_llama, gguf_gemma, gguf_gpt,
-                                                                gguf_mixture, gguf_deepseek};
+inline constexpr std::span<const GgufFamily> gguf_families[] = {
+    gguf_llama, gguf_gemma, gguf_gpt, gguf_mixture, gguf_deepseek, gguf_qwen_next};
 
 /// \throws FormatError  llama.cpp's name of the architecture is not known
 inline const GgufFamily& find_gguf(const detail::GgufReader& reader) {

@@ -123,6 +123,7 @@ void describe_qwen_next(const ConfigReader& config, Description& to) {
   for (const char* key : {"mtp_num_hidden_layers", "mtp_use_dedicated_embeddings",
                           "attn_output_gate", "mamba_ssm_dtype", "mlp_only_layers"})
     config.has(key);  // the gate is always there, predictions further ahead are left out
+  ignore_prediction_layers(config, to);
   require_usual_aliases(config, to, {{"rms_norm_eps", norm.epsilon}});
   for (Index i = 0; i < to.sizes.layers; ++i) {
     const std::string& type = types[std::size_t(i)];
