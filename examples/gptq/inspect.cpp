@@ -94,6 +94,38 @@ std::string step_text(const model::Block& block, const model::Step& step) {
       step.what);
 }
 
+/// The tensors that a layer needs.
+void print_tensors(const model::Block& block) {
+  const auto print = [&](const std::string& name, const io::Shape& shape, const char* note) {
+    say("    {} {}{}\n", name.substr(block.prefix().size()), io::to_string(shape), note);
+  };
+  say("  tensors\n");
+  for (const model::LinearSpec& linear : block.linears()) {
+    if (linear.expert > 0) continue;  // like those of the first one
+    const char* const note = linear.expert == 0 ? " for each expert" : "";
+    const io::Shape shape =
+        linear.transposed ? io::Shape{linear.in, linear.out} : io::Shape{linear.out, linear.in};
+    print(linear.name + ".weight", shape, note);
+    if (linear.bias) print(linear.name + ".bias", {linear.out}, note);
+  }
+  for (const model::VectorSpec& vector : block.vectors()) print(vector.name, vector.shape, "");
+}
+
+/// Multiplications and additions.
+void print_operations(const model::Block& block) {
+  double chosen = 1, linear = 0, attention = 0;  // a share of experts
+  for (const model::Step& step : block.steps())
+    if (const auto* route = std::get_if<model::step::Route>(&step.what))
+      chosen = static_cast<double>(route->chosen) / static_cast<double>(step.width);
+    else if (const auto* how = std::get_if<model::step::Attention>(&step.what))
+      attention += 2.0 * static_cast<double>(how->heads * (how->head_dim + how->value_dim));
+  for (const model::LinearSpec& spec : block.linears())
+    linear += 2.0 * static_cast<double>(spec.out * spec.in) * (spec.expert < 0 ? 1 : chosen);
+  say("  {:.4g} operations per token in linear modules", linear);
+  if (attention > 0) say(", {:.4g} for each token that attention sees", attention);
+  say("\n");
+}
+
 /// What calibration will do with a layer.
 void print_plan(const model::Block& block) {
   const model::Cuts cuts(block);
@@ -143,8 +175,11 @@ void print_plans(const model::Description& model) {
     kinds.push_back(kind);
     Index weights = 0;
     for (const model::LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
-    say("{} {} weights in linear modules\n", layer.prefix(), weights);
+    say("{} {} weights in linear modules, {} as floats\n", layer.prefix(), weights,
+        bytes_text(sizeof(float) * static_cast<std::uint64_t>(weights)));
+    print_operations(layer);
     print_plan(layer);
+    print_tensors(layer);
   }
 }
 
@@ -175,9 +210,9 @@ void add_inspect(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Tensors, formats, quantization and sizes of a model folder or file");
   command->add_option("PATH", *path, "Model folder, .safetensors or .gguf file")->required();
-  command->add_flag(
-      "--plan", *plan,
-      "Steps of each kind of layer, what calibration does with them, and the memory it takes");
+  command->add_flag("--plan", *plan,
+                    "Steps and tensors of each kind of layer, what calibration does with them, "
+                    "operations, memory");
   command->footer(
       "Examples:\n  gptq inspect Qwen3-8B-int4\n  gptq inspect model.safetensors\n  gptq inspect "
       "model.gguf");

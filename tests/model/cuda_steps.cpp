@@ -273,6 +273,7 @@ TEST_CASE("tiled attention equals plain attention", "[cuda]") {
   check({3, 1, 16, 16}, 100);
   check({2, 2, 128, 128}, 70);
   check({2, 1, 256, 256}, 40);
+  check({2, 1, 400, 400}, 20);
   for (const Index window : {1, 32}) check({4, 2, 8, 8, window}, 100);
   check({4, 1, 12, 12, 50}, 130);
   check({2, 2, 24, 16}, 70);  // latent attention: values are narrower

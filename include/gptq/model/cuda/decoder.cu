@@ -42,7 +42,8 @@ bool attend(cudaStream_t stream, const AttentionOperands& operands, Index shared
 void attention(cudaStream_t stream, const AttentionOperands& operands, Index shared_memory) {
   const bool fits = attend<32, 4>(stream, operands, shared_memory) ||
                     attend<16, 4>(stream, operands, shared_memory) ||
-                    attend<16, 1>(stream, operands, shared_memory);
+                    attend<16, 1>(stream, operands, shared_memory) ||
+                    attend<8, 1>(stream, operands, shared_memory);
   gptq::detail::require(fits, "heads of ", operands.head_dim, " coordinates and values of ",
                         operands.value_dim, " do not fit the device's ", shared_memory,
                         " bytes of shared memory");
