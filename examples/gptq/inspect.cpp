@@ -155,8 +155,8 @@ void print_plan(const model::Block& block) {
     }
   }
   for (const model::Fold& fold : model::folds(cuts)) {
-    const auto& first = block.linears()[std::size_t(fold.readers.back())];
-    if (first.expert > 0 && fold.linear >= 0) continue;
+    const auto& reader = block.linears()[std::size_t(fold.readers.back())];
+    if (reader.expert > 0 && fold.linear >= 0) continue;  // like that of the first expert
     const std::string& into = fold.linear < 0 ? block.vectors()[std::size_t(fold.weight)].name
                                               : block.linears()[std::size_t(fold.linear)].name;
     say("  factors of the columns of %{} fold into {}\n", fold.value,

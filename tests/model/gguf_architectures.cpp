@@ -402,6 +402,38 @@ TEST_CASE("each of stacked experts has the factor beside the stack", "[gguf_mode
     }
 }
 
+TEST_CASE("experts of no size, and sizes that a GGUF file lacks, are refused", "[gguf_model]") {
+  const auto written = [](GgufBuilder b) {
+    const test::TemporaryFolder temporary;
+    gptq::io::write_file(temporary / "m.gguf", b.bytes());
+    return error_of<gptq::FormatError>([&] { gptq::model::open_model(temporary / "m.gguf"); });
+  };
+  const auto folder = gptq::model::open_model(models() / "qwen3_moe");
+  GgufBuilder halves = convert(
+      folder,
+      {"qwen3_moe",
+       {.arch = "qwen3moe"},
+       {{"expert_count", 7}, {"expert_used_count", 3}, {"expert_feed_forward_length", 32}}});
+  halves.tensor("blk.0.ffn_gate_up_exps.bias", {7, 64}, std::vector<float>(448));
+  CHECK_THAT(written(halves),
+             ContainsSubstring("blk.0.ffn_gate_up_exps.bias has the shape [7, 64]"));
+  GgufBuilder mixtral;
+  mixtral.text("general.architecture", "llama");
+  add_keys(mixtral, "llama",
+           {{"context_length", 64},
+            {"embedding_length", 32},
+            {"block_count", 2},
+            {"attention.head_count", 4},
+            {"attention.head_count_kv", 2},
+            {"attention.layer_norm_rms_epsilon", 0.01},
+            {"expert_count", 3},
+            {"expert_used_count", 2},
+            {"expert_feed_forward_length", 64}});
+  const auto experts = gptq::model::open_model(models() / "mixtral");
+  test::GgufConverter(experts, {.arch = "llama", .interleaves = true}, mixtral);
+  CHECK_THAT(written(mixtral), ContainsSubstring("has no metadata key llama.feed_forward_length"));
+}
+
 TEST_CASE("GGUF files of DeepSeeks give the outputs of their folders", "[gguf_model]") {
   const auto keys = [](int experts, int chosen, Json further) {
     Json all{{"attention.head_count_kv", 1},     {"attention.key_length", 64},

@@ -182,10 +182,12 @@ TEST_CASE("8-bit floats have a scale for all, for each row or for each block", "
     CHECK(element(ending, "[32,1]", rows, 30, 0) == 30);
     CHECK(element(ending, "[2,2]", {1, 2, 3, 4}, 15, 24) == 2);
     CHECK(element(ending, "[2,2]", {1, 2, 3, 4}, 16, 23) == 3);
-    CHECK_THAT(error_of<FormatError>([&] {
-                 element(ending, "[3]", {1, 2, 3}, 0, 0);
-               }),
-               ContainsSubstring(module + ending + " has the shape [3]; expected [2, 2]"));
+    for (const std::string shape : {"[3]", "[4]", "[4,1]"})
+      CHECK_THAT(error_of<FormatError>([&] {
+                   element(ending, shape, std::vector<float>(shape == "[3]" ? 3 : 4), 0, 0);
+                 }),
+                 ContainsSubstring(module + ending + " has the shape ") &&
+                     ContainsSubstring("; expected [2, 2]"));
   }
 }
 

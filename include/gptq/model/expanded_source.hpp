@@ -34,11 +34,15 @@ class ExpandedSource : public io::TensorSource {
                  Index block_cols = 128)
       : files_(std::move(files)) {
     for (const ExpertStack& stack : stacks) add(stack);
-    // Both are factors of the weight.
-    for (const std::string ending : {".weight_scale_inv", ".weight_scale"})
-      for (const std::string& name : files_->names())
-        if (name.ends_with(ending))
-          add_scaled(name.substr(0, name.size() - ending.size()), name, block_rows, block_cols);
+    // Both are factors of the weight; other kinds of weights have a weight_scale, too.
+    const std::string usual = ".weight_scale_inv", other = ".weight_scale";
+    for (const std::string& name : files_->names()) {
+      if (name.ends_with(usual))
+        add_scaled(name.substr(0, name.size() - usual.size()), name, block_rows, block_cols);
+      if (!name.ends_with(other)) continue;
+      const std::string module = name.substr(0, name.size() - other.size());
+      if (is_float8(module + ".weight")) add_scaled(module, name, block_rows, block_cols);
+    }
   }
 
   /// Whether anything is presented in another form.
@@ -266,27 +270,31 @@ class ExpandedSource : public io::TensorSource {
     }
   }
 
+  bool is_float8(const std::string& weight) const {
+    return files_->contains(weight) && files_->output_type(weight) == io::DType::F8_E4M3;
+  }
+
   void add_scaled(const std::string& module, const std::string& scales, Index block_rows,
                   Index block_cols) {
     const std::string weight = module + ".weight";
     gptq::detail::require<FormatError>(files_->contains(weight), files_->where(scales), ": has ",
                                        scales, ", but no tensor ", weight);
     const io::Shape shape = files_->shape(weight);
+    gptq::detail::require<FormatError>(made_.count(weight) == 0, files_->where(scales), ": has ",
+                                       scales, " and another scale of ", weight);
     gptq::detail::require<FormatError>(
-        shape.size() == 2 && files_->output_type(weight) == io::DType::F8_E4M3,
+        shape.size() == 2 && io::element_count(shape) > 0 && is_float8(weight),
         files_->where(weight), ": tensor ", weight, " has the type ", files_->type_name(weight),
         " and the shape ", io::to_string(shape), "; expected a matrix of F8_E4M3, since it has ",
         scales);
     const io::Shape stated = files_->shape(scales);
-    if (io::element_count(stated) == 1) {
-      block_rows = shape[0], block_cols = shape[1];
-    } else if (stated == io::Shape{shape[0]} || stated == io::Shape{shape[0], 1}) {
-      block_rows = 1, block_cols = shape[1];
-    }
+    const bool one = io::element_count(stated) == 1,
+               per_row = stated == io::Shape{shape[0]} || stated == io::Shape{shape[0], 1};
+    if (one) block_rows = shape[0], block_cols = shape[1];
+    else if (per_row) block_rows = 1, block_cols = shape[1];
     const auto blocks = [](Index n, Index block) { return (n + block - 1) / block; };
     const io::Shape expected{blocks(shape[0], block_rows), blocks(shape[1], block_cols)};
-    if (io::element_count(expected) != io::element_count(stated))
-      io::require_shape(*files_, scales, expected);
+    if (!one && !per_row) io::require_shape(*files_, scales, expected);
     files_->require_readable(scales);
     hidden_.insert(scales);
     const std::string activations = module + ".input_scale";  // only for 8-bit activations

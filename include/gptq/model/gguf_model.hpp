@@ -204,7 +204,7 @@ class GgufSource : public io::TensorSource {
 
   std::span<const std::byte> bytes_of(const GgufRows& rows) const {
     const io::GgufTensor& t = gguf_->at(rows.tensor);
-    if (t.shape[0] == 0) return t.bytes;
+    if (GgufRows::in(t.shape) == 0) return t.bytes;
     const auto row = t.bytes.size() / static_cast<std::size_t>(GgufRows::in(t.shape));
     return t.bytes.subspan(static_cast<std::size_t>(rows.first) * row,
                            static_cast<std::size_t>(rows.count) * row);

@@ -115,14 +115,14 @@ class GgufTensors {
     return false;
   }
 
-  /// Rows [first, first + count) of a tensor, which are of matrix `at` of it.
-  GgufRows rows(const std::string& name, Index first, Index count, Index at = 0) const {
+  /// Rows [first, first + count) of a tensor, which are of matrix `at` of a stack of `matrices`.
+  GgufRows rows(const std::string& name, Index first, Index count, Index at = 0,
+                Index matrices = 1) const {
     const std::string factor = name.substr(0, name.rfind('.')) + ".scale";
     if (!name.ends_with(".weight") || !gguf_.contains(factor)) return {name, first, count};
-    const io::Shape &shape = gguf_.at(name).shape, &factors = gguf_.at(factor).shape;
-    const Index wanted = shape.size() > 2 ? shape[0] : 1;
-    if (io::element_count(factors) != wanted)
-      fail(factor, " has the shape ", io::to_string(factors), "; expected [", wanted, "]");
+    const io::Shape& factors = gguf_.at(factor).shape;
+    if (io::element_count(factors) != matrices)
+      fail(factor, " has the shape ", io::to_string(factors), "; expected [", matrices, "]");
     return {name, first, count, factor, at};
   }
 
@@ -178,7 +178,9 @@ class GgufTensors {
     const io::Shape& shape = gguf_.at(name).shape;
     if (found.name->form == Form::stacked || found.name->form == Form::stacked_halves) {
       const Index parts = found.name->form == Form::stacked ? 1 : 2;
-      if (shape.size() < 2 || shape[0] > 4096 || shape[1] % parts != 0)
+      // A vector of gates and ups has no rows to halve.
+      if (shape.size() < (parts == 1 ? 2u : 3u) || shape[0] < 1 || shape[0] > 4096 ||
+          shape[1] < 1 || shape[1] % parts != 0)
         fail(name, " has the shape ", io::to_string(shape), "; expected [experts, ...]");
       io::Shape part(shape.begin() + 1, shape.end());
       part[0] /= parts;
@@ -187,7 +189,7 @@ class GgufTensors {
         const std::size_t bar = hf.find('|');
         const std::string own = i % parts == 0 ? hf.substr(0, bar) : hf.substr(bar + 1);
         views_[prefix + numbered(own, std::to_string(i / parts)) + ending] = {
-            {rows(name, i * count, count, i / parts)}, part, Form::stacked};
+            {rows(name, i * count, count, i / parts, shape[0])}, part, Form::stacked};
       }
     } else if (found.name->form == Form::split_qkv) {
       const Sizes& s = sizes_;

@@ -97,9 +97,8 @@ class ModuleQuantizer {
     return found->second;
   }
 
-  /// \param weights  [out, in] each, of the one input or one of each; overwritten with the
-  /// quantized
-  ///                 weights
+  /// \param weights  [out, in] each, of the one input or one of each; overwritten with what the
+  ///                 file will yield
   std::vector<QuantizedModule> quantize(std::span<const MatrixView<float>> weights,
                                         const ModuleSettings& settings,
                                         std::span<const std::string> names) {

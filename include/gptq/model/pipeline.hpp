@@ -66,6 +66,7 @@ class Pipeline {
       timings_.read += watch_.lap();
       if (options_.sequential == Sequential::sublayer) run_cuts(stream, cuts, weights, length);
       else run_whole_layer(stream, cuts, weights, length);
+      full_weights_ = {};
     }
     full_.reset();
     return std::move(reports_);
@@ -118,7 +119,7 @@ class Pipeline {
     const Weights& original = own ? own->placed() : full_weights_.placed();
     timings_.read += watch_.lap();
     Tensor before;
-    if (rerun) before = kept_copy(std::as_const(stream.hidden()).view());
+    if (rerun) before = stream.copy_of_hidden();
     enter(stream, cuts);
     for (int cut = 1; cut <= cuts.count(); ++cut)
       run_cut(stream, cuts, cut, original, weights, length);

@@ -58,9 +58,9 @@ struct ModuleReport {
   std::string name;
   ModuleSettings settings;
   Report report;
-  int expert = -1;    ///< whose module it is; -1: that of no expert
+  int expert = -1;        ///< whose module it is; -1: that of no expert
   double own_tokens = 0;  ///< calibration tokens, without those of a pooled Hessian
-  double pooled = 0;  ///< share of the pooled Hessian of all experts; 1: it saw no tokens
+  double pooled = 0;      ///< share of the pooled Hessian of all experts; 1: it saw no tokens
   /// ‖ΔW‖² / ‖W‖²
   double weight_error = 0;
   /// Signal-to-noise ratio of the output on the last calibration window, in dB.

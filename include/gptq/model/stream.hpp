@@ -44,6 +44,12 @@ class Stream {
       f(begin, (std::min)(chunk, tokens_ - begin));
   }
 
+  Tensor copy_of_hidden() {
+    Tensor copy = fresh(hidden().cols());
+    decoder_.operations().copy(copy.view(), std::as_const(hidden()).view());
+    return copy;
+  }
+
   /// Begins a layer again, from other hidden states.
   void restart(Tensor hidden) {
     set_aside();

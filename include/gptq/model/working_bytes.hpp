@@ -141,12 +141,17 @@ WorkingBytes working_bytes(const Description& description, const PipelineOptions
         Index out = 0;  // of all modules that share this input: they may be solved in one panel
         for (const int linear : reading.linears) out += layer.linears()[std::size_t(linear)].out;
         const bool expert = layer.linears()[std::size_t(reading.linears[0])].expert >= 0;
-        const MemoryPlan plan = memory_plan(out, in, options.params, backend);
-        const Index at_once =
-            expert ? backend.footprint(out, in, options.params).concurrency : Index(1);
+        Index together = 1;
+        if (expert) {
+          const Index all = static_cast<Index>(cuts.readings(cut).size());
+          together =
+              (std::max)(solver::weights_at_once(out, in, all, options.params, backend),
+                         (std::min)(all, backend.footprint(out, in, options.params).concurrency));
+        }
+        const MemoryPlan plan = memory_plan(together, out, in, options.params, backend);
         extra = (std::max)(extra, static_cast<std::uint64_t>(plan.calibrate));
         bytes.solve = (std::max)(
-            bytes.solve, static_cast<std::uint64_t>(at_once * plan.peak()) + 3 * floats(out * in));
+            bytes.solve, static_cast<std::uint64_t>(plan.peak()) + 3 * floats(together * out * in));
         if (expert) experts.push_back(reading);
         else dense += detail::statistics_bytes<B>(layer, reading, beside);
       }

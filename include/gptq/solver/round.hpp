@@ -53,7 +53,8 @@ std::vector<QuantizedMatrix<S>> factor_and_round(const S& scheme, const Params& 
                  });
 }
 
-/// Rounds weights with a factor each: together if the factors are stacked, else one by one.
+/// Rounds weights with a factor each: together if the factors are stacked and the backend takes so
+/// many weights of one shape at once, else one by one.
 template <class Form, class S, backend::Backend B, class T>
 std::vector<QuantizedMatrix<S>> round_each(const S& scheme, const Params& params,
                                            std::span<const Task<T>> tasks,
@@ -62,15 +63,23 @@ std::vector<QuantizedMatrix<S>> round_each(const S& scheme, const Params& params
     return advised(some[0].weight.rows(), some[0].weight.cols(), params, factors.backend(),
                    [&] { return round<Form>(scheme, params, some, theirs); });
   };
-  if (factors.stacked() && one_unit(tasks)) return advised_round(tasks, factors);
+  const Index rows = tasks[0].weight.rows(), cols = tasks[0].weight.cols(),
+              count = static_cast<Index>(tasks.size());
+  std::string_view apart = one_at_a_time;
+  if (factors.stacked()) {
+    apart = {};
+    if (!one_unit(tasks)) apart = other_units;
+    for (const Task<T>& task : tasks)
+      if (task.weight.rows() != rows) apart = other_shapes;
+    if (weights_at_once(rows, cols, count, params, factors.backend()) < count) apart = too_many;
+    if (apart.empty()) return advised_round(tasks, factors);
+  }
   std::vector<std::vector<QuantizedMatrix<S>>> done(tasks.size());
   for (std::size_t i = 0; i < tasks.size(); ++i)
     factors.with_matrices(i, [&](const DampedFactor<B>& own) {
       done[i] = advised_round(tasks.subspan(i, 1), Factors<B>(own));
     });
-  std::string_view apart;
-  if (tasks.size() > 1) apart = factors.stacked() ? other_units : one_at_a_time;
-  return joined(std::move(done), apart);
+  return joined(std::move(done), count > 1 ? apart : "");
 }
 
 /// Rounds weights that share a factor, in as few batches as the backend allows.

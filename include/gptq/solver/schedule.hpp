@@ -54,6 +54,10 @@ bool one_unit(std::span<const Task<T>> tasks) {
 constexpr std::string_view one_at_a_time = "the backend takes one weight at a time";
 /// A reason for Schedule::apart.
 constexpr std::string_view other_units = "the weights differ too much in magnitude";
+/// A reason for Schedule::apart.
+constexpr std::string_view other_shapes = "the weights have different shapes";
+/// A reason for Schedule::apart.
+constexpr std::string_view too_many = "the backend takes fewer weights at once";
 
 /// Whether several Hessians can be factored in one go with these settings.
 inline bool factored_together(const Params& params) {
@@ -100,8 +104,7 @@ Schedule<T> schedule(std::span<const Task<T>> tasks, std::span<const Hessian<B>*
     if (!one_unit(tasks)) apart = other_units;
     if (!factored_together(params)) apart = "these settings factor one Hessian at a time";
     for (std::size_t i = 0; i < tasks.size(); ++i) {
-      if (tasks[i].weight.rows() != rows || tasks[i].weight.cols() != cols)
-        apart = "the weights have different shapes";
+      if (tasks[i].weight.rows() != rows || tasks[i].weight.cols() != cols) apart = other_shapes;
       else if (!hessians[i]->backend().shares(backend))
         apart = "the Hessians have different backends";
     }

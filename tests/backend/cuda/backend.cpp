@@ -449,6 +449,13 @@ TEST_CASE("experts in one launch have the results of single ones", "[cuda]") {
                                         std::span<const gptq::Hessian<Cuda>* const>(pointers));
     REQUIRE(all.size() == count);
     const gptq::Factors<Cuda> factors(pointers, params);
+    auto uneven = weights;
+    uneven[1] = weights[1].middle_rows(0, 20);
+    const auto apart = quantizer.quantize(uneven, factors);
+    CHECK_FALSE(apart[0].report().apart.empty());
+    CHECK(apart[1].rows() == 20);
+    for (const std::size_t i : {std::size_t(0), count - std::size_t(1)})
+      CHECK(test::code_differences(all[i], apart[i]) <= 10);
     const auto again = quantizer.quantize(weights, factors);
     for (std::size_t i = 0; i < count; ++i) {
       CHECK(test::code_differences(all[i], again[i]) == 0);

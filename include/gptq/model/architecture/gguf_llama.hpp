@@ -107,7 +107,9 @@ inline void set_sharpening(const detail::GgufReader& from, nlohmann::ordered_jso
 }
 
 inline void configure_mistral3(const detail::GgufReader& from, nlohmann::ordered_json& config) {
-  set_mscale_yarn(from, config, from.get_or<double>("rope.scaling.yarn_log_multiplier", 1));
+  set_mscale_yarn(from, config, 1);
+  if (config.contains("rope_scaling") && from.has("rope.scaling.yarn_log_multiplier"))
+    config["rope_scaling"]["mscale_all_dim"] = from.get<double>("rope.scaling.yarn_log_multiplier");
   set_sharpening(from, config);
 }
 

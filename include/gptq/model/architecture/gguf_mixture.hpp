@@ -83,6 +83,7 @@ inline void require_normalized(const detail::GgufReader& from, bool expected) {
 /// The width of experts where config.json has one width for all.
 inline void require_one_width(const detail::GgufReader& from,
                               const nlohmann::ordered_json& config) {
+  if (!config.contains("intermediate_size")) from.size("feed_forward_length");  // throws
   require_size(from, "expert_feed_forward_length", config["intermediate_size"]);
 }
 
