@@ -263,9 +263,9 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     model::require_scales_fit(model, options.settings, operations.executor(), progress);
     folder.write_rest(model);
     if (calibrated && !o.compute.quiet)
-      say("{}\n", memory_text(model::working_bytes(model.description, options, backend,
-                                                   o.sequence_length,
-                                                   static_cast<Index>(ids.size()))));
+      say("{}\n",
+          memory_text(model::working_bytes(model.description, options, backend, o.sequence_length,
+                                           static_cast<Index>(ids.size()))));
     run.modules = calibrated ? pipeline.run(ids, o.sequence_length, sink, progress)
                              : pipeline.run_without_calibration(sink, progress);
     model.tensors->require_unchanged();

@@ -79,7 +79,8 @@ TEST_CASE("a shrunk Hessian has as much of the pool as its own tokens leave in d
   CHECK(alone.hessian.sum()(0, 0) == Approx(8));
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::PooledHessian{none}; }),
              ContainsSubstring("has seen no tokens"));
-  CHECK_THAT(error_of<gptq::InvalidArgument>([&] { gptq::PooledHessian(pool).shrunk(CpuHessian(5, Cpu())); }),
+  CHECK_THAT(error_of<gptq::InvalidArgument>(
+                 [&] { gptq::PooledHessian(pool).shrunk(CpuHessian(5, Cpu())); }),
              ContainsSubstring("5 inputs cannot be helped by one of 4"));
 }
 

@@ -73,8 +73,7 @@ TEST_CASE("latent attention has a cut more", "[cuts]") {
 }
 
 TEST_CASE("experts have inputs of their own, the shared one sees all tokens", "[cuts]") {
-  CHECK(order("mixtral") ==
-        "q k v | o | w1 w3 ; w1 w3 ; w1 w3 | w2 ; w2 ; w2");
+  CHECK(order("mixtral") == "q k v | o | w1 w3 ; w1 w3 ; w1 w3 | w2 ; w2 ; w2");
   const Description qwen = described("qwen2_moe");
   CHECK(order(qwen.layers[0]) == "q k v | o | gate up | down");
   CHECK(order(qwen.layers[3]) ==
