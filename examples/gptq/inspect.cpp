@@ -173,8 +173,7 @@ void print_plans(const model::Description& model) {
       kind += fmt::format("{}{};", step_text(layer, step), step.width);
     if (std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) continue;
     kinds.push_back(kind);
-    Index weights = 0;
-    for (const model::LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
+    const Index weights = model::linear_weights(layer);
     say("{} {} weights in linear modules, {} as floats\n", layer.prefix(), weights,
         bytes_text(sizeof(float) * static_cast<std::uint64_t>(weights)));
     print_operations(layer);

@@ -20,14 +20,18 @@ namespace gptq::model {
 /// Tokens that go through a layer at once: whole sequences.
 inline Index chunk_tokens(Index length) { return (std::max)(Index(1), 4096 / length) * length; }
 
-/// Weights of the linear modules of the largest layer.
+/// How many weights the linear modules of a block have.
+inline Index linear_weights(const Block& block) {
+  Index weights = 0;
+  for (const LinearSpec& linear : block.linears()) weights += linear.out * linear.in;
+  return weights;
+}
+
+/// The same of the largest layer.
 inline Index largest_layer(const Description& description) {
   Index largest = 0;
-  for (const Block& layer : description.layers) {
-    Index weights = 0;
-    for (const LinearSpec& linear : layer.linears()) weights += linear.out * linear.in;
-    largest = (std::max)(largest, weights);
-  }
+  for (const Block& layer : description.layers)
+    largest = (std::max)(largest, linear_weights(layer));
   return largest;
 }
 

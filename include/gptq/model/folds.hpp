@@ -7,10 +7,10 @@
 
 #include <gptq/model/cuts.hpp>
 
-#include <algorithm>  // std::any_of, std::find
+#include <algorithm>  // std::find
 #include <numeric>    // std::iota
 #include <optional>
-#include <utility>  // std::pair
+#include <utility>  // std::move
 #include <variant>
 #include <vector>
 
@@ -80,7 +80,7 @@ class FoldFinder {
     fold.bias = how.bias;
     if (how.weights == step::Norm::Weights::shared)
       for (Index& row : fold.rows) row %= how.size;
-    return !fold_is_partial(fold, cuts_.block().vectors()[std::size_t(how.weight)].shape);
+    return true;
   }
   bool divide(const step::Linear& how, const Step&, Fold& fold) const {
     fold.linear = how.linear;
@@ -124,13 +124,6 @@ class FoldFinder {
 
   static Index column(const step::Columns& how, Index c) {
     return c / how.count * how.period + how.first + c % how.count;
-  }
-
-  /// Whether columns of the value have no element of a vector of their own or shared.
-  static bool fold_is_partial(const Fold& fold, const std::vector<Index>& shape) {
-    Index size = 1;
-    for (const Index d : shape) size *= d;
-    return std::any_of(fold.rows.begin(), fold.rows.end(), [&](Index r) { return r >= size; });
   }
 
   const Cuts& cuts_;

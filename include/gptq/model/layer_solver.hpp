@@ -138,7 +138,7 @@ class LayerSolver {
     const Seen& seen = *batch.seen[i];
     if (!seen.inputs) return;
     const Factors<B>& factors = quantizer.factors(batch.settings.group_size);
-    factors.with_matrices(factors.count() == 1 ? 0 : i, [&](const DampedFactor<B>& factor) {
+    factors.with_matrices(i, [&](const DampedFactor<B>& factor) {
       if (factor.damping.round_to_nearest) return;  // no factor, no target
       aim_at_full_precision(
           weight, factor,

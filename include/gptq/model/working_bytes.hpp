@@ -128,11 +128,12 @@ WorkingBytes working_bytes(const Description& description, const PipelineOptions
   Index widths = detail::stream_width(description, limit);
   if (options.sequential == Sequential::layer) widths += description.sizes.hidden;
   bytes.streams = streams * floats(tokens * widths);
+  const std::uint64_t dense_chunk = chunk_bytes(description, length);
   for (const Block& layer : description.layers) {
     const Cuts cuts(layer);
     const std::uint64_t rows =
         floats(chunk_tokens(length) * detail::expert_rows(layer) * 2 * description.sizes.hidden);
-    bytes.chunk = (std::max)(bytes.chunk, streams * (chunk_bytes(description, length) + rows));
+    bytes.chunk = (std::max)(bytes.chunk, streams * (dense_chunk + rows));
     for (int cut = 1; cut <= cuts.count(); ++cut) {
       std::uint64_t dense = 0, extra = 0;
       std::vector<Reading> experts;

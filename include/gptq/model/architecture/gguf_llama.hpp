@@ -89,8 +89,8 @@ inline void configure_olmo3(const detail::GgufReader& from, nlohmann::ordered_js
   config["rope_scaling"] = std::move(scaling);
 }
 
-/// YaRN whose amplitude is that of all coordinates, which only the scores keep. mscale = 0: it has
-/// the usual one.
+/// YaRN with the same mscale and mscale_all_dim, so that rotated coordinates keep their size and
+/// only scores are scaled; mscale = 0: with neither, which scales the coordinates.
 inline void set_mscale_yarn(const detail::GgufReader& from, nlohmann::ordered_json& config,
                             double mscale) {
   auto yarn = detail::gguf_yarn(from);
