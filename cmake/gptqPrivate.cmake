@@ -15,6 +15,9 @@ function(gptq_private_options target)
   endif()
 endfunction()
 
+# The stock schemes, compiled once for our own programs and tests.
+gptq_private_options(gptq_compiled)
+
 # The kernels of our own programs and tests, compiled once. Register spills fail the build.
 if(TARGET gptq::cuda)
   add_library(gptq_device_code STATIC EXCLUDE_FROM_ALL)

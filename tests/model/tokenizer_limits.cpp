@@ -116,7 +116,7 @@ TEST_CASE("a search in parts finds the same as a whole search", "[tokenizer]") {
   CHECK(Regex("b").find_all(text) == Spans{{b, b + 1}, {b + 100001, b + 100002}});
   CHECK(Regex("(?<=\u00e9)b").find_all(text) == Spans{{b, b + 1}});
   CHECK(Regex("a{3}\u00e9b").find_all(text) == Spans{{b - 5, b + 1}});
-  CHECK(Regex("a+\u00e9b").find_all(text.substr(280000)) == Spans{{0, 20003}});
+  CHECK(Regex("a+\u00e9b").find_all(text.substr(280000, 20010)) == Spans{{0, 20003}});
   // More retries than a call has for free.
   CHECK(Regex("(?:a|a){1,12}b").find_all(std::string(500, 'a') + "b") == Spans{{488, 501}});
   CHECK(Regex("\\Ga").find_all("aab" + std::string(30000, 'a')) == Spans{{0, 1}, {1, 2}});

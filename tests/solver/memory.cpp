@@ -55,8 +55,8 @@ bool within(double measured, Index planned, double share) {
 
 TEST_CASE("the memory plan matches actual use, stage by stage", "[memory]") {
   if (!Allocations::counted()) return skip("this heap cannot be counted");
-  constexpr Index n = 2048, tokens = 300;
-  for (const Index rows : {Index{200}, Index{1536}})
+  constexpr Index n = 1536, tokens = 300;
+  for (const Index rows : {Index{200}, Index{1100}})
     for (const int threads : {1, 2}) {
       const Cpu backend{gptq::exec::Threads(threads)};
       auto weight = random_numbers(rows * n), activations = random_numbers(tokens * n);

@@ -11,6 +11,10 @@
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/scale_range.hpp>
 
+#if defined(GPTQ_COMPILED)
+#include <gptq/compiled.hpp>
+#endif
+
 #include <map>
 #include <set>
 #include <span>
