@@ -37,4 +37,4 @@ need_packages() {
 # What the library, the toolkit and the program are built with.
 build_packages="g++ make cmake ninja-build libeigen3-dev nlohmann-json3-dev libonig-dev libutf8proc-dev libcli11-dev libfmt-dev"
 # What the tests need in addition.
-test_packages="catch2 doxygen libbenchmark-dev"
+test_packages="catch2 doxygen libbenchmark-dev python3-numpy"

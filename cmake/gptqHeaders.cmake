@@ -187,6 +187,13 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/folds.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/awq.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/format.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/gptq.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/plain.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/registry.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/requirements.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_config.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_delta.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/gguf_model.hpp
@@ -236,7 +243,10 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/unused_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/values.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/working_bytes.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/affine_view.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/awq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/compressed_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grid_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grids.hpp

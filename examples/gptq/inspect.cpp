@@ -58,15 +58,13 @@ void print_model(const model::ModelFiles& model) {
       model.description.architecture, c.layers, c.hidden, c.intermediate, c.heads, c.kv_heads,
       c.head_dim, c.vocabulary, c.context);
   if (!model.quantization) say("not quantized\n");
-  else if (model.quantization->method != "gptq")
-    say("quantized with {}\n", model.quantization->method);
+  else if (!model.quantization->format) say("quantized with {}\n", model.quantization->method);
   else
     say("quantized: {} bits, {}, {}, format {}\n", model.quantization->bits,
         model.quantization->group_size == -1
             ? "one group per row"
             : fmt::format("groups of {}", model.quantization->group_size),
-        model.quantization->symmetric ? "symmetric" : "asymmetric",
-        pack::checkpoint_format(model.quantization->format));
+        model.quantization->symmetric ? "symmetric" : "asymmetric", model.quantization->variant);
   say("tokenizer: {}\n", model.tokenizer                   ? "yes"
                          : model.tokenizer_problem.empty() ? "no"
                                                            : model.tokenizer_problem);

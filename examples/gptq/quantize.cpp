@@ -6,6 +6,7 @@
 #include "compute.hpp"
 #include "report.hpp"
 
+#include <gptq/model/format/requirements.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
@@ -22,8 +23,8 @@ namespace {
 
 struct QuantizeOptions {
   std::string model, out, report, order = "act", range, sequential = "sublayer", match = "model",
-                                  method = "gptq", experts = "routed", on_failure = "error",
-                                  max_shard_size = "5GB";
+                                  method = "gptq", format = "gptq", experts = "routed",
+                                  on_failure = "error", max_shard_size = "5GB";
   int bits = 4;
   Index group_size = 128, samples = 128, sequence_length = 2048;
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
@@ -207,7 +208,7 @@ template <class Operations, class B>
 void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
               const std::string& place) {
   Stopwatch watch;
-  const auto options = pipeline_options(o);
+  auto options = pipeline_options(o);
   const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
   const bool calibrated = calibrates(o);
   detail::require(!calibrated || !o.text.file.empty() || !o.text.tokens.empty(),
@@ -227,11 +228,13 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   model::require_decoder_tensors(model);
   const auto modules = static_cast<std::size_t>(model.description.linear_count());
   print_notes(model.notes);
-  model::require_quantizable(model.description, options.settings, options.params);
+  options.format =
+      model::make_format(o.format, model.tensors->output_type(model.description.embeddings));
+  model::require_quantizable(model.description, options.settings, options.params, *options.format);
   if (!model.tokenizer_problem.empty())
     say("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
   RunReport run;
-  run.notes = model::reader_notes(model.description, options.settings);
+  run.notes = options.format->notes(model.description, options.settings);
   print_notes(run.notes);
   print_notes(model::rule_notes(model.description, options.settings));
   if (given(o, "--experts") && !has_experts(model.description))
@@ -239,8 +242,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   if (o.allow_tail_group && !has_tail_group(model.description, options.settings))
     say("note: every group size divides its inputs: --allow-tail-group has no effect\n");
 
-  model::QuantizedFolder folder(model, options.settings, options.params, o.out, max_shard_size,
-                                o.overwrite, options.sequential == model::Sequential::sublayer);
+  model::QuantizedFolder folder(model, options, o.out, max_shard_size, o.overwrite);
   print_notes(folder.notes());
   if (!folder.removed().empty())
     say("note: files of the replaced model also removed: {}\n", fmt::join(folder.removed(), ", "));
@@ -315,14 +317,16 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
 
 void add_quantize(CLI::App& app) {
   auto o = std::make_shared<QuantizeOptions>();
-  CLI::App* command = app.add_subcommand(
-      "quantize", "Quantize a model into a Hugging Face folder in the GPTQ format");
+  CLI::App* command = app.add_subcommand("quantize", "Quantize a model into a Hugging Face folder");
   command->add_option("MODEL", o->model, "Folder or .gguf file")->required();
   command->add_option("--out", o->out, "Folder to write")->required();
   command->add_option("--calibration", o->text.file,
                       "Text to calibrate on: plain, or JSON lines with a \"text\" field");
   command->add_option("--tokens", o->text.tokens,
                       "Token ids to calibrate on instead: numbers between spaces, commas or lines");
+  command->add_option("--format", o->format, "How the folder stores quantized modules")
+      ->check(CLI::IsMember(model::format_names()))
+      ->capture_default_str();
   command->add_option("--bits", o->bits, "Bits per weight")
       ->check(CLI::IsMember({2, 3, 4, 8}))
       ->capture_default_str();

@@ -85,8 +85,7 @@ struct Quantized {
   std::vector<gptq::model::ModuleReport> reports;
 
   Quantized(const gptq::model::ModelFiles& model, const PipelineOptions& options) {
-    gptq::model::QuantizedFolder out(model, options.settings, options.params, folder / "out",
-                                     1u << 30, false);
+    gptq::model::QuantizedFolder out(model, options, folder / "out", 1u << 30, false);
     const gptq::exec::Threads threads(2);
     gptq::model::Pipeline pipeline(model, options, Operations(threads), Cpu(threads));
     reports =

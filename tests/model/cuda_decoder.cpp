@@ -79,7 +79,10 @@ std::vector<gptq::model::ModuleReport> quantize_fixture(const char* name,
   const auto ids = gptq::io::read_json(folder / "expected.json")["ids"].get<std::vector<TokenId>>();
   gptq::model::Pipeline pipeline(model, options, operations, backend);
   const auto sink = [&](const std::string&, const gptq::model::QuantizedModule& module) {
-    words.insert(words.end(), module.tensors.qweight.begin(), module.tensors.qweight.end());
+    const auto& bytes = module.parts.front().bytes;
+    std::vector<std::uint32_t> own(bytes.size() / 4);
+    std::memcpy(own.data(), bytes.data(), bytes.size());
+    words.insert(words.end(), own.begin(), own.end());
   };
   if (options.method == gptq::model::Method::round_to_nearest)
     return pipeline.run_without_calibration(sink);
@@ -164,8 +167,7 @@ double demo_perplexity(const Operations& operations, const B& backend) {
   const auto model = gptq::model::open_model(demo);
   gptq::model::PipelineOptions options;
   options.settings.base = {4, true, 128};
-  gptq::model::QuantizedFolder target(model, options.settings, options.params, folder / "out",
-                                      1u << 30, false);
+  gptq::model::QuantizedFolder target(model, options, folder / "out", 1u << 30, false);
   gptq::model::Pipeline pipeline(model, options, operations, backend);
   pipeline.run(demo_tokens("calibration.txt", 4 * 128), 128,
                [&](const std::string& name, const gptq::model::QuantizedModule& module) {

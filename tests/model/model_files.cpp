@@ -141,12 +141,12 @@ TEST_CASE("quantized folders say how they are quantized, and contradictions are 
     gptq::io::write_file(copy.folder / "config.json", json.dump());
     return gptq::model::open_model(copy.folder.path()).quantization;
   };
-  CHECK(with(R"({"quant_method": "awq"})")->method == "awq");
+  CHECK(with(R"({"quant_method": "awq", "bits": 4})")->method == "awq");
   const auto v2 = with(
       R"({"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": false, "checkpoint_format": "gptq_v2"})");
-  CHECK(v2->format == gptq::pack::GptqFormat::v2);
+  CHECK(v2->variant == "gptq_v2");
   CHECK(v2->group_size == 64);
-  CHECK(with(R"({"bits": 4})")->format == gptq::pack::GptqFormat::v1);
+  CHECK(with(R"({"bits": 4})")->variant == "gptq");
   CHECK_THAT(error_of<FormatError>(
                  [&] { with(R"({"bits": 4, "format": "gptq", "checkpoint_format": "gptq_v2"})"); }),
              ContainsSubstring("checkpoint_format is \"gptq_v2\" and format is \"gptq\""));
@@ -428,8 +428,8 @@ TEST_CASE("unsupported quantizations are refused by name", "[model_files]") {
   };
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"load_in_4bit": true})"); }),
              ContainsSubstring("is quantized with \"bitsandbytes\", which is not supported"));
-  CHECK_THAT(error_of<FormatError>([&] { checked(R"({"quant_method": "awq", "bits": 4})"); }),
-             ContainsSubstring("is quantized with \"awq\""));
+  CHECK_THAT(error_of<FormatError>([&] { checked(R"({"quant_method": "eetq", "bits": 4})"); }),
+             ContainsSubstring("is quantized with \"eetq\""));
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"activation_scheme": "dynamic"})"); }),
              ContainsSubstring("has neither \"quant_method\" nor \"bits\""));
   CHECK_THAT(error_of<FormatError>([&] { checked(R"({"bits": 4, "group_size": 1e300})"); }),

@@ -46,7 +46,7 @@ struct Run {
 
   explicit Run(const PipelineOptions& options, int threads = 0, std::uint64_t shard = 1u << 30) {
     const auto model = gptq::model::open_model(demo);
-    gptq::model::QuantizedFolder target(model, options.settings, options.params, out, shard, false);
+    gptq::model::QuantizedFolder target(model, options, out, shard, false);
     const gptq::exec::Threads executor(threads);
     gptq::model::Pipeline pipeline(model, options, Operations(executor), Cpu(executor));
     const auto sink = [&](const std::string& name, const gptq::model::QuantizedModule& module) {
@@ -165,8 +165,7 @@ TEST_CASE("a run that is stopped leaves nothing behind", "[pipeline]") {
   const auto model = gptq::model::open_model(demo);
   const auto o = options(4);
   {
-    gptq::model::QuantizedFolder target(model, o.settings, o.params, folder / "out", 1u << 30,
-                                        false);
+    gptq::model::QuantizedFolder target(model, o, folder / "out", 1u << 30, false);
     gptq::model::Pipeline pipeline(model, o, Operations{}, Cpu{});
     const auto ids = tokens("calibration.txt", 4 * 256);
     CHECK_THROWS_AS(
@@ -186,8 +185,7 @@ TEST_CASE("a non-empty folder is replaced only on request, and only the files of
   const auto model = gptq::model::open_model(demo);
   const auto o = options(4, true, Method::round_to_nearest);
   const auto write = [&](bool overwrite) {
-    gptq::model::QuantizedFolder target(model, o.settings, o.params, folder / "out", 1u << 30,
-                                        overwrite);
+    gptq::model::QuantizedFolder target(model, o, folder / "out", 1u << 30, overwrite);
     gptq::model::Pipeline pipeline(model, o, Operations{}, Cpu{});
     pipeline.run_without_calibration(
         [&](const std::string& name, const auto& module) { target.write(name, module); });
@@ -216,7 +214,7 @@ TEST_CASE("a model's only file is not replaced by its own output", "[pipeline][f
     gptq::io::write_file(folder / "out" / name, "gguf");
     model.path = folder / ("link to " + name);
     std::filesystem::create_symlink(folder / "out" / name, model.path);
-    gptq::model::QuantizedFolder(model, o.settings, o.params, folder / "out", 1u << 30, true);
+    gptq::model::QuantizedFolder(model, o, folder / "out", 1u << 30, true);
   };
   CHECK_THAT(error_of<gptq::InvalidArgument>([&] { open("model.safetensors"); }),
              ContainsSubstring("out/model.safetensors would be replaced or deleted, and it is the "

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 
 #include <gptq/model/architecture/registry.hpp>
-#include <gptq/model/module_settings.hpp>
+#include <gptq/model/format/requirements.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
 #include "../support/catch.hpp"
@@ -66,25 +66,30 @@ TEST_CASE("malformed overrides are refused with the wrong part", "[settings]") {
 
 TEST_CASE("the format's rules are checked before any work", "[settings]") {
   const gptq::Params params;
-  CHECK_NOTHROW(gptq::model::require_quantizable(config(), {{4, true, 128}, {}, {}}, params));
+  CHECK_NOTHROW(gptq::model::require_quantizable(config(), {{4, true, 128}, {}, {}}, params,
+                                                 gptq::model::format::Gptq{}));
   CHECK_THAT(error_of<InvalidArgument>([&] {
-               gptq::model::require_quantizable(config(128, 208), {{4, true, -1}, {}, {}}, params);
+               gptq::model::require_quantizable(config(128, 208), {{4, true, -1}, {}, {}}, params,
+                                                gptq::model::format::Gptq{});
              }),
              ContainsSubstring("out_features = 208 of model.layers.0.mlp.gate_proj"));
   CHECK_THAT(
       error_of<InvalidArgument>([&] {
-        gptq::model::require_quantizable(config(128, 320), {{4, true, 128}, {}, {}}, params);
+        gptq::model::require_quantizable(config(128, 320), {{4, true, 128}, {}, {}}, params,
+                                         gptq::model::format::Gptq{});
       }),
       ContainsSubstring(
           "group_size = 128 does not divide in_features = 320 of model.layers.0.mlp.down_proj"));
   CHECK_THAT(error_of<InvalidArgument>([&] {
                gptq::model::require_quantizable(
-                   config(), {{4, true, 128}, {Override::parse("re:.*=bits:5")}, {}}, params);
+                   config(), {{4, true, 128}, {Override::parse("re:.*=bits:5")}, {}}, params,
+                   gptq::model::format::Gptq{});
              }),
              ContainsSubstring("bits = 5"));
   CHECK_THAT(error_of<InvalidArgument>([&] {
-               gptq::model::require_quantizable(
-                   config(), {{4, true, 128}, {}, {NamePattern("re:.*")}}, params);
+               gptq::model::require_quantizable(config(),
+                                                {{4, true, 128}, {}, {NamePattern("re:.*")}},
+                                                params, gptq::model::format::Gptq{});
              }),
              ContainsSubstring("every module is skipped"));
 }
@@ -95,12 +100,15 @@ TEST_CASE("a rule that never applies is refused, overlapping ones are noted", "[
                       {rule("re:.*down_proj=bits:8"), rule("model.layers.0.mlp.down_proj=bits:2")},
                       {}};
   CHECK_THAT(
-      error_of<InvalidArgument>(
-          [&] { gptq::model::require_quantizable(config(), table, gptq::Params{}); }),
+      error_of<InvalidArgument>([&] {
+        gptq::model::require_quantizable(config(), table, gptq::Params{},
+                                         gptq::model::format::Gptq{});
+      }),
       ContainsSubstring("--override model.layers.0.mlp.down_proj never applies: for every "
                         "module that it matches, --override re:.*down_proj takes precedence"));
   table.overrides = {rule("model.layers.0.mlp.down_proj=bits:2"), rule("re:.*down_proj=bits:8")};
-  CHECK_NOTHROW(gptq::model::require_quantizable(config(), table, gptq::Params{}));
+  CHECK_NOTHROW(gptq::model::require_quantizable(config(), table, gptq::Params{},
+                                                 gptq::model::format::Gptq{}));
   const auto notes = gptq::model::rule_notes(config(), table);
   REQUIRE(notes.size() == 2);
   CHECK_THAT(notes[0], ContainsSubstring("applies to 1 module (model.layers.0.mlp.down_proj)"));
@@ -111,7 +119,8 @@ TEST_CASE("a rule that never applies is refused, overlapping ones are noted", "[
 TEST_CASE("notes say which loaders will refuse", "[settings]") {
   const auto notes = [](SettingsTable table, gptq::Index hidden = 128) {
     std::string all;
-    for (const auto& note : gptq::model::reader_notes(config(hidden), table)) all += note + "\n";
+    for (const auto& note : gptq::model::format::Gptq().notes(config(hidden), table))
+      all += note + "\n";
     return all;
   };
   CHECK(notes({{4, true, 128}, {}, {}}).empty());
@@ -130,7 +139,7 @@ TEST_CASE("the configuration has the keys that loaders look for", "[settings]") 
   const SettingsTable table{{4, false, 64},
                             {Override::parse("re:.*down_proj=bits:8")},
                             {NamePattern("model.layers.0.mlp.up_proj")}};
-  const auto json = gptq::model::quantization_config(config(), table, {.damping = 0.02}, true);
+  const auto json = gptq::model::format::Gptq().config(config(), table, {.damping = 0.02}, true);
   CHECK(json["bits"] == 4);
   CHECK(json["group_size"] == 64);
   CHECK(json["sym"] == false);
@@ -141,6 +150,6 @@ TEST_CASE("the configuration has the keys that loaders look for", "[settings]") 
   CHECK(json["damp_percent"] == 0.02);
   CHECK(json["dynamic"]["+:.*down_proj"]["bits"] == 8);
   CHECK(json["dynamic"]["-:^model\\.layers\\.0\\.mlp\\.up_proj$"].empty());
-  CHECK(gptq::model::quantization_config(config(), {{4, true, 128}, {}, {}}, {},
-                                         true)["checkpoint_format"] == "gptq");
+  CHECK(gptq::model::format::Gptq().config(config(), {{4, true, 128}, {}, {}}, {},
+                                           true)["checkpoint_format"] == "gptq");
 }

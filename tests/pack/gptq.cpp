@@ -4,26 +4,16 @@
 
 #include "../support/catch.hpp"
 #include "../support/layer.hpp"
+#include "../support/quantized.hpp"
 
 using gptq::Index;
 using gptq::pack::GptqFormat;
 using gptq::scheme::Affine;
 using gptq::scheme::Asymmetric;
+using test::made;
 using Cpu = gptq::backend::Cpu;
 
 namespace {
-
-/// A matrix with the codes, zeros and scales that a test wants.
-template <class S, class Code, class Zero>
-gptq::QuantizedMatrix<S> made(Index out, Index in, Index group, Code code, Zero zero, float scale) {
-  gptq::QuantizedMatrix<S> q(out, in, group);
-  for (Index o = 0; o < out; ++o) {
-    for (Index i = 0; i < in; ++i) q.codes()(o, i) = static_cast<std::uint8_t>(code(o, i));
-    for (Index g = 0; g < q.groups(); ++g)
-      q.zeros()(o, g) = static_cast<float>(zero(o, g)), q.scales()(o, g) = scale;
-  }
-  return q;
-}
 
 template <class S>
 void check_round_trip(GptqFormat format, Index group) {

@@ -49,7 +49,7 @@ inline void require_tied_head(const ModelFiles& model) {
 inline void require_decoder_tensors(const ModelFiles& model) {
   const Description& description = model.description;
   const io::TensorSource& source = *model.tensors;
-  require_gptq_method(model);
+  require_known_format(model);
   std::set<std::string> known;
   const auto expect = [&](const std::string& name, const io::Shape& shape) {
     io::require_shape(source, name, shape);
@@ -60,9 +60,9 @@ inline void require_decoder_tensors(const ModelFiles& model) {
     const std::string& name = linear.name;
     bool bias = linear.bias;
     if (is_quantized(model, name)) {
-      detail::require_gptq_tensors(source, linear);
-      for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
-        known.insert(name + part);
+      const Format& format = *model.quantization->format;
+      format.require_tensors(source, linear);
+      for (const std::string& part : format.suffixes()) known.insert(name + part);
       if (source.contains(name + ".bias")) bias = true;  // some writers add zero biases
     } else {
       expect(name + ".weight", linear.transposed ? io::Shape{linear.in, linear.out}

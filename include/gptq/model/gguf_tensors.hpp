@@ -53,7 +53,8 @@ class GgufTensors {
         family_(family),
         sizes_(description.sizes),
         delta_(description, family.deals_value_heads) {
-    const auto outside = tensors_outside_layers(description, [](const auto&) { return false; });
+    const auto outside = tensors_outside_layers(
+        description, [](const auto&) { return std::vector<std::string>{".weight"}; });
     for (const std::string& name : gguf.names())
       if (!architecture::is_part_of_config(name) && !is_ignored(name, description) &&
           !is_factor(name))

@@ -66,8 +66,7 @@ class LayerSolver {
   void solve(const Team& team, LayerWeights& weights, const F& f) const {
     std::vector<const Hessian<B>*> hessians;
     for (const Seen& seen : team.seen) hessians.push_back(&seen.hessian);
-    ModuleQuantizer<B> quantizer(options_.params, options_.method,
-                                 gptq_format(options_.settings.base.symmetric), backend_,
+    ModuleQuantizer<B> quantizer(options_.params, options_.method, *options_.format, backend_,
                                  std::move(hessians));
     for (Batch& batch : batches_of(team))
       f([&] {
@@ -119,17 +118,17 @@ class LayerSolver {
   }
 
   void solve(ModuleQuantizer<B>& quantizer, Batch& batch, LayerWeights& weights) const {
-    std::vector<std::string> names;
+    std::vector<const LinearSpec*> linears;
     std::vector<MatrixView<float>> views;
     for (std::size_t i = 0; i < batch.linears.size(); ++i) {
-      names.push_back(spec(batch.linears[i]).name);
+      linears.push_back(&spec(batch.linears[i]));
       views.push_back(weights.linears[std::size_t(batch.linears[i])].weight.view());
       const MatrixView<const float> view = views.back();
       batch.originals.push_back(operations_.tensor(view.rows(), view.cols()));
       operations_.copy(batch.originals.back().view(), view);
       if (!batch.seen.empty()) aim(quantizer, batch, i, views.back());
     }
-    batch.modules = quantizer.quantize(views, batch.settings, names);
+    batch.modules = quantizer.quantize(views, batch.settings, linears);
   }
 
   /// Adjusts a weight for what the layers before it do differently.

@@ -7,13 +7,13 @@
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/architecture/registry.hpp>
 #include <gptq/model/expanded_source.hpp>
+#include <gptq/model/format/registry.hpp>
 #include <gptq/model/gguf_config.hpp>
 #include <gptq/model/gguf_model.hpp>
 #include <gptq/model/gguf_tokenizer.hpp>
 #include <gptq/model/tokenizer/merges_txt.hpp>
 #include <gptq/model/tokenizer/tokenizer_config.hpp>
 #include <gptq/model/unused_tensors.hpp>
-#include <gptq/pack/gptq.hpp>
 
 #include <algorithm>  // std::all_of, std::any_of, std::min
 #include <cmath>      // std::isfinite
@@ -30,15 +30,6 @@
 #include <vector>
 
 namespace gptq::model {
-
-/// How the linear layers of a folder are quantized, from its quantization_config.
-struct QuantizationInfo {
-  std::string method;  ///< "gptq", or another, unsupported one
-  pack::GptqFormat format = pack::GptqFormat::v1;
-  int bits = 0;
-  Index group_size = 0;
-  bool symmetric = true;
-};
 
 /// Tokenizer and generation files that a model folder may have.
 inline constexpr const char* companion_names[] = {"tokenizer.json",
@@ -71,48 +62,6 @@ struct ModelFiles {
 };
 
 namespace detail {
-
-inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std::string& where) {
-  const ConfigReader config(json, where);
-  QuantizationInfo info;
-  if (config.has("quant_method")) {
-    info.method = config.get<std::string>("quant_method");
-  } else {
-    // AutoGPTQ files name no method; nor do old bitsandbytes ones.
-    for (const auto& [key, value] : json.items())
-      if (key.rfind("bnb_", 0) == 0 || key == "load_in_4bit" || key == "load_in_8bit")
-        info.method = "bitsandbytes";
-    if (info.method.empty() && !config.has("bits"))
-      config.fail(
-          "has neither \"quant_method\" nor \"bits\": how the model is quantized is "
-          "unknown");
-    if (info.method.empty()) info.method = "gptq";
-  }
-  if (info.method != "gptq") return info;
-  info.bits = static_cast<int>(config.size("bits"));
-  info.group_size = config.get_or<Index>("group_size", -1);
-  info.symmetric = config.get_or<bool>("sym", true);
-  // Old writers set checkpoint_format, optimum sets format; if a file contradicts itself, we do not
-  // guess.
-  const auto first =
-      config.get_or<std::string>("checkpoint_format", config.get_or<std::string>("format", "gptq"));
-  const auto second = config.get_or<std::string>("format", first);
-  if (first != second)
-    config.fail("checkpoint_format is \"", first, "\" and format is \"", second, "\"");
-  if (first != "gptq" && first != "gptq_v2")
-    config.fail("the format \"", first, "\" is not supported (gptq and gptq_v2 are)");
-  info.format = first == "gptq" ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
-  if (const auto words = config.get_or<std::string>("pack_dtype", "int32"); words != "int32")
-    config.fail("\"pack_dtype\" = \"", words, "\" is not supported (int32 is)");
-  for (const auto& [key, value] : json.items())
-    if (contains_any(lower_case(key),
-                     {"activation", "adapter", "eora", "hadamard", "input_bits", "kv_cache", "lora",
-                      "marlin", "rotat", "smooth", "sparsity"}) &&
-        !is_one_of(value, off))
-      config.fail("\"", key, "\" = ", ConfigReader::text(value),
-                  " changes what the model computes, which is not supported");
-  return info;
-}
 
 inline std::map<std::string, std::string> gguf_companions(const io::GgufFiles& gguf,
                                                           const nlohmann::json& tokenizer) {
@@ -280,11 +229,13 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
                                                   ", which is not valid JSON; copied as null"));
   model.quantization = find_quantization(model, config.string());
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
-  leave_out_unused(*tensors, model.description, path.string(), model.notes);
+  leave_out_unused(*tensors, model.description,
+                   model.quantization ? model.quantization->format.get() : nullptr, path.string(),
+                   model.notes);
   model.tensors = expanded(tensors, model);
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
-      if (name.size() > 8 && name.substr(name.size() - 8) == ".qweight")
+      if (name.ends_with(".qweight") || name.ends_with(".weight_packed"))
         throw FormatError(
             gptq::detail::message(path.string(), ": ", name,
                                   " is quantized, but config.json has no quantization_config"));

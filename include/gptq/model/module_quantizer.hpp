@@ -6,8 +6,8 @@
 
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/core/progress.hpp>
-#include <gptq/model/module_settings.hpp>
-#include <gptq/pack/gptq.hpp>
+#include <gptq/model/format/format.hpp>
+#include <gptq/model/layer_weights.hpp>
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/scale_range.hpp>
 
@@ -28,14 +28,9 @@ enum class Method { gptq, round_to_nearest };
 
 /// A module as it is stored, and its report.
 struct QuantizedModule {
-  pack::GptqTensors tensors;
+  std::vector<Part> parts;
   Report report;
 };
-
-/// The format for a grid: v1, which everything reads, or v2 for zero points that may be zero.
-inline pack::GptqFormat gptq_format(bool symmetric) {
-  return symmetric ? pack::GptqFormat::v1 : pack::GptqFormat::v2;
-}
 
 namespace detail {
 
@@ -79,7 +74,7 @@ template <class B>
 class ModuleQuantizer {
  public:
   /// \param hessians  of the inputs, all of one size; none: round to nearest
-  ModuleQuantizer(const Params& params, Method method, pack::GptqFormat format, B backend,
+  ModuleQuantizer(const Params& params, Method method, const Format& format, B backend,
                   std::vector<const Hessian<B>*> hessians)
       : params_(params),
         method_(method),
@@ -105,35 +100,37 @@ class ModuleQuantizer {
   ///                 file will yield
   std::vector<QuantizedModule> quantize(std::span<const MatrixView<float>> weights,
                                         const ModuleSettings& settings,
-                                        std::span<const std::string> names) {
+                                        std::span<const LinearSpec* const> linears) {
     return detail::with_way_out([&] {
       switch (settings.bits) {
-        case 2: return with_bits<2>(weights, settings, names);
-        case 3: return with_bits<3>(weights, settings, names);
-        case 4: return with_bits<4>(weights, settings, names);
-        case 8: return with_bits<8>(weights, settings, names);
+        case 2: return with_bits<2>(weights, settings, linears);
+        case 3: return with_bits<3>(weights, settings, linears);
+        case 4: return with_bits<4>(weights, settings, linears);
+        case 8: return with_bits<8>(weights, settings, linears);
         default:
           throw InvalidArgument(gptq::detail::message("bits = ", settings.bits, " of ",
-                                                      names.front(),
-                                                      ": the GPTQ format has 2, 3, 4 and 8 bits"));
+                                                      linears.front()->name,
+                                                      ": there are 2, 3, 4 and 8 bits"));
       }
     });
   }
 
  private:
   using Weights = std::span<const MatrixView<float>>;
-  using Names = std::span<const std::string>;
+  using Linears = std::span<const LinearSpec* const>;
 
   template <int Bits>
   std::vector<QuantizedModule> with_bits(Weights weights, const ModuleSettings& settings,
-                                         Names names) {
-    return settings.symmetric ? with_scheme<scheme::Affine<Bits>>(weights, settings, names)
-                              : with_scheme<scheme::Asymmetric<Bits>>(weights, settings, names);
+                                         Linears linears) {
+    return settings.symmetric ? with_scheme<scheme::Affine<Bits>>(weights, settings, linears)
+                              : with_scheme<scheme::Asymmetric<Bits>>(weights, settings, linears);
   }
 
   template <class S>
   std::vector<QuantizedModule> with_scheme(Weights weights, const ModuleSettings& settings,
-                                           Names names) {
+                                           Linears linears) {
+    std::vector<std::string> names;
+    for (const LinearSpec* linear : linears) names.push_back(linear->name);
     Params params = params_;
     params.group_size = settings.group_size;
     std::vector<QuantizedMatrix<S>> quantized;
@@ -152,10 +149,14 @@ class ModuleQuantizer {
       for (std::size_t i = 0; i < weights.size(); ++i)
         quantized.push_back(
             baseline::round_to_nearest<S>(weights[i], params, backend_, S{}, names[i]));
+    const HostThreads threads{[this](Index jobs, const std::function<void(Index)>& job) {
+      for_each_on_host(backend_, jobs, job);
+    }};
     std::vector<QuantizedModule> results;
     for (std::size_t i = 0; i < weights.size(); ++i) {
       results.push_back(
-          {pack::to_gptq(quantized[i], format_, names[i], backend_), quantized[i].report()});
+          {format_.pack(pack::affine_view(quantized[i]), *linears[i], settings, threads),
+           quantized[i].report()});
       quantized[i].dequantize(weights[i], backend_);
     }
     return results;
@@ -163,7 +164,7 @@ class ModuleQuantizer {
 
   Params params_;
   Method method_;
-  pack::GptqFormat format_;
+  const Format& format_;
   B backend_;
   std::vector<const Hessian<B>*> hessians_;
   std::map<Index, Factors<B>> factors_;  // by group size

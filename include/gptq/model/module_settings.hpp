@@ -5,9 +5,8 @@
 // overrides and skips by name.
 
 #include <gptq/core/params.hpp>
-#include <gptq/model/layer_weights.hpp>
+#include <gptq/model/description.hpp>
 #include <gptq/model/tokenizer/regex.hpp>
-#include <gptq/pack/gptq.hpp>
 
 #include <charconv>  // std::from_chars
 #include <optional>
@@ -195,42 +194,6 @@ inline std::vector<std::string> rule_notes(const Description& description,
     notes.push_back(std::move(note));
   }
   return notes;
-}
-
-/// Checks every module of a model against the format's rules before any work is done.
-/// \throws InvalidArgument  names the module, the size and the rule
-inline void require_quantizable(const Description& description, const SettingsTable& table,
-                                const Params& params) {
-  using gptq::detail::require;
-  for (std::size_t i = 0; i < table.overrides.size(); ++i)
-    for (std::size_t j = 0; j < i; ++j)
-      require(table.overrides[i].pattern.text() != table.overrides[j].pattern.text(),
-              "there are two overrides for \"", table.overrides[i].pattern.text(), "\"");
-  Index quantized = 0;
-  for_each_quantized(description, table,
-                     [&](const LinearSpec& linear, const ModuleSettings& settings) {
-                       Params own = params;
-                       own.group_size = settings.group_size;
-                       own.validate();
-                       pack::require_gptq_shape(linear.in, linear.out, settings.bits, linear.name);
-                       require_divisible(own, linear.in, linear.name);
-                       require(own.group_size <= linear.in, "group_size = ", own.group_size,
-                               " is larger than in_features = ", linear.in, " of ", linear.name,
-                               " (-1: one group per output)");
-                       ++quantized;
-                     });
-  std::string example;  // the last module of the first layer
-  if (!description.layers.empty())
-    for (const LinearSpec& linear : description.layers.front().linears())
-      if (linear.quantize) example = linear.name;
-  const auto uses = detail::rule_uses(description, table);
-  for (const auto& use : uses)
-    require(use.matches > 0, "no module's name matches \"", use.text, "\" (names are like ",
-            example, "; re:EXPRESSION matches from the start)");
-  require(quantized > 0, "every module is skipped: there is nothing to quantize");
-  for (const auto& use : uses)
-    require(use.applies > 0, use.option, " ", use.text,
-            " never applies: for every module that it matches, ", use.instead, " takes precedence");
 }
 
 }  // namespace gptq::model

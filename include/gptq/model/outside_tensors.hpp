@@ -10,16 +10,12 @@
 
 namespace gptq::model {
 
-/// \param is_packed  whether a linear module is stored as packed words
-template <class IsPacked>
-std::set<std::string> tensors_outside_layers(const Description& description,
-                                             const IsPacked& is_packed) {
+/// \param parts  (module) the endings of its weight's names: ".weight", or those of packed words
+template <class Parts>
+std::set<std::string> tensors_outside_layers(const Description& description, const Parts& parts) {
   std::set<std::string> names{description.embeddings};
   const auto add = [&](const LinearSpec& linear) {
-    if (!is_packed(linear.name)) names.insert(linear.name + ".weight");
-    else
-      for (const char* part : {".qweight", ".qzeros", ".scales", ".g_idx"})
-        names.insert(linear.name + part);
+    for (const std::string& part : parts(linear.name)) names.insert(linear.name + part);
     if (linear.bias) names.insert(linear.name + ".bias");
   };
   for (const Block* block : {&description.entry, &description.exit}) {

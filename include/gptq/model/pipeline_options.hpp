@@ -5,10 +5,12 @@
 
 #include <gptq/core/params.hpp>
 #include <gptq/core/report.hpp>
+#include <gptq/model/format/gptq.hpp>
 #include <gptq/model/module_quantizer.hpp>
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 
 namespace gptq::model {
@@ -40,6 +42,7 @@ struct PipelineOptions {
   Params params;
   SettingsTable settings;
   Method method = Method::gptq;
+  std::shared_ptr<const Format> format = std::make_shared<format::Gptq>();
   Sequential sequential = Sequential::sublayer;
   /// `model` also runs the full-precision model alongside: twice the time, better results.
   Match match = Match::model;

@@ -7,8 +7,7 @@
 #include <gptq/io/safetensors_writer.hpp>
 #include <gptq/io/staged_folder.hpp>
 #include <gptq/model/model_files.hpp>
-#include <gptq/model/module_quantizer.hpp>
-#include <gptq/version.hpp>
+#include <gptq/model/pipeline_options.hpp>
 
 #include <algorithm>  // std::find
 #include <filesystem>
@@ -16,7 +15,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>  // std::move
@@ -24,138 +22,7 @@
 
 namespace gptq::model {
 
-/// The settings that all parts of a module share that inference engines join.
-/// \return  nothing if they differ; an empty optional inside if none of them is quantized
-inline std::optional<std::optional<ModuleSettings>> common_settings(const SettingsTable& table,
-                                                                    const Block& layer,
-                                                                    const FusedModules& fused) {
-  const auto first = table.find(layer.prefix() + fused.parts.front());
-  for (const std::string& part : fused.parts)
-    if (table.find(layer.prefix() + part) != first) return std::nullopt;
-  return first;
-}
-
-namespace detail {
-
-/// Adds one entry to the dynamic groups, which loaders search in order until one matches.
-inline void add_dynamic(nlohmann::ordered_json& dynamic, const std::string& expression,
-                        const std::optional<int>& bits, const std::optional<Index>& group_size) {
-  auto& entry = dynamic["+:" + expression];
-  entry = nlohmann::ordered_json::object();
-  if (bits) entry["bits"] = *bits;
-  if (group_size) entry["group_size"] = *group_size;
-}
-
-/// Text with the characters that mean something in a regular expression quoted.
-inline std::string quoted(const std::string& text) {
-  std::string out;
-  for (const char c : text) out += c == '.' ? "\\." : std::string(1, c);
-  return out;
-}
-
-/// Adds rules under the names of fused modules where the rules for their parts would give that name
-/// different settings.
-inline void add_fused_rules(nlohmann::ordered_json& dynamic, const Description& description,
-                            const SettingsTable& table) {
-  for (const FusedModules& fused : description.fused) {
-    std::vector<std::pair<std::optional<ModuleSettings>, std::string>> rules;  // layers: "0|3"
-    for (const Block& layer : description.layers) {
-      const auto settings = common_settings(table, layer, fused);
-      if (!settings || table.find(layer.prefix() + fused.name) == *settings) continue;
-      auto rule = std::find_if(rules.begin(), rules.end(),
-                               [&](const auto& r) { return r.first == *settings; });
-      if (rule == rules.end()) rule = rules.insert(rule, {*settings, ""});
-      std::string number = layer.prefix().substr(description.layers_prefix.size());
-      number.pop_back();  // the dot
-      rule->second += (rule->second.empty() ? "" : "|") + number;
-    }
-    for (const auto& [settings, layers] : rules) {
-      const std::string expression = "^" + quoted(description.layers_prefix) + "(" + layers +
-                                     ")\\." + quoted(fused.name) + "$";
-      if (settings) add_dynamic(dynamic, expression, settings->bits, settings->group_size);
-      else dynamic["-:" + expression] = nlohmann::ordered_json::object();
-    }
-  }
-}
-
-}  // namespace detail
-
-/// The quantization_config of a folder: the keys that GPTQModel, AutoGPTQ, optimum, transformers,
-/// vLLM and SGLang read.
-inline nlohmann::ordered_json quantization_config(const Description& model,
-                                                  const SettingsTable& table, const Params& params,
-                                                  bool true_sequential) {
-  const std::string format(
-      pack::checkpoint_format(table.base.symmetric ? pack::GptqFormat::v1 : pack::GptqFormat::v2));
-  nlohmann::ordered_json config{
-      {"bits", table.base.bits},
-      {"group_size", table.base.group_size},
-      {"desc_act", false},  // groups are contiguous columns: loaders need no g_idx
-      {"sym", table.base.symmetric},
-      {"lm_head", false},
-      {"quant_method", "gptq"},
-      {"method", "gptq"},
-      {"checkpoint_format", format},
-      {"format", format},
-      {"pack_dtype", "int32"},
-      {"damp_percent", params.damping},
-      {"true_sequential", true_sequential},
-      {"static_groups", false},
-      {"model_name_or_path", nullptr},
-      {"model_file_base_name", "model"},
-      {"meta",
-       {{"quantizer",
-         {gptq::detail::message("gptq:", version.major, ".", version.minor, ".",
-                                version.patch)}}}}};
-  nlohmann::ordered_json dynamic = nlohmann::ordered_json::object();
-  detail::add_fused_rules(dynamic, model, table);
-  for (const NamePattern& skip : table.skips)
-    dynamic["-:" + skip.expression()] = nlohmann::ordered_json::object();
-  for (const Override& rule : table.overrides)
-    detail::add_dynamic(dynamic, rule.pattern.expression(), rule.bits, rule.group_size);
-  if (!dynamic.empty()) config["dynamic"] = dynamic;
-  return config;
-}
-
-/// Which loaders will refuse a folder although the format allows it, one sentence each.
-inline std::vector<std::string> reader_notes(const Description& description,
-                                             const SettingsTable& table) {
-  std::set<std::string> notes;
-  for_each_quantized(
-      description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
-        const Index out = linear.out, in = linear.in;
-        const Index group = settings.group_size;
-        if (settings.bits != 4 && settings.bits != 8)
-          notes.insert(gptq::detail::message(
-              settings.bits,
-              " bits will not load in recent vLLM (4 and 8 do) or ExLlamaV2 (4 "
-              "does); GPTQModel, transformers and SGLang read them"));
-        if (!settings.symmetric)
-          notes.insert(
-              "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
-              "read them");
-        if (group != -1 && group != 32 && group != 64 && group != 128)
-          notes.insert(gptq::detail::message(
-              "groups of ", group, " will not load in vLLM (32, 64, 128 and one per row do)"));
-        if (group != -1 && in % group != 0)
-          notes.insert(gptq::detail::message("a short last group (", in, " inputs in groups of ",
-                                             group,
-                                             ") will not load in vLLM, SGLang or ExLlamaV2"));
-        if (out % 64 != 0 || in % 128 != 0)
-          notes.insert(gptq::detail::message(
-              "a layer of ", out, " x ", in,
-              " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
-      });
-  for (const Block& layer : description.layers)
-    for (const FusedModules& fused : description.fused)
-      if (!common_settings(table, layer, fused))
-        notes.insert(
-            fused.words +
-            " have different settings, which will not load in vLLM or SGLang: they fuse them");
-  return {notes.begin(), notes.end()};
-}
-
-/// Writes a folder in the GPTQ format.
+/// Writes a folder with quantized modules in some format.
 class QuantizedFolder {
  public:
   /// Plans all files, writes those already known, and reserves disk space for the others. Nothing
@@ -164,18 +31,20 @@ class QuantizedFolder {
   /// \throws InvalidArgument  `path` is not empty and may not be overwritten, holds files of the
   ///                          model itself, or has folders under the names of files
   /// \throws IoError          not enough disk space, or another run is writing there
-  QuantizedFolder(const ModelFiles& model, const SettingsTable& table, const Params& params,
-                  const std::filesystem::path& path, std::uint64_t max_shard_size, bool overwrite,
-                  bool true_sequential = true)
+  QuantizedFolder(const ModelFiles& model, const PipelineOptions& options,
+                  const std::filesystem::path& path, std::uint64_t max_shard_size, bool overwrite)
       : folder_(checked(path, model), overwrite) {
-    writer_.emplace(folder_.files(), plan(model, table), max_shard_size);
+    const Format& format = *options.format;
+    writer_.emplace(folder_.files(), plan(model, options.settings, format), max_shard_size);
     nlohmann::ordered_json config = model.config_json;
-    const auto quantization =
-        quantization_config(model.description, table, params, true_sequential);
-    config["quantization_config"] = quantization;
+    const auto quantization = format.config(model.description, options.settings, options.params,
+                                            options.sequential == Sequential::sublayer);
+    config.erase("quantization_config");
+    if (!quantization.is_null()) config["quantization_config"] = quantization;
     std::map<std::string, std::string> texts = model.companions;
     texts[config_name] = config.dump(2) + "\n";
-    texts["quantize_config.json"] = quantization.dump(2) + "\n";
+    if (const std::string file = format.config_file(); !file.empty())
+      texts[file] = quantization.dump(2) + "\n";
     for (const std::string& name : writer_->file_names()) reserve_name(name);
     for (const auto& [name, content] : texts) {
       reserve_name(name);
@@ -231,13 +100,7 @@ class QuantizedFolder {
   }
 
   void write(const std::string& name, const QuantizedModule& module) {
-    const pack::GptqTensors& t = module.tensors;
-    writer_->write(name + ".qweight", std::as_bytes(std::span(t.qweight)));
-    writer_->write(name + ".qzeros", std::as_bytes(std::span(t.qzeros)));
-    std::vector<float16> scales(t.scales.size());
-    for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = to_float16(t.scales[i]);
-    writer_->write(name + ".scales", std::as_bytes(std::span(scales)));
-    writer_->write(name + ".g_idx", std::as_bytes(std::span(t.g_idx)));
+    for (const Part& part : module.parts) writer_->write(name + part.suffix, part.bytes);
   }
 
   /// Whether a tensor of the model is not quantized but copied unchanged.
@@ -324,22 +187,15 @@ class QuantizedFolder {
   }
 
   /// All tensors of the folder, grouped by module, layers in order.
-  std::vector<io::TensorPlan> plan(const ModelFiles& model, const SettingsTable& table) {
+  std::vector<io::TensorPlan> plan(const ModelFiles& model, const SettingsTable& table,
+                                   const Format& format) {
     std::vector<io::TensorPlan> tensors;
     std::set<std::string> replaced;
     for_each_quantized(
         model.description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
           const std::string& name = linear.name;
-          const Index out = linear.out, in = linear.in;
-          const Index group_size = settings.group_size == -1 ? in : settings.group_size,
-                      groups = 1 + (in - 1) / group_size;
-          const auto add = [&](const char* part, io::DType type, io::Shape shape) {
-            tensors.push_back({name + "." + part, type, std::move(shape), name});
-          };
-          add("qweight", io::DType::I32, {pack::word_count(in, settings.bits), out});
-          add("qzeros", io::DType::I32, {groups, pack::word_count(out, settings.bits)});
-          add("scales", io::DType::F16, {groups, out});
-          add("g_idx", io::DType::I32, {in});
+          for (PartPlan& part : format.plan(linear, settings))
+            tensors.push_back({name + part.suffix, part.type, std::move(part.shape), name});
           replaced.insert(name + ".weight");
         });
     for (const std::string& name : model.tensors->names()) {

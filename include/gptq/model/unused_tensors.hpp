@@ -8,6 +8,7 @@
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/config_keys.hpp>
 #include <gptq/model/description.hpp>
+#include <gptq/model/format/format.hpp>
 #include <gptq/model/outside_tensors.hpp>
 
 #include <algorithm>  // std::all_of, std::any_of
@@ -50,13 +51,15 @@ inline bool is_all_zero(const io::TensorSource& tensors, const std::string& name
 
 /// Leaves out buffers, zero biases that no module uses, and tensors outside the decoder that cannot
 /// be copied, and notes it.
+/// \param format  of packed modules, or null
 /// \throws FormatError  a tensor outside the layers that belongs to a decoder of another kind
 inline void leave_out_unused(io::FolderSource& tensors, const Description& description,
-                             const std::string& where, std::vector<std::string>& notes) {
+                             const Format* format, const std::string& where,
+                             std::vector<std::string>& notes) {
   if (!tensors.contains(description.embeddings)) return;  // reported elsewhere
   std::vector<std::string> buffers, not_finite, unknown;
   const auto outside = tensors_outside_layers(description, [&](const std::string& module) {
-    return !tensors.contains(module + ".weight") && tensors.contains(module + ".qweight");
+    return stored_parts(format, tensors, module);
   });
   const std::string head_bias = description.head.linear.name + ".bias";
   const auto is_ignored = [&](const std::string& name) {

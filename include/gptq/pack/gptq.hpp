@@ -6,11 +6,10 @@
 
 #include <gptq/core/error.hpp>
 #include <gptq/core/half.hpp>
+#include <gptq/pack/affine_view.hpp>
 #include <gptq/pack/bitstream.hpp>
-#include <gptq/quantized_matrix.hpp>
 
 #include <algorithm>  // std::min
-#include <cmath>      // std::nearbyint
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -55,77 +54,47 @@ inline void require_gptq_shape(Index in, Index out, int bits, std::string_view n
           " is not a multiple of 32, as the GPTQ format requires (skip the layer)");
 }
 
-/// Whether this scale is exactly representable in this type.
-/// \throws InvalidArgument  the format has no scales of that type
-inline bool is_number_of(float scale, ScaleType type) {
-  switch (type) {
-    case ScaleType::fp16: return to_float(to_float16(scale)) == scale;
-    case ScaleType::bf16: return to_float(to_bfloat16(scale)) == scale;
-    case ScaleType::fp32: return true;
-    default: break;
-  }
-  throw InvalidArgument(
-      gptq::detail::message("the GPTQ format has no scales in ", gptq::name(type)));
-}
-
-/// Packs on the calling thread.
-struct HostPacking {
-  template <class F>
-  void for_each(Index jobs, const F& job) const {
-    for (Index i = 0; i < jobs; ++i) job(i);
-  }
-};
-
 /// Packs a quantized weight.
 /// \param backend  whose threads on the host pack
 /// \param scales   the type in the file: fp16, as all loaders expect, bf16 or fp32
 /// \throws InvalidArgument  the shape does not fit the layout, a zero point is out of range (0 ..
 ///                          2^bits − 1; v1: not 0), or a scale would be rounded
-template <GptqScheme S, class B = HostPacking>
-GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
-                    std::string_view name = "the layer", const B& backend = {},
-                    ScaleType scales = ScaleType::fp16) {
-  constexpr int bits = S::bits;
-  require_gptq_shape(q.cols(), q.rows(), bits, name);
-  const Index in = q.cols(), out = q.rows(), groups = q.groups();
+template <class B = HostPacking>
+GptqTensors to_gptq(const AffineView& q, GptqFormat format, std::string_view name = "the layer",
+                    const B& backend = {}, ScaleType scales = ScaleType::fp16) {
+  const int bits = q.bits;
+  require_gptq_shape(q.in(), q.out(), bits, name);
+  const Index in = q.in(), out = q.out(), groups = q.groups();
+  const int offset = format == GptqFormat::v1 ? 1 : 0;
+  require_storable(q, scales, offset, name);
   GptqTensors t{.in = in, .out = out, .groups = groups, .bits = bits};
-  const auto codes = q.codes();
   t.qweight.resize(static_cast<std::size_t>(word_count(in, bits) * out));
   const MatrixView<std::uint32_t> qweight(t.qweight.data(), word_count(in, bits), out);
   constexpr Index together = 256;  // outputs
   for_each_on_host(backend, (out + together - 1) / together, [&](Index i) {
     const Index first = i * together, some = (std::min)(together, out - first);
-    pack_rows([&](Index row, Index col) { return codes(first + col, row); }, in, bits,
+    pack_rows([&](Index row, Index col) { return q.codes(first + col, row); }, in, bits,
               qweight.middle_cols(first, some));
   });
 
-  const auto zeros = q.zeros();
-  const int offset = format == GptqFormat::v1 ? 1 : 0;
-  for (Index o = 0; o < out; ++o)
-    for (Index g = 0; g < groups; ++g) {
-      const float zero = zeros(o, g), scale = q.scales()(o, g);
-      gptq::detail::require(
-          zero >= 0 && zero <= static_cast<float>(S::max_code) && zero == std::nearbyint(zero),
-          "zero point ", zero, " of ", name, ", row ", o, ", group ", g, " is not one of 0 .. ",
-          S::max_code);
-      gptq::detail::require(zero >= static_cast<float>(offset), "zero point ", zero, " of ", name,
-                            ", row ", o, ", group ", g,
-                            " cannot be stored in GPTQ format v1: use v2");
-      gptq::detail::require(is_number_of(scale, scales), "scale ", scale, " of ", name, ", row ", o,
-                            ", group ", g, " would be rounded to ", gptq::name(scales),
-                            ": quantize with that Params::scale_type, or store a different type");
-    }
   const Index zero_words = word_count(out, bits);
   t.qzeros.resize(static_cast<std::size_t>(groups * zero_words));
   MatrixView<std::uint32_t> qzeros(t.qzeros.data(), groups, zero_words);
-  pack_rows([&](Index row, Index group) { return static_cast<int>(zeros(row, group)) - offset; },
+  pack_rows([&](Index row, Index group) { return static_cast<int>(q.zeros(row, group)) - offset; },
             out, bits, qzeros.transposed());
 
   t.scales.resize(static_cast<std::size_t>(groups * out));
   for (Index g = 0; g < groups; ++g)
-    for (Index o = 0; o < out; ++o) t.scales[std::size_t(g * out + o)] = q.scales()(o, g);
-  t.g_idx.assign(q.group_index().begin(), q.group_index().end());
+    for (Index o = 0; o < out; ++o) t.scales[std::size_t(g * out + o)] = q.scales(o, g);
+  t.g_idx.assign(q.group_index.begin(), q.group_index.end());
   return t;
+}
+/// The same.
+template <GptqScheme S, class B = HostPacking>
+GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
+                    std::string_view name = "the layer", const B& backend = {},
+                    ScaleType scales = ScaleType::fp16) {
+  return to_gptq(affine_view(q), format, name, backend, scales);
 }
 
 /// The weights [out, in] that a loader computes: scale · (code − zero).
@@ -152,24 +121,14 @@ inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float
   // The addition wraps within the field: a v1 loader that does not mask turns a stored 2^bits − 1
   // into 2^bits; writers avoid it.
   const std::uint32_t offset = format == GptqFormat::v1 ? 1 : 0, mask = (1u << t.bits) - 1u;
-  std::vector<float> zero(static_cast<std::size_t>(t.groups * t.out));
-  for (Index g = 0; g < t.groups; ++g)
-    for (Index o = 0; o < t.out; ++o) {
-      const auto word = [&](Index i) { return t.qzeros[std::size_t(g * zero_words + i)]; };
-      zero[std::size_t(g * t.out + o)] =
-          static_cast<float>((unpack(word, o, t.bits) + offset) & mask);
-    }
-  for (Index i = 0; i < t.in; ++i) {
-    const Index g = t.g_idx[std::size_t(i)];
-    require<FormatError>(g >= 0 && g < t.groups, name, ": g_idx[", i, "] = ", g, " is not one of ",
-                         t.groups, " groups");
-    for (Index o = 0; o < t.out; ++o) {
-      const auto word = [&](Index w) { return qweight(w, o); };
-      weight(o, i) =
-          t.scales[std::size_t(g * t.out + o)] *
-          (static_cast<float>(unpack(word, i, t.bits)) - zero[std::size_t(g * t.out + o)]);
-    }
-  }
+  const auto zero = [&](Index o, Index g) {
+    const auto word = [&](Index i) { return t.qzeros[std::size_t(g * zero_words + i)]; };
+    return (unpack(word, o, t.bits) + offset) & mask;
+  };
+  dequantize_affine(
+      weight, t.g_idx, t.groups,
+      [&](Index o, Index i) { return unpack([&](Index w) { return qweight(w, o); }, i, t.bits); },
+      zero, [&](Index o, Index g) { return t.scales[std::size_t(g * t.out + o)]; }, name);
 }
 
 }  // namespace gptq::pack

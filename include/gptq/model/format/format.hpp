@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Format: how a folder stores quantized modules. What is specific to one is in this folder;
+// everything else asks the format.
+
+#include <gptq/backend/host/worker.hpp>
+#include <gptq/core/params.hpp>
+#include <gptq/io/checkpoint.hpp>
+#include <gptq/model/description.hpp>
+#include <gptq/model/module_settings.hpp>
+#include <gptq/pack/affine_view.hpp>
+
+#include <cstddef>  // std::byte
+#include <cstring>  // std::memcpy
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>  // std::move
+#include <vector>
+
+namespace gptq::model {
+
+/// A tensor of a quantized module, NAME + suffix, before its numbers are known.
+struct PartPlan {
+  std::string suffix;
+  io::DType type;
+  io::Shape shape;
+};
+
+/// A tensor of a quantized module.
+struct Part {
+  std::string suffix;
+  std::vector<std::byte> bytes{};
+};
+
+/// Threads on the host, of whichever backend.
+struct HostThreads {
+  /// Calls job(i) for i = 0 .. jobs − 1.
+  std::function<void(Index jobs, const std::function<void(Index)>& job)> run;
+
+  template <class F>
+  void for_each(Index jobs, const F& job) const {
+    run(jobs, job);
+  }
+};
+
+/// How a folder stores quantized modules.
+class Format {
+ public:
+  virtual ~Format() = default;
+
+  /// As on the command line.
+  virtual std::string_view name() const = 0;
+
+  /// Checks that the format can hold a module with these settings.
+  /// \throws InvalidArgument  names the module, the setting and what the format has
+  virtual void require_fits(const LinearSpec& linear, const ModuleSettings& settings) const = 0;
+
+  /// Checks what a module's own settings do not show.
+  /// \throws InvalidArgument  names the module and the rule
+  virtual void require_fits(const Description&, const SettingsTable&) const {}
+
+  /// The tensors of a module.
+  virtual std::vector<PartPlan> plan(const LinearSpec& linear,
+                                     const ModuleSettings& settings) const = 0;
+
+  /// Their contents.
+  /// \throws InvalidArgument  a number would be rounded
+  virtual std::vector<Part> pack(const pack::AffineView& weight, const LinearSpec& linear,
+                                 const ModuleSettings& settings,
+                                 const HostThreads& threads) const = 0;
+
+  /// The quantization_config of config.json; null: there is none, since nothing is packed.
+  virtual nlohmann::ordered_json config(const Description& model, const SettingsTable& table,
+                                        const Params& params, bool true_sequential) const = 0;
+
+  /// A file that contains that configuration again, for older readers; or empty.
+  virtual std::string config_file() const { return {}; }
+
+  /// Which engines will refuse a folder although the format allows it, one sentence each.
+  virtual std::vector<std::string> notes(const Description& model,
+                                         const SettingsTable& table) const = 0;
+
+  /// The names of the tensors of a module end with these, some of which may be missing; the first
+  /// is always there.
+  virtual std::vector<std::string> suffixes() const = 0;
+
+  /// Whether a module of this folder is packed.
+  bool holds(const io::TensorSource& tensors, const std::string& module) const {
+    return !tensors.contains(module + ".weight") && tensors.contains(module + suffixes().front());
+  }
+
+  /// Checks a packed module before anything is read.
+  /// \throws FormatError  a tensor is missing, has the wrong type, or its shape does not match the
+  /// others
+  virtual void require_tensors(const io::TensorSource& tensors, const LinearSpec& linear) const = 0;
+
+  /// The numbers of a packed module.
+  virtual void read(const io::TensorSource& tensors, const LinearSpec& linear,
+                    MatrixView<float> weight) const = 0;
+};
+
+/// How the linear modules of a folder are quantized, from its quantization_config.
+struct QuantizationInfo {
+  std::string method;                      ///< "gptq", ...
+  std::shared_ptr<const Format> format{};  ///< null: the method is not supported
+  std::string variant{};                   ///< of the format: "gptq_v2"
+  int bits = 0;
+  Index group_size = 0;
+  bool symmetric = true;
+};
+
+/// The endings of the names of a module's tensors, packed or not.
+inline std::vector<std::string> stored_parts(const Format* format, const io::TensorSource& tensors,
+                                             const std::string& module) {
+  return format && format->holds(tensors, module) ? format->suffixes()
+                                                  : std::vector<std::string>{".weight"};
+}
+
+/// The settings that all parts of a module share that inference engines join.
+/// \return  nothing if they differ; an empty optional inside if none of them is quantized
+inline std::optional<std::optional<ModuleSettings>> common_settings(const SettingsTable& table,
+                                                                    const Block& layer,
+                                                                    const FusedModules& fused) {
+  const auto first = table.find(layer.prefix() + fused.parts.front());
+  for (const std::string& part : fused.parts)
+    if (table.find(layer.prefix() + part) != first) return std::nullopt;
+  return first;
+}
+
+namespace format::detail {
+
+/// A part with these elements.
+template <class T>
+Part part_of(std::string suffix, const std::vector<T>& elements) {
+  const auto bytes = std::as_bytes(std::span(elements));
+  return {std::move(suffix), {bytes.begin(), bytes.end()}};
+}
+
+/// The same in fp16, which holds each of them exactly.
+inline Part halves_of(std::string suffix, const std::vector<float>& numbers) {
+  std::vector<float16> halves(numbers.size());
+  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = to_float16(numbers[i]);
+  return part_of(std::move(suffix), halves);
+}
+
+/// The group size in inputs, and how many groups there are.
+struct Groups {
+  Index size, count;
+};
+inline Groups groups_of(const LinearSpec& linear, const ModuleSettings& settings) {
+  const Index size = settings.group_size == -1 ? linear.in : settings.group_size;
+  return {size, 1 + (linear.in - 1) / size};
+}
+
+/// \throws FormatError  the tensor is missing
+inline io::Shape require_part(const io::TensorSource& source, const std::string& name) {
+  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ",
+                                     name);
+  return source.shape(name);
+}
+
+/// \throws FormatError  the tensor does not consist of 32-bit words
+inline void require_words(const io::TensorSource& source, const std::string& name) {
+  const std::string type = source.type_name(name);
+  gptq::detail::require<FormatError>(type == "I32" || type == "U32", source.where(name),
+                                     ": tensor ", name, " has dtype ", type, "; expected I32");
+}
+
+/// The elements of a tensor of 32-bit words.
+template <class T>
+void read_words(const io::TensorSource& source, const std::string& name, std::vector<T>& to) {
+  static_assert(sizeof(T) == 4);
+  const auto bytes = source.raw_bytes(name);
+  to.resize(bytes.size() / 4);
+  std::memcpy(to.data(), bytes.data(), bytes.size());
+}
+
+/// \throws NumericalError  names the first number that is infinite or NaN
+inline void require_finite(const io::TensorSource& source, const std::string& name,
+                           std::span<const float> numbers, Index cols) {
+  const MatrixView<const float> all(numbers.data(), 1, static_cast<Index>(numbers.size()));
+  if (const Index at = backend::find_non_finite_in_row(all, 0); at >= 0)
+    throw NumericalError(gptq::detail::message(source.where(name), ": tensor ", name, " has ",
+                                               all(0, at), " at row ", at / cols, ", column ",
+                                               at % cols));
+}
+
+/// The scales of a packed module.
+/// \throws NumericalError  one is not finite
+inline std::vector<float> read_scales(const io::TensorSource& source, const std::string& name) {
+  const io::Shape shape = source.shape(name);
+  std::vector<float> scales(static_cast<std::size_t>(io::element_count(shape)));
+  source.read(name, scales);
+  require_finite(source, name, scales, shape.back());
+  return scales;
+}
+
+/// The linear modules of layers that are not quantized.
+inline std::vector<std::string> left_out(const Description& model, const SettingsTable& table) {
+  std::vector<std::string> names;
+  for (const Block& layer : model.layers)
+    for (const LinearSpec& linear : layer.linears())
+      if (!linear.quantize || !table.find(linear.name)) names.push_back(linear.name);
+  return names;
+}
+
+/// What engines that join modules ask of them, for the notes.
+inline void add_fused_notes(std::set<std::string>& notes, const Description& description,
+                            const SettingsTable& table) {
+  for (const Block& layer : description.layers)
+    for (const FusedModules& fused : description.fused)
+      if (!common_settings(table, layer, fused))
+        notes.insert(
+            fused.words +
+            " have different settings, which will not load in vLLM or SGLang: they fuse them");
+}
+
+}  // namespace format::detail
+
+}  // namespace gptq::model

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// The plain format: the quantized weights as 16- or 32-bit numbers, which loads wherever the model
+// itself does.
+
+#include <gptq/model/format/format.hpp>
+
+#include <string>
+#include <vector>
+
+namespace gptq::model::format {
+
+/// Weights as numbers.
+class Plain final : public Format {
+ public:
+  /// \param type  of the numbers: F16, BF16 or F32
+  explicit Plain(io::DType type = io::DType::F32) : type_(type) {}
+
+  std::string_view name() const override { return "plain"; }
+
+  void require_fits(const LinearSpec&, const ModuleSettings&) const override {}
+
+  std::vector<PartPlan> plan(const LinearSpec& linear, const ModuleSettings&) const override {
+    return {
+        {".weight", type_,
+         linear.transposed ? io::Shape{linear.in, linear.out} : io::Shape{linear.out, linear.in}}};
+  }
+
+  std::vector<Part> pack(const pack::AffineView& q, const LinearSpec& linear, const ModuleSettings&,
+                         const HostThreads& threads) const override {
+    const auto size = static_cast<std::size_t>(io::bits(type_)) / 8;
+    Part part{".weight", std::vector<std::byte>(static_cast<std::size_t>(q.in() * q.out()) * size)};
+    constexpr Index together = 64;  // outputs, whose codes are adjacent
+    threads.for_each((q.out() + together - 1) / together, [&](Index job) {
+      const Index first = job * together, last = (std::min)(first + together, q.out());
+      for (Index i = 0; i < q.in(); ++i) {
+        const Index g = q.group_index[std::size_t(i)];
+        for (Index o = first; o < last; ++o) {
+          const float x = q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
+          const Index at = linear.transposed ? i * q.out() + o : o * q.in() + i;
+          put(x, part.bytes.data() + static_cast<std::size_t>(at) * size);
+        }
+      }
+    });
+    return {std::move(part)};
+  }
+
+  nlohmann::ordered_json config(const Description&, const SettingsTable&, const Params&,
+                                bool) const override {
+    return nullptr;
+  }
+
+  std::vector<std::string> notes(const Description&, const SettingsTable&) const override {
+    if (type_ == io::DType::F32) return {};
+    return {gptq::detail::message("the quantized weights are rounded to ", io::name(type_),
+                                  ", the model's own type")};
+  }
+
+  std::vector<std::string> suffixes() const override { return {".weight"}; }
+
+  void require_tensors(const io::TensorSource&, const LinearSpec&) const override {}
+  void read(const io::TensorSource&, const LinearSpec&, MatrixView<float>) const override {}
+
+ private:
+  void put(float x, std::byte* to) const {
+    const auto store = [to](const auto& number) { std::memcpy(to, &number, sizeof(number)); };
+    if (type_ == io::DType::F32) store(x);
+    else if (type_ == io::DType::F16) store(to_float16(x));
+    else store(to_bfloat16(x));
+  }
+
+  io::DType type_;
+};
+
+}  // namespace gptq::model::format

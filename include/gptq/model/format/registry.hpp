@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// All formats: by name for writing, by quantization_config for reading.
+
+#include <gptq/model/format/awq.hpp>
+#include <gptq/model/format/compressed_tensors.hpp>
+#include <gptq/model/format/gptq.hpp>
+#include <gptq/model/format/plain.hpp>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace gptq::model {
+
+/// The names of all formats that folders can be written in.
+inline std::vector<std::string> format_names() {
+  return {"gptq", "awq", "compressed-tensors", "plain"};
+}
+
+/// \param own  the type of the model's weights, for the plain format
+/// \throws InvalidArgument  there is no such format
+inline std::shared_ptr<const Format> make_format(std::string_view name, io::DType own) {
+  if (name == "gptq") return std::make_shared<format::Gptq>();
+  if (name == "awq") return std::make_shared<format::Awq>();
+  if (name == "compressed-tensors") return std::make_shared<format::CompressedTensors>();
+  if (name == "plain") return std::make_shared<format::Plain>(own);
+  throw InvalidArgument(gptq::detail::message("there is no format \"", name, "\""));
+}
+
+namespace detail {
+
+/// What a quantization_config says.
+/// \throws FormatError  it contradicts itself, or has an option that is not supported
+inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std::string& where) {
+  const ConfigReader config(json, where);
+  std::string method;
+  if (config.has("quant_method")) {
+    method = config.get<std::string>("quant_method");
+  } else {
+    // AutoGPTQ files name no method; nor do old bitsandbytes ones.
+    for (const auto& [key, value] : json.items())
+      if (key.rfind("bnb_", 0) == 0 || key == "load_in_4bit" || key == "load_in_8bit")
+        method = "bitsandbytes";
+    if (method.empty() && !config.has("bits"))
+      config.fail(
+          "has neither \"quant_method\" nor \"bits\": how the model is quantized is "
+          "unknown");
+    if (method.empty()) method = "gptq";
+  }
+  if (method == "gptq") return format::Gptq::parse(config, json);
+  if (method == "awq") return format::Awq::parse(config);
+  if (method == "compressed-tensors") return format::CompressedTensors::parse(config, json);
+  return {.method = method};
+}
+
+}  // namespace detail
+
+}  // namespace gptq::model
