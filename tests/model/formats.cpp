@@ -203,7 +203,7 @@ TEST_CASE("damaged AWQ and compressed-tensors folders are refused by name", "[fo
                 w,
                 R"({"format": "pack-quantized", "config_groups": {"group_0": {"input_activations": {"num_bits": 8}}}})");
           }),
-      ContainsSubstring("config_groups.group_0 quantizes activations"));
+      ContainsSubstring("config_groups: group_0: quantized activations"));
   CHECK_THAT(
       error_of_damage(
           w,
@@ -212,10 +212,32 @@ TEST_CASE("damaged AWQ and compressed-tensors folders are refused by name", "[fo
                 w,
                 R"({"config_groups": {"group_0": {"input_activations": null, "weights": {"type": "float"}}}})");
           }),
-      ContainsSubstring("weights of type \"float\" are not supported"));
+      ContainsSubstring("the type \"float\" is not supported"));
   configure(w, R"({"config_groups": {"group_0": {"weights": {"type": "int"}}}})");
   CHECK_NOTHROW(w.open());
   CHECK_THAT(
       error_of_damage(w, [&] { rename(w, module + ".weight_scale", module + ".weight_scalf"); }),
       ContainsSubstring("has no tensor " + module + ".weight_scale"));
+}
+
+TEST_CASE("nonsense in a compressed-tensors configuration is refused", "[formats]") {
+  const WrittenModel w("compressed-tensors", uniform(4, true));
+  for (const char* patch :
+       {R"({"config_groups": 5})", R"({"config_groups": null})", R"({"config_groups": [1]})",
+        R"({"config_groups": {"group_0": null, "a": 1}})",
+        R"({"config_groups": {"group_0": {"weights": [4]}}})",
+        R"({"config_groups": {"group_0": {"weights": {"type": 4}}}})",
+        R"({"config_groups": {"group_0": {"weights": {"num_bits": "four"}}}})",
+        R"({"kv_cache_scheme": {"num_bits": 8}})", R"({"sparsity_config": {"format": "sparse"}})",
+        R"({"format": 5})"}) {
+    INFO(patch);
+    auto json = w.config();
+    json["quantization_config"].merge_patch(nlohmann::json::parse(patch));
+    CHECK_THROWS_AS(
+        gptq::model::detail::parse_quantization(json["quantization_config"], "config.json"),
+        FormatError);
+  }
+  CHECK_THROWS_AS(gptq::model::detail::parse_quantization(
+                      {{"quant_method", "awq"}, {"bits", 4}, {"version", 3}}, "config.json"),
+                  FormatError);
 }

@@ -52,6 +52,33 @@ TEST_CASE("quantize, inspect and eval work together", "[program]") {
   CHECK(folder.names().size() == 2);
 }
 
+TEST_CASE("every format is written, inspected and evaluated", "[program]") {
+  const TemporaryFolder folder;
+  const auto run = [&](const std::string& format) {
+    const std::string out = (folder / format).string();
+    const auto quantize = program("quantize " + demo.string() + " --out " + out +
+                                  " --method rtn --quiet --format " + format);
+    INFO(quantize.output);
+    REQUIRE(quantize.code == 0);
+    const auto eval = program("eval " + out + " --text " + (demo / "heldout.txt").string() +
+                              " --windows 4 --sequence-length 128 --quiet");
+    REQUIRE(eval.code == 0);
+    return eval.output + program("inspect " + out).output;
+  };
+  const auto gptq = run("gptq");
+  std::smatch found;
+  REQUIRE(std::regex_search(gptq, found, std::regex("perplexity: [0-9.]+\n")));
+  const std::string figure = found[0];
+  CHECK_THAT(run("awq"), ContainsSubstring(figure) && ContainsSubstring("format awq gemm"));
+  CHECK_THAT(
+      run("compressed-tensors"),
+      ContainsSubstring(figure) && ContainsSubstring("format compressed-tensors pack-quantized"));
+  CHECK_THAT(run("plain"), ContainsSubstring("not quantized"));
+  check_refused(demo.string() + " --method rtn --bits 3 --format awq",
+                ContainsSubstring("the AWQ format has 4 bits; formats that hold all modules with "
+                                  "these settings: gptq, compressed-tensors, plain"));
+}
+
 TEST_CASE("fewer windows than requested are used and noted, none is an error", "[program]") {
   const TemporaryFolder folder;
   const std::string text = (folder / "short.txt").string();

@@ -103,9 +103,10 @@ class Awq final : public Format {
     info.group_size =
         config.get_or<Index>(config.has("q_group_size") ? "q_group_size" : "group_size", -1);
     info.symmetric = !config.get_or<bool>("zero_point", true);
-    info.variant = model::detail::lower_case(config.get_or<std::string>("version", "gemm"));
-    if (info.variant != "gemm")
-      config.fail("\"version\" = \"", info.variant, "\" is not supported (gemm is)");
+    const auto version = model::detail::lower_case(config.get_or<std::string>("version", "gemm"));
+    if (version != "gemm")
+      config.fail("\"version\" = \"", version, "\" is not supported (gemm is)");
+    info.variant = "awq gemm";
     if (info.bits != 4) config.fail("\"bits\" = ", info.bits, ": the AWQ format has 4");
     return info;
   }

@@ -134,45 +134,42 @@ class CompressedTensors final : public Format {
 
   /// The format of a folder with this quantization_config.
   /// \throws FormatError  it has an option that is not supported
-  static QuantizationInfo parse(const ConfigReader& config, const nlohmann::json& json) {
+  static QuantizationInfo parse(const ConfigReader& config) {
     QuantizationInfo info{.method = "compressed-tensors",
                           .format = std::make_shared<CompressedTensors>(),
-                          .variant = config.get_or<std::string>("format", "pack-quantized")};
-    const auto require_packed = [&](const std::string& format) {
-      if (format != "pack-quantized")
-        config.fail("the format \"", format, "\" is not supported (pack-quantized is)");
-    };
-    require_packed(info.variant);
+                          .variant = "compressed-tensors pack-quantized"};
+    require_packed(config, config.get_or<std::string>("format", "pack-quantized"));
     for (const char* key : {"kv_cache_scheme", "sparsity_config", "transform_config"})
-      if (const auto found = json.find(key);
-          found != json.end() && !found->empty() && found->value("format", "dense") != "dense")
-        config.fail("\"", key, "\" = ", ConfigReader::text(*found), " is not supported");
-    const auto groups = json.find("config_groups");
-    if (groups == json.end() || !groups->is_object() || groups->empty())
+      if (config.has(key) && !config.json()[key].empty() &&
+          config.json()[key] != nlohmann::json{{"format", "dense"}})
+        config.fail("\"", key, "\" = ", ConfigReader::text(config.json()[key]),
+                    " is not supported");
+    if (!config.has("config_groups") || config.json()["config_groups"].empty())
       config.fail("has no \"config_groups\"");
-    for (const auto& [name, group] : groups->items()) {
-      const auto weights = group.is_object() ? group.find("weights") : group.end();
-      if (weights == group.end() || !weights->is_object())
-        config.fail("config_groups.", name, " has no \"weights\"");
-      if (const auto activations = group.find("input_activations");
-          activations != group.end() && !activations->is_null())
-        config.fail("config_groups.", name, " quantizes activations, which is not supported");
-      if (group.contains("format") && group["format"].is_string())
-        require_packed(group["format"].get<std::string>());
-      if (const auto type = weights->value("type", std::string("int")); type != "int")
-        config.fail("config_groups.", name, ": weights of type \"", type,
-                    "\" are not supported (int is)");
-      if (&group != &groups->front()) continue;  // what `inspect` shows
-      info.bits = weights->value("num_bits", 0);
-      const auto size = weights->find("group_size");
-      info.group_size =
-          size != weights->end() && size->is_number_integer() ? size->get<Index>() : -1;
-      info.symmetric = weights->value("symmetric", true);
+    for (const auto& [name, json] : config.json()["config_groups"].items()) {
+      const ConfigReader group(json, config.where() + ": config_groups: " + name);
+      if (!group.has("weights")) group.fail("has no \"weights\"");
+      if (group.has("input_activations"))
+        group.fail("quantized activations (\"input_activations\") are not supported");
+      require_packed(group, group.get_or<std::string>("format", "pack-quantized"));
+      const ConfigReader weights(json["weights"], group.where() + ": weights");
+      const auto type = weights.get_or<std::string>("type", "int");
+      if (type != "int") weights.fail("the type \"", type, "\" is not supported (int is)");
+      if (info.bits > 0) continue;  // the first group is what `gptq inspect` shows
+      info.bits = static_cast<int>(weights.size("num_bits"));
+      info.group_size = weights.get_or<Index>("group_size", -1);
+      info.symmetric = weights.get_or<bool>("symmetric", true);
     }
     return info;
   }
 
  private:
+  /// \throws FormatError  weights are stored in another form
+  static void require_packed(const ConfigReader& config, const std::string& form) {
+    if (form != "pack-quantized")
+      config.fail("the format \"", form, "\" is not supported (pack-quantized is)");
+  }
+
   /// A QuantizationArgs: readers refuse keys that they do not know.
   static nlohmann::ordered_json weights(const ModuleSettings& settings) {
     nlohmann::ordered_json args{{"num_bits", settings.bits},

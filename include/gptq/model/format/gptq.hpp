@@ -219,7 +219,7 @@ class Gptq final : public Format {
 
   /// The format of a folder with this quantization_config.
   /// \throws FormatError  it contradicts itself, or has an option that is not supported
-  static QuantizationInfo parse(const ConfigReader& config, const nlohmann::json& json) {
+  static QuantizationInfo parse(const ConfigReader& config) {
     QuantizationInfo info{.method = "gptq"};
     info.bits = static_cast<int>(config.size("bits"));
     info.group_size = config.get_or<Index>("group_size", -1);
@@ -238,7 +238,7 @@ class Gptq final : public Format {
         std::make_shared<Gptq>(first == "gptq" ? pack::GptqFormat::v1 : pack::GptqFormat::v2);
     if (const auto words = config.get_or<std::string>("pack_dtype", "int32"); words != "int32")
       config.fail("\"pack_dtype\" = \"", words, "\" is not supported (int32 is)");
-    for (const auto& [key, value] : json.items())
+    for (const auto& [key, value] : config.json().items())
       if (model::detail::contains_any(
               model::detail::lower_case(key),
               {"activation", "adapter", "eora", "hadamard", "input_bits", "kv_cache", "lora",

@@ -50,9 +50,9 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
           "unknown");
     if (method.empty()) method = "gptq";
   }
-  if (method == "gptq") return format::Gptq::parse(config, json);
+  if (method == "gptq") return format::Gptq::parse(config);
   if (method == "awq") return format::Awq::parse(config);
-  if (method == "compressed-tensors") return format::CompressedTensors::parse(config, json);
+  if (method == "compressed-tensors") return format::CompressedTensors::parse(config);
   return {.method = method};
 }
 
