@@ -31,8 +31,8 @@ struct WrittenModel {
   std::filesystem::path out = folder / "out";
 
   WrittenModel(const std::string& format, const gptq::model::SettingsTable& settings,
-               DType own = DType::F32) {
-    const auto model = gptq::model::open_model(demo_model);
+               DType own = DType::F32, const std::filesystem::path& source = demo_model) {
+    const auto model = gptq::model::open_model(source);
     PipelineOptions options;
     options.settings = settings;
     options.method = gptq::model::Method::round_to_nearest;
@@ -113,6 +113,16 @@ TEST_CASE("plain weights are rounded to the model's type only", "[formats]") {
   const WrittenModel plain("plain", table, DType::BF16);
   CHECK_FALSE(plain.config().contains("quantization_config"));
   CHECK(plain.open().tensors->type_name("model.layers.1.mlp.up_proj.weight") == "BF16");
+}
+
+TEST_CASE("plain weights of modules stored as [in, out] stay so", "[formats]") {
+  const auto source = test::data_folder() / "models" / "gpt2";
+  const auto table = uniform(4, true, 16);
+  const auto original = gptq::model::open_model(source);
+  const WrittenModel plain("plain", table, DType::F32, source);
+  for (const std::string& name : original.tensors->names())
+    CHECK(plain.open().tensors->shape(name) == original.tensors->shape(name));
+  CHECK(plain.weights() == WrittenModel("gptq", table, DType::F32, source).weights());
 }
 
 TEST_CASE("AWQ folders have the configuration that loaders look for", "[formats][awq]") {
