@@ -71,13 +71,19 @@ class TensorSource {
   virtual void require_unchanged() const = 0;
 };
 
+/// The shape of a tensor that must be there.
+/// \throws FormatError  the tensor is missing
+inline Shape shape_of(const TensorSource& source, const std::string& name) {
+  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ",
+                                     name);
+  return source.shape(name);
+}
+
 /// Checks a tensor's shape before anything is read.
 /// \throws FormatError  the tensor is missing or has another shape
 inline void require_shape(const TensorSource& source, const std::string& name,
                           const Shape& expected) {
-  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ",
-                                     name);
-  const Shape shape = source.shape(name);
+  const Shape shape = shape_of(source, name);
   gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name,
                                      " has the shape ", to_string(shape), "; expected ",
                                      to_string(expected));

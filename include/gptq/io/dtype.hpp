@@ -10,7 +10,7 @@
 
 #include <algorithm>  // std::min
 #include <array>
-#include <cstddef>  // std::ptrdiff_t
+#include <cstddef>  // std::byte, std::ptrdiff_t
 #include <cstdint>
 #include <cstring>  // std::memcpy
 #include <limits>
@@ -122,6 +122,15 @@ inline void to_floats(DType type, std::span<const std::byte> bytes, std::span<fl
       throw FormatError(gptq::detail::message(
           "dtype ", name(type), " is not a floating-point type of 8, 16, 32 or 64 bits"));
   }
+}
+
+/// Writes a number, little-endian.
+/// \param type  F32, F16 or BF16
+inline void store(float x, DType type, std::byte* to) {
+  const auto copy = [to](const auto& number) { std::memcpy(to, &number, sizeof(number)); };
+  if (type == DType::F32) copy(x);
+  else if (type == DType::F16) copy(to_float16(x));
+  else copy(to_bfloat16(x));
 }
 
 /// The first element that is infinite or NaN, or -1; always -1 for types that have neither.

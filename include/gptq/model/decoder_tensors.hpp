@@ -60,7 +60,7 @@ inline void require_decoder_tensors(const ModelFiles& model) {
     const std::string& name = linear.name;
     bool bias = linear.bias;
     if (is_quantized(model, name)) {
-      const Format& format = *model.quantization->format;
+      const Format& format = *model.format();
       format.require_tensors(source, linear);
       for (const std::string& part : format.suffixes()) known.insert(name + part);
       if (source.contains(name + ".bias")) bias = true;  // some writers add zero biases

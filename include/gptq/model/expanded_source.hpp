@@ -11,7 +11,6 @@
 
 #include <algorithm>  // std::copy_n, std::sort
 #include <cmath>      // std::isfinite, std::ldexp
-#include <cstring>    // std::memcpy
 #include <functional>
 #include <map>
 #include <memory>
@@ -121,10 +120,7 @@ class ExpandedSource : public io::TensorSource {
       if (!std::isfinite(numbers[i]))
         throw NumericalError(gptq::detail::message(where(name), ": tensor ", name, ": element ", i,
                                                    " = ", numbers[i], " is not finite"));
-      std::byte* const to = &bytes[size * i];
-      if (made->output == io::DType::F32) std::memcpy(to, &numbers[i], size);
-      else if (made->output == io::DType::F16) store(to, to_float16(numbers[i]));
-      else store(to, to_bfloat16(numbers[i]));
+      io::store(numbers[i], made->output, &bytes[size * i]);
     }
     return bytes;
   }
@@ -139,11 +135,6 @@ class ExpandedSource : public io::TensorSource {
     std::uint64_t stored;
     std::function<void(std::span<float>)> read;
   };
-
-  template <class T>
-  static void store(std::byte* to, T x) {
-    std::memcpy(to, &x, sizeof x);
-  }
 
   const Made* find(const std::string& name) const {
     const auto found = made_.find(name);

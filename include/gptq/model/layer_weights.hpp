@@ -28,10 +28,9 @@ struct LayerWeights {
 /// \throws FormatError  the model is quantized in a format that cannot be read
 inline void require_known_format(const ModelFiles& model) {
   if (model.quantization && !model.quantization->format)
-    throw FormatError(gptq::detail::message(model.path.string(), ": is quantized with \"",
-                                            model.quantization->method,
-                                            "\", which is not supported (gptq, awq and "
-                                            "compressed-tensors are)"));
+    throw FormatError(gptq::detail::message(
+        model.path.string(), ": is quantized with \"", model.quantization->method,
+        "\", which is not supported (", detail::readable_methods, " are)"));
 }
 
 /// A vector of the model.
@@ -78,8 +77,7 @@ inline backend::HostMatrix<float> load_matrix(const ModelFiles& model, const std
 
 /// Whether a linear module is stored as packed words.
 inline bool is_quantized(const ModelFiles& model, const std::string& name) {
-  return model.quantization && model.quantization->format &&
-         model.quantization->format->holds(*model.tensors, name);
+  return model.format() && model.format()->holds(*model.tensors, name);
 }
 
 /// A linear module, from its weight or from packed words.
@@ -87,7 +85,7 @@ inline Linear load_linear(const ModelFiles& model, const LinearSpec& spec) {
   Linear linear;
   if (is_quantized(model, spec.name)) {
     linear.weight = backend::HostMatrix<float>(spec.out, spec.in);
-    model.quantization->format->read(*model.tensors, spec, linear.weight.view());
+    model.format()->read(*model.tensors, spec, linear.weight.view());
   } else if (spec.transposed) {
     const auto stored = load_matrix(model, spec.name + ".weight", spec.in, spec.out);
     linear.weight = backend::HostMatrix<float>(spec.out, spec.in);

@@ -59,6 +59,9 @@ struct ModelFiles {
   /// Decisions made on the caller's behalf (one file of two, tensors and files left out, unknown
   /// keys): one sentence each, for the user.
   std::vector<std::string> notes{};
+
+  /// Of packed modules; null if there are none, or the format cannot be read.
+  const Format* format() const { return quantization ? quantization->format.get() : nullptr; }
 };
 
 namespace detail {
@@ -229,13 +232,11 @@ inline ModelFiles open_folder(const std::filesystem::path& path) {
                                                   ", which is not valid JSON; copied as null"));
   model.quantization = find_quantization(model, config.string());
   model.notes.insert(model.notes.end(), tensors->notes().begin(), tensors->notes().end());
-  leave_out_unused(*tensors, model.description,
-                   model.quantization ? model.quantization->format.get() : nullptr, path.string(),
-                   model.notes);
+  leave_out_unused(*tensors, model.description, model.format(), path.string(), model.notes);
   model.tensors = expanded(tensors, model);
   if (!model.quantization)
     for (const std::string& name : model.tensors->names())
-      if (name.ends_with(".qweight") || name.ends_with(".weight_packed"))
+      if (is_packed_weight(name))
         throw FormatError(
             gptq::detail::message(path.string(), ": ", name,
                                   " is quantized, but config.json has no quantization_config"));

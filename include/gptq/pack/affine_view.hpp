@@ -4,9 +4,11 @@
 // AffineView: a weight on an affine grid, without the scheme in its type, for whatever packs it.
 
 #include <gptq/core/error.hpp>
+#include <gptq/pack/bitstream.hpp>
 #include <gptq/quantized_matrix.hpp>
 
-#include <cmath>  // std::nearbyint
+#include <algorithm>  // std::min
+#include <cmath>      // std::nearbyint
 #include <cstdint>
 #include <span>
 #include <string_view>
@@ -42,22 +44,29 @@ template <class Code, class Zero, class Scale>
 void dequantize_affine(MatrixView<float> weight, std::span<const std::int32_t> group, Index groups,
                        const Code& code, const Zero& zero, const Scale& scale,
                        std::string_view name) {
-  std::vector<float> zeros(static_cast<std::size_t>(weight.rows())), scales(zeros.size());
-  Index loaded = -1;
+  const Index outputs = weight.rows();
+  std::vector<float> zeros(static_cast<std::size_t>(groups * outputs));
+  for (Index g = 0; g < groups; ++g)
+    for (Index o = 0; o < outputs; ++o)
+      zeros[std::size_t(g * outputs + o)] = static_cast<float>(zero(o, g));
   for (Index i = 0; i < weight.cols(); ++i) {
     const Index g = group[std::size_t(i)];
     gptq::detail::require<FormatError>(g >= 0 && g < groups, name, ": g_idx[", i, "] = ", g,
                                        " is not one of ", groups, " groups");
-    if (g != loaded)
-      for (Index o = 0; o < weight.rows(); ++o) {
-        zeros[std::size_t(o)] = static_cast<float>(zero(o, g));
-        scales[std::size_t(o)] = scale(o, g);
-      }
-    loaded = g;
-    for (Index o = 0; o < weight.rows(); ++o)
+    for (Index o = 0; o < outputs; ++o)
       weight(o, i) =
-          scales[std::size_t(o)] * (static_cast<float>(code(o, i)) - zeros[std::size_t(o)]);
+          scale(o, g) * (static_cast<float>(code(o, i)) - zeros[std::size_t(g * outputs + o)]);
   }
+}
+
+/// Checks the size of a tensor in memory.
+/// \throws FormatError  names the layer, the tensor, its size and the expected one
+template <class T>
+void require_size(const std::vector<T>& tensor, Index rows, Index cols, const char* unit,
+                  std::string_view name, const char* part) {
+  gptq::detail::require<FormatError>(static_cast<Index>(tensor.size()) == rows * cols, name, ": ",
+                                     part, " has ", tensor.size(), " ", unit, "; expected ", rows,
+                                     " x ", cols);
 }
 
 /// Groups of adjacent inputs, [in].
@@ -89,10 +98,8 @@ inline bool is_number_of(float scale, ScaleType type) {
 }
 
 /// Checks that a file can hold every scale and zero point as it is.
-/// \param least  the smallest zero point that the format can hold
 /// \throws InvalidArgument  names the row, the group and the number
-inline void require_storable(const AffineView& q, ScaleType type, int least,
-                             std::string_view name) {
+inline void require_storable(const AffineView& q, ScaleType type, std::string_view name) {
   const int most = (1 << q.bits) - 1;
   for (Index o = 0; o < q.out(); ++o)
     for (Index g = 0; g < q.groups(); ++g) {
@@ -101,24 +108,40 @@ inline void require_storable(const AffineView& q, ScaleType type, int least,
           zero >= 0 && zero <= static_cast<float>(most) && zero == std::nearbyint(zero),
           "zero point ", zero, " of ", name, ", row ", o, ", group ", g, " is not one of 0 .. ",
           most);
-      gptq::detail::require(zero >= static_cast<float>(least), "zero point ", zero, " of ", name,
-                            ", row ", o, ", group ", g,
-                            " cannot be stored in GPTQ format v1: use v2");
       gptq::detail::require(is_number_of(scale, type), "scale ", scale, " of ", name, ", row ", o,
                             ", group ", g, " would be rounded to ", gptq::name(type),
                             ": quantize with that Params::scale_type, or store a different type");
     }
 }
 
-/// Checks that group g holds inputs g·group_size and following, as formats without a group index
-/// take for granted.
+/// The first input that is not in the group of its place, g = input / group_size; −1: none.
+inline Index first_scattered(const AffineView& q) {
+  for (Index i = 0; i < q.in(); ++i)
+    if (q.group_index[std::size_t(i)] != i / q.group_size) return i;
+  return -1;
+}
+
+/// Checks that groups are adjacent inputs, as formats without a group index take for granted.
 /// \throws InvalidArgument  names the first input in another group
 inline void require_contiguous_groups(const AffineView& q, std::string_view format,
                                       std::string_view name) {
-  for (Index i = 0; i < q.in(); ++i)
-    gptq::detail::require(q.group_index[std::size_t(i)] == i / q.group_size, "input ", i, " of ",
-                          name, " is in group ", q.group_index[std::size_t(i)], ": the format ",
-                          format, " has no group index; quantize with Groups::static_");
+  if (const Index i = first_scattered(q); i >= 0)
+    throw InvalidArgument(gptq::detail::message(
+        "input ", i, " of ", name, " is in group ", q.group_index[std::size_t(i)], ": the format ",
+        format, " has no group index; quantize with Groups::static_"));
+}
+
+/// Packs the codes of each output as a stream along the inputs.
+/// \param words    [word_count(in), out], any strides
+/// \param backend  whose threads on the host pack
+template <class B>
+void pack_codes(const AffineView& q, MatrixView<std::uint32_t> words, const B& backend) {
+  constexpr Index together = 256;  // outputs, whose codes are adjacent
+  for_each_on_host(backend, (q.out() + together - 1) / together, [&](Index i) {
+    const Index first = i * together, some = (std::min)(together, q.out() - first);
+    pack_rows([&](Index input, Index o) { return q.codes(first + o, input); }, q.in(), q.bits,
+              words.middle_cols(first, some));
+  });
 }
 
 }  // namespace gptq::pack

@@ -44,7 +44,7 @@ template <class B = HostPacking>
 AwqTensors to_awq(const AffineView& q, std::string_view name = "the layer", const B& backend = {}) {
   require_awq_shape(q.in(), q.out(), q.group_size, q.bits, name);
   require_contiguous_groups(q, "awq", name);
-  require_storable(q, ScaleType::fp16, 0, name);
+  require_storable(q, ScaleType::fp16, name);
   const Index words = q.out() / 8;
   AwqTensors t{.in = q.in(), .out = q.out(), .groups = q.groups()};
   const auto word = [](const auto& value) {
@@ -70,17 +70,12 @@ AwqTensors to_awq(const AffineView& q, std::string_view name = "the layer", cons
 /// The weights [out, in] that a loader computes.
 /// \throws FormatError  sizes do not match
 inline void dequantize(const AwqTensors& t, MatrixView<float> weight, std::string_view name) {
-  const auto require_size = [&](const auto& v, Index rows, Index cols, const char* what) {
-    gptq::detail::require<FormatError>(static_cast<Index>(v.size()) == rows * cols, name, ": ",
-                                       what, " has ", v.size(), " elements; expected ", rows, " x ",
-                                       cols);
-  };
   gptq::detail::require<FormatError>(t.out % 8 == 0 && t.groups > 0 && t.in % t.groups == 0, name,
                                      ": ", t.out, " outputs and ", t.in, " inputs in ", t.groups,
                                      " groups are not of the AWQ format");
-  require_size(t.qweight, t.in, t.out / 8, "qweight");
-  require_size(t.qzeros, t.groups, t.out / 8, "qzeros");
-  require_size(t.scales, t.groups, t.out, "scales");
+  require_size(t.qweight, t.in, t.out / 8, "elements", name, "qweight");
+  require_size(t.qzeros, t.groups, t.out / 8, "elements", name, "qzeros");
+  require_size(t.scales, t.groups, t.out, "elements", name, "scales");
   int nibble[8];
   for (int i = 0; i < 8; ++i) nibble[awq_order[i]] = i;
   const auto number = [&](const std::vector<std::uint32_t>& words, Index row, Index o) {

@@ -8,7 +8,6 @@
 #include <gptq/pack/affine_view.hpp>
 #include <gptq/pack/bitstream.hpp>
 
-#include <algorithm>  // std::min
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -33,25 +32,18 @@ struct PackQuantizedTensors {
 template <class B = HostPacking>
 PackQuantizedTensors to_pack_quantized(const AffineView& q, bool symmetric,
                                        std::string_view name = "the layer", const B& backend = {}) {
-  require_storable(q, ScaleType::fp16, 0, name);
+  require_storable(q, ScaleType::fp16, name);
   PackQuantizedTensors t{.in = q.in(), .out = q.out(), .groups = q.groups(), .bits = q.bits};
-  for (Index i = 0; i < t.in; ++i)
-    if (q.group_index[std::size_t(i)] != i / q.group_size)
-      t.weight_g_idx.assign(q.group_index.begin(), q.group_index.end());
+  if (first_scattered(q) >= 0) t.weight_g_idx.assign(q.group_index.begin(), q.group_index.end());
   const Index words = word_count(t.in, t.bits);
   t.weight_packed.resize(static_cast<std::size_t>(t.out * words));
-  const MatrixView<std::uint32_t> packed(t.weight_packed.data(), t.out, words);
-  constexpr Index together = 64;  // outputs, whose codes are adjacent
-  for_each_on_host(backend, (t.out + together - 1) / together, [&](Index i) {
-    const Index first = i * together, some = (std::min)(together, t.out - first);
-    pack_rows([&](Index input, Index o) { return q.codes(first + o, input); }, t.in, t.bits,
-              packed.middle_rows(first, some).transposed());
-  });
+  pack_codes(q, MatrixView<std::uint32_t>(t.weight_packed.data(), t.out, words).transposed(),
+             backend);
   t.weight_scale.resize(static_cast<std::size_t>(t.out * t.groups));
+  const auto middle = static_cast<float>(1 << (t.bits - 1));
   for (Index o = 0; o < t.out; ++o)
     for (Index g = 0; g < t.groups; ++g) {
       t.weight_scale[std::size_t(o * t.groups + g)] = q.scales(o, g);
-      const float middle = static_cast<float>(1 << (t.bits - 1));
       gptq::detail::require(!symmetric || q.zeros(o, g) == middle, "zero point ", q.zeros(o, g),
                             " of ", name, ", row ", o, ", group ", g, " is not ", middle,
                             ", as in a symmetric grid");
@@ -68,19 +60,16 @@ PackQuantizedTensors to_pack_quantized(const AffineView& q, bool symmetric,
 /// \throws FormatError  sizes do not match, or a group is out of range
 inline void dequantize(const PackQuantizedTensors& t, MatrixView<float> weight,
                        std::string_view name) {
-  const auto require_size = [&](const auto& v, Index rows, Index cols, const char* what) {
-    gptq::detail::require<FormatError>(static_cast<Index>(v.size()) == rows * cols, name, ": ",
-                                       what, " has ", v.size(), " elements; expected ", rows, " x ",
-                                       cols);
-  };
   gptq::detail::require<FormatError>(t.bits >= 2 && t.bits <= 8 && t.groups > 0, name, ": ", t.bits,
                                      " bits in ", t.groups, " groups");
   const Index words = word_count(t.in, t.bits), zero_words = word_count(t.out, t.bits);
-  require_size(t.weight_packed, t.out, words, "weight_packed");
-  require_size(t.weight_scale, t.out, t.groups, "weight_scale");
+  require_size(t.weight_packed, t.out, words, "elements", name, "weight_packed");
+  require_size(t.weight_scale, t.out, t.groups, "elements", name, "weight_scale");
   const bool symmetric = t.weight_zero_point.empty();
-  if (!symmetric) require_size(t.weight_zero_point, zero_words, t.groups, "weight_zero_point");
-  if (!t.weight_g_idx.empty()) require_size(t.weight_g_idx, 1, t.in, "weight_g_idx");
+  if (!symmetric)
+    require_size(t.weight_zero_point, zero_words, t.groups, "elements", name, "weight_zero_point");
+  if (!t.weight_g_idx.empty())
+    require_size(t.weight_g_idx, 1, t.in, "elements", name, "weight_g_idx");
   dequantize_affine(
       weight,
       t.weight_g_idx.empty() ? contiguous_groups(t.in, (t.in + t.groups - 1) / t.groups)

@@ -9,7 +9,6 @@
 #include <gptq/pack/affine_view.hpp>
 #include <gptq/pack/bitstream.hpp>
 
-#include <algorithm>  // std::min
 #include <cstdint>
 #include <string_view>
 #include <vector>
@@ -66,17 +65,15 @@ GptqTensors to_gptq(const AffineView& q, GptqFormat format, std::string_view nam
   require_gptq_shape(q.in(), q.out(), bits, name);
   const Index in = q.in(), out = q.out(), groups = q.groups();
   const int offset = format == GptqFormat::v1 ? 1 : 0;
-  require_storable(q, scales, offset, name);
+  require_storable(q, scales, name);
+  for (Index o = 0; o < out; ++o)
+    for (Index g = 0; g < groups; ++g)
+      gptq::detail::require(q.zeros(o, g) >= static_cast<float>(offset), "zero point ",
+                            q.zeros(o, g), " of ", name, ", row ", o, ", group ", g,
+                            " cannot be stored in GPTQ format v1: use v2");
   GptqTensors t{.in = in, .out = out, .groups = groups, .bits = bits};
   t.qweight.resize(static_cast<std::size_t>(word_count(in, bits) * out));
-  const MatrixView<std::uint32_t> qweight(t.qweight.data(), word_count(in, bits), out);
-  constexpr Index together = 256;  // outputs
-  for_each_on_host(backend, (out + together - 1) / together, [&](Index i) {
-    const Index first = i * together, some = (std::min)(together, out - first);
-    pack_rows([&](Index row, Index col) { return q.codes(first + col, row); }, in, bits,
-              qweight.middle_cols(first, some));
-  });
-
+  pack_codes(q, MatrixView<std::uint32_t>(t.qweight.data(), word_count(in, bits), out), backend);
   const Index zero_words = word_count(out, bits);
   t.qzeros.resize(static_cast<std::size_t>(groups * zero_words));
   MatrixView<std::uint32_t> qzeros(t.qzeros.data(), groups, zero_words);
@@ -89,6 +86,7 @@ GptqTensors to_gptq(const AffineView& q, GptqFormat format, std::string_view nam
   t.g_idx.assign(q.group_index.begin(), q.group_index.end());
   return t;
 }
+
 /// The same.
 template <GptqScheme S, class B = HostPacking>
 GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
@@ -102,19 +100,13 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
 inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float> weight,
                        std::string_view name) {
   using gptq::detail::require;
-  const auto size = [](const auto& v) { return static_cast<Index>(v.size()); };
   require<FormatError>(t.bits == 2 || t.bits == 3 || t.bits == 4 || t.bits == 8, name, ": ", t.bits,
                        " bits per code are not supported");
-  require<FormatError>(size(t.qweight) == word_count(t.in, t.bits) * t.out, name, ": qweight has ",
-                       size(t.qweight), " words; expected ", word_count(t.in, t.bits), " x ",
-                       t.out);
-  require<FormatError>(size(t.qzeros) == t.groups * word_count(t.out, t.bits), name,
-                       ": qzeros has ", size(t.qzeros), " words; expected ", t.groups, " x ",
-                       word_count(t.out, t.bits));
-  require<FormatError>(size(t.scales) == t.groups * t.out, name, ": scales has ", size(t.scales),
-                       " entries; expected ", t.groups, " x ", t.out);
-  require<FormatError>(size(t.g_idx) == t.in, name, ": g_idx has ", size(t.g_idx),
-                       " entries; expected ", t.in);
+  require_size(t.qweight, word_count(t.in, t.bits), t.out, "words", name, "qweight");
+  require_size(t.qzeros, t.groups, word_count(t.out, t.bits), "words", name, "qzeros");
+  require_size(t.scales, t.groups, t.out, "entries", name, "scales");
+  require<FormatError>(static_cast<Index>(t.g_idx.size()) == t.in, name, ": g_idx has ",
+                       t.g_idx.size(), " entries; expected ", t.in);
 
   const MatrixView<const std::uint32_t> qweight(t.qweight.data(), word_count(t.in, t.bits), t.out);
   const Index zero_words = word_count(t.out, t.bits);

@@ -7,6 +7,7 @@
 #include <gptq/model/format/format.hpp>
 #include <gptq/pack/awq.hpp>
 
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,9 +27,7 @@ class Awq final : public Format {
   void require_fits(const Description& model, const SettingsTable& table) const override {
     for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& own) {
       gptq::detail::require(own == table.base, "the AWQ format has the same settings throughout; ",
-                            linear.name,
-                            " has others (formats with settings per module: gptq, "
-                            "compressed-tensors)");
+                            linear.name, " has others");
     });
   }
 
@@ -52,28 +51,20 @@ class Awq final : public Format {
   /// grids have 8.
   nlohmann::ordered_json config(const Description& model, const SettingsTable& table, const Params&,
                                 bool) const override {
-    nlohmann::ordered_json config{{"quant_method", "awq"},
-                                  {"bits", table.base.bits},
-                                  {"group_size", table.base.group_size},
-                                  {"zero_point", true},
-                                  {"version", "gemm"},
-                                  {"lm_head", false},
-                                  {"modules_to_not_convert", detail::left_out(model, table)}};
-    return config;
+    return {{"quant_method", "awq"},
+            {"bits", table.base.bits},
+            {"group_size", table.base.group_size},
+            {"zero_point", true},
+            {"version", "gemm"},
+            {"lm_head", false},
+            {"modules_to_not_convert", detail::left_out(model, table)}};
   }
 
   std::vector<std::string> notes(const Description& model,
                                  const SettingsTable& table) const override {
     std::set<std::string> notes;
-    const Index group = table.base.group_size;
-    if (group != -1 && group != 32 && group != 64 && group != 128)
-      notes.insert(gptq::detail::message(
-          "groups of ", group, " will not load in vLLM (32, 64, 128 and one per row do)"));
-    for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings&) {
-      if (linear.out % 64 != 0 || linear.in % 128 != 0)
-        notes.insert(gptq::detail::message(
-            "a layer of ", linear.out, " x ", linear.in,
-            " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
+    for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
+      detail::add_kernel_notes(notes, linear, settings);
     });
     detail::add_fused_notes(notes, model, table);
     return {notes.begin(), notes.end()};
@@ -119,19 +110,14 @@ class Awq final : public Format {
     gptq::detail::require<FormatError>(linear.out % 8 == 0, source.where(name + ".qweight"), ": ",
                                        name, " has ", linear.out,
                                        " outputs, which are no multiple of 8");
-    detail::require_part(source, name + ".qweight");
     io::require_shape(source, name + ".qweight", {linear.in, linear.out / 8});
-    const io::Shape scales = detail::require_part(source, name + ".scales");
-    gptq::detail::require<FormatError>(scales.size() == 2 && scales[1] == linear.out &&
-                                           scales[0] >= 1 && linear.in % scales[0] == 0,
-                                       source.where(name + ".scales"), ": tensor ", name,
-                                       ".scales has the shape ", io::to_string(scales),
-                                       "; expected [groups, ", linear.out, "]");
-    detail::require_part(source, name + ".qzeros");
-    io::require_shape(source, name + ".qzeros", {scales[0], linear.out / 8});
+    const Index groups = detail::require_scales(source, name + ".scales", linear, true);
+    gptq::detail::require<FormatError>(linear.in % groups == 0, source.where(name + ".scales"),
+                                       ": ", name, " has ", linear.in, " inputs, which ", groups,
+                                       " groups do not divide");
+    io::require_shape(source, name + ".qzeros", {groups, linear.out / 8});
     for (const char* part : {".qweight", ".qzeros"}) detail::require_words(source, name + part);
-    source.require_readable(name + ".scales");
-    return scales[0];
+    return groups;
   }
 };
 

@@ -8,10 +8,12 @@
 #include <gptq/model/format/format.hpp>
 #include <gptq/pack/compressed_tensors.hpp>
 
+#include <algorithm>  // std::find_if
 #include <cstdint>
-#include <map>
+#include <memory>
 #include <set>
 #include <string>
+#include <utility>  // std::pair
 #include <vector>
 
 namespace gptq::model::format {
@@ -193,34 +195,27 @@ class CompressedTensors final : public Format {
                                            const LinearSpec& linear) {
     using gptq::detail::require;
     const std::string& name = linear.name;
-    const auto where = [&](const char* part) {
-      return source.where(name + part) + ": tensor " + name + part;
-    };
-    const io::Shape packed = detail::require_part(source, name + ".weight_packed");
+    const io::Shape packed = io::shape_of(source, name + ".weight_packed");
     const bool matrix = packed.size() == 2 && packed[0] == linear.out && packed[1] <= linear.in;
     const int bits = matrix ? static_cast<int>(packed[1] * 32 / linear.in) : 0;
     require<FormatError>(bits >= 2 && bits <= 8 && pack::word_count(linear.in, bits) == packed[1],
-                         where(".weight_packed"), " has the shape ", io::to_string(packed),
-                         ", which is not [", linear.out, ", ", linear.in,
+                         source.where(name + ".weight_packed"), ": tensor ", name,
+                         ".weight_packed has the shape ", io::to_string(packed), ", which is not [",
+                         linear.out, ", ", linear.in,
                          "*bits/32] with 2 to 8 bits (compressed-tensors before 0.18 packs 3, 5, 6 "
                          "and 7 bits otherwise)");
-    const io::Shape scales = detail::require_part(source, name + ".weight_scale");
-    require<FormatError>(
-        scales.size() == 2 && scales[0] == linear.out && scales[1] >= 1 && scales[1] <= linear.in,
-        where(".weight_scale"), " has the shape ", io::to_string(scales), "; expected [",
-        linear.out, ", groups]");
+    const Index groups = detail::require_scales(source, name + ".weight_scale", linear, false);
     detail::require_words(source, name + ".weight_packed");
-    source.require_readable(name + ".weight_scale");
     if (source.contains(name + ".weight_zero_point")) {
       io::require_shape(source, name + ".weight_zero_point",
-                        {pack::word_count(linear.out, bits), scales[1]});
+                        {pack::word_count(linear.out, bits), groups});
       detail::require_words(source, name + ".weight_zero_point");
     }
     if (source.contains(name + ".weight_g_idx")) {
       io::require_shape(source, name + ".weight_g_idx", {linear.in});
       detail::require_words(source, name + ".weight_g_idx");
     }
-    return {.in = linear.in, .out = linear.out, .groups = scales[1], .bits = bits};
+    return {.in = linear.in, .out = linear.out, .groups = groups, .bits = bits};
   }
 };
 

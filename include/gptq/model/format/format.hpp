@@ -116,10 +116,11 @@ struct QuantizationInfo {
 };
 
 /// The endings of the names of a module's tensors, packed or not.
+/// \param format  of packed modules, or null
 inline std::vector<std::string> stored_parts(const Format* format, const io::TensorSource& tensors,
                                              const std::string& module) {
-  return format && format->holds(tensors, module) ? format->suffixes()
-                                                  : std::vector<std::string>{".weight"};
+  if (format && format->holds(tensors, module)) return format->suffixes();
+  return {".weight"};
 }
 
 /// The settings that all parts of a module share that inference engines join.
@@ -158,13 +159,6 @@ inline Groups groups_of(const LinearSpec& linear, const ModuleSettings& settings
   return {size, 1 + (linear.in - 1) / size};
 }
 
-/// \throws FormatError  the tensor is missing
-inline io::Shape require_part(const io::TensorSource& source, const std::string& name) {
-  gptq::detail::require<FormatError>(source.contains(name), source.where(name), ": has no tensor ",
-                                     name);
-  return source.shape(name);
-}
-
 /// \throws FormatError  the tensor does not consist of 32-bit words
 inline void require_words(const io::TensorSource& source, const std::string& name) {
   const std::string type = source.type_name(name);
@@ -191,6 +185,23 @@ inline void require_finite(const io::TensorSource& source, const std::string& na
                                                at % cols));
 }
 
+/// Checks the scales of a packed module before they are read.
+/// \param groups_first  whether they are [groups, out], not [out, groups]
+/// \return  how many groups there are
+/// \throws FormatError  they are missing, of another type or shape
+inline Index require_scales(const io::TensorSource& source, const std::string& name,
+                            const LinearSpec& linear, bool groups_first) {
+  const io::Shape shape = io::shape_of(source, name);
+  const std::size_t at = groups_first ? 0 : 1;
+  const std::string out = std::to_string(linear.out);
+  gptq::detail::require<FormatError>(
+      shape.size() == 2 && shape[1 - at] == linear.out && shape[at] >= 1 && shape[at] <= linear.in,
+      source.where(name), ": tensor ", name, " has the shape ", io::to_string(shape),
+      "; expected [", groups_first ? "groups, " + out : out + ", groups", "]");
+  source.require_readable(name);
+  return shape[at];
+}
+
 /// The scales of a packed module.
 /// \throws NumericalError  one is not finite
 inline std::vector<float> read_scales(const io::TensorSource& source, const std::string& name) {
@@ -208,6 +219,19 @@ inline std::vector<std::string> left_out(const Description& model, const Setting
     for (const LinearSpec& linear : layer.linears())
       if (!linear.quantize || !table.find(linear.name)) names.push_back(linear.name);
   return names;
+}
+
+/// What the kernels of vLLM ask of a module, for the notes.
+inline void add_kernel_notes(std::set<std::string>& notes, const LinearSpec& linear,
+                             const ModuleSettings& settings) {
+  const Index group = settings.group_size;
+  if (group != -1 && group != 32 && group != 64 && group != 128)
+    notes.insert(gptq::detail::message("groups of ", group,
+                                       " will not load in vLLM (32, 64, 128 and one per row do)"));
+  if (linear.out % 64 != 0 || linear.in % 128 != 0)
+    notes.insert(gptq::detail::message(
+        "a layer of ", linear.out, " x ", linear.in,
+        " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
 }
 
 /// What engines that join modules ask of them, for the notes.

@@ -9,6 +9,7 @@
 #include <gptq/version.hpp>
 
 #include <algorithm>  // std::find_if
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -70,8 +71,7 @@ struct GptqLayout {
 /// others
 inline GptqLayout require_gptq_tensors(const io::TensorSource& source, const LinearSpec& shape) {
   const std::string& name = shape.name;
-  const auto found = [&](const char* part) { return require_part(source, name + part); };
-  const io::Shape qweight = found(".qweight");
+  const io::Shape qweight = io::shape_of(source, name + ".qweight");
   const bool fits = qweight.size() == 2 && qweight[1] == shape.out && qweight[0] <= shape.in &&
                     qweight[0] * 32 % shape.in == 0;
   const int bits = fits ? static_cast<int>(qweight[0] * 32 / shape.in) : 0;
@@ -79,18 +79,12 @@ inline GptqLayout require_gptq_tensors(const io::TensorSource& source, const Lin
       bits == 2 || bits == 3 || bits == 4 || bits == 8, source.where(name + ".qweight"),
       ": tensor ", name, ".qweight has the shape ", io::to_string(qweight), ", which is not [",
       shape.in, "*bits/32, ", shape.out, "] with 2, 3, 4 or 8 bits");
-  const io::Shape scales = found(".scales");
-  gptq::detail::require<FormatError>(
-      scales.size() == 2 && scales[1] == shape.out && scales[0] >= 1 && scales[0] <= shape.in,
-      source.where(name + ".scales"), ": tensor ", name, ".scales has the shape ",
-      io::to_string(scales), "; expected [groups, ", shape.out, "]");
-  found(".qzeros");
-  io::require_shape(source, name + ".qzeros", {scales[0], pack::word_count(shape.out, bits)});
+  const Index groups = require_scales(source, name + ".scales", shape, true);
+  io::require_shape(source, name + ".qzeros", {groups, pack::word_count(shape.out, bits)});
   if (source.contains(name + ".g_idx")) io::require_shape(source, name + ".g_idx", {shape.in});
   for (const char* part : {".qweight", ".qzeros", ".g_idx"})
     if (source.contains(name + part)) require_words(source, name + part);
-  source.require_readable(name + ".scales");
-  return {bits, scales[0]};
+  return {bits, groups};
 }
 
 }  // namespace detail
@@ -169,8 +163,7 @@ class Gptq final : public Format {
     std::set<std::string> notes;
     for_each_quantized(
         description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
-          const Index out = linear.out, in = linear.in;
-          const Index group = settings.group_size;
+          const Index in = linear.in, group = settings.group_size;
           if (settings.bits != 4 && settings.bits != 8)
             notes.insert(gptq::detail::message(
                 settings.bits,
@@ -180,17 +173,11 @@ class Gptq final : public Format {
             notes.insert(
                 "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
                 "read them");
-          if (group != -1 && group != 32 && group != 64 && group != 128)
-            notes.insert(gptq::detail::message(
-                "groups of ", group, " will not load in vLLM (32, 64, 128 and one per row do)"));
           if (group != -1 && in % group != 0)
             notes.insert(gptq::detail::message("a short last group (", in, " inputs in groups of ",
                                                group,
                                                ") will not load in vLLM, SGLang or ExLlamaV2"));
-          if (out % 64 != 0 || in % 128 != 0)
-            notes.insert(gptq::detail::message(
-                "a layer of ", out, " x ", in,
-                " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
+          detail::add_kernel_notes(notes, linear, settings);
         });
     detail::add_fused_notes(notes, description, table);
     return {notes.begin(), notes.end()};

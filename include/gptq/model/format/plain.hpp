@@ -6,6 +6,7 @@
 
 #include <gptq/model/format/format.hpp>
 
+#include <algorithm>  // std::min
 #include <string>
 #include <vector>
 
@@ -39,7 +40,7 @@ class Plain final : public Format {
         for (Index o = first; o < last; ++o) {
           const float x = q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
           const Index at = linear.transposed ? i * q.out() + o : o * q.in() + i;
-          put(x, part.bytes.data() + static_cast<std::size_t>(at) * size);
+          io::store(x, type_, part.bytes.data() + static_cast<std::size_t>(at) * size);
         }
       }
     });
@@ -63,13 +64,6 @@ class Plain final : public Format {
   void read(const io::TensorSource&, const LinearSpec&, MatrixView<float>) const override {}
 
  private:
-  void put(float x, std::byte* to) const {
-    const auto store = [to](const auto& number) { std::memcpy(to, &number, sizeof(number)); };
-    if (type_ == io::DType::F32) store(x);
-    else if (type_ == io::DType::F16) store(to_float16(x));
-    else store(to_bfloat16(x));
-  }
-
   io::DType type_;
 };
 

@@ -30,7 +30,19 @@ inline std::shared_ptr<const Format> make_format(std::string_view name, io::DTyp
   throw InvalidArgument(gptq::detail::message("there is no format \"", name, "\""));
 }
 
+/// Whether a tensor's name is that of a packed weight in some format.
+inline bool is_packed_weight(const std::string& tensor) {
+  for (const std::string& name : format_names())
+    if (const auto first = make_format(name, io::DType::F32)->suffixes().front();
+        first != ".weight" && tensor.ends_with(first))
+      return true;
+  return false;
+}
+
 namespace detail {
+
+/// The methods that can be read, for messages.
+inline constexpr const char* readable_methods = "gptq, awq and compressed-tensors";
 
 /// What a quantization_config says.
 /// \throws FormatError  it contradicts itself, or has an option that is not supported

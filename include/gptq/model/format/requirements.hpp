@@ -14,7 +14,8 @@ namespace gptq::model {
 
 namespace detail {
 
-/// " (awq and plain can hold all modules with these settings)", for messages about another format.
+/// "; formats that hold all modules with these settings: awq, plain", for messages about another
+/// format; or "".
 inline std::string formats_that_fit(const Description& description, const SettingsTable& table,
                                     std::string_view refused) {
   std::string names;
