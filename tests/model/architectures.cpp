@@ -3,12 +3,11 @@
 // Small random models of every architecture: against transformers, and quantized.
 
 #include <gptq/backend/cpu.hpp>
-#include <gptq/model/pipeline.hpp>
-#include <gptq/model/quantized_folder.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
 #include "../support/losses.hpp"
+#include "../support/quantize.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -85,16 +84,9 @@ struct Quantized {
   std::vector<gptq::model::ModuleReport> reports;
 
   Quantized(const gptq::model::ModelFiles& model, const PipelineOptions& options) {
-    gptq::model::QuantizedFolder out(model, options, folder / "out", 1u << 30, false);
     const gptq::exec::Threads threads(2);
-    gptq::model::Pipeline pipeline(model, options, Operations(threads), Cpu(threads));
-    reports =
-        pipeline.run(random_tokens(model, 1), 24,
-                     [&](const std::string& name, const gptq::model::QuantizedModule& module) {
-                       out.write(name, module);
-                     });
-    out.write_rest(model);
-    out.commit();
+    reports = test::quantize_into(folder / "out", model, options, Operations(threads), Cpu(threads),
+                                  random_tokens(model, 1), 24);
   }
 
   gptq::model::ModelFiles open() const {

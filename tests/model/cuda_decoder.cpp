@@ -11,6 +11,7 @@
 #include "../support/catch.hpp"
 #include "../support/decoder_on_device.hpp"
 #include "../support/files.hpp"
+#include "../support/quantize.hpp"
 
 #include <filesystem>
 #include <set>
@@ -151,7 +152,7 @@ TEST_CASE("a model quantizes the same on a GPU as on the CPU", "[cuda]") {
 
 namespace {
 
-const std::filesystem::path demo = GPTQ_DEMO_MODEL_DIR;
+const std::filesystem::path demo = test::demo_folder();
 
 std::vector<TokenId> demo_tokens(const char* file, Index count) {
   static const gptq::model::Tokenizer tokenizer(gptq::io::read_json(demo / "tokenizer.json"));
@@ -167,14 +168,8 @@ double demo_perplexity(const Operations& operations, const B& backend) {
   const auto model = gptq::model::open_model(demo);
   gptq::model::PipelineOptions options;
   options.settings.base = {4, true, 128};
-  gptq::model::QuantizedFolder target(model, options, folder / "out", 1u << 30, false);
-  gptq::model::Pipeline pipeline(model, options, operations, backend);
-  pipeline.run(demo_tokens("calibration.txt", 4 * 128), 128,
-               [&](const std::string& name, const gptq::model::QuantizedModule& module) {
-                 target.write(name, module);
-               });
-  target.write_rest(model);
-  target.commit();
+  test::quantize_into(folder / "out", model, options, operations, backend,
+                      demo_tokens("calibration.txt", 4 * 128), 128);
   return gptq::model::perplexity(gptq::model::open_model(folder / "out"), CpuOperations(),
                                  demo_tokens("heldout.txt", 16 * 256), 0, 256)
       .perplexity();

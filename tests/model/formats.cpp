@@ -6,32 +6,28 @@
 #include <gptq/model/cpu_operations.hpp>
 #include <gptq/model/decoder_tensors.hpp>
 #include <gptq/model/format/requirements.hpp>
-#include <gptq/model/pipeline.hpp>
-#include <gptq/model/quantized_folder.hpp>
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
+#include "../support/quantize.hpp"
 
 using gptq::FormatError;
 using gptq::Index;
 using gptq::InvalidArgument;
 using gptq::io::DType;
-using gptq::model::NamePattern;
 using gptq::model::Override;
 using gptq::model::PipelineOptions;
 using Cpu = gptq::backend::Cpu;
 
 namespace {
 
-const std::filesystem::path demo_model = std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
-
-/// The demo_model model, rounded to nearest and written in some format.
+/// The demo model, rounded to nearest and written in some format.
 struct WrittenModel {
   test::TemporaryFolder folder;
   std::filesystem::path out = folder / "out";
 
   WrittenModel(const std::string& format, const gptq::model::SettingsTable& settings,
-               DType own = DType::F32, const std::filesystem::path& source = demo_model) {
+               DType own = DType::F32, const std::filesystem::path& source = test::demo_folder()) {
     const auto model = gptq::model::open_model(source);
     PipelineOptions options;
     options.settings = settings;
@@ -39,14 +35,7 @@ struct WrittenModel {
     options.params.range = gptq::Range::minmax;
     options.format = gptq::model::make_format(format, own);
     gptq::model::require_quantizable(model.description, settings, options.params, *options.format);
-    gptq::model::QuantizedFolder target(model, options, out, 1u << 30, false);
-    gptq::model::Pipeline pipeline(model, options, gptq::model::CpuOperations<>(), Cpu());
-    pipeline.run_without_calibration(
-        [&](const std::string& name, const gptq::model::QuantizedModule& module) {
-          target.write(name, module);
-        });
-    target.write_rest(model);
-    target.commit();
+    test::quantize_into(out, model, options, gptq::model::CpuOperations<>(), Cpu());
   }
 
   gptq::model::ModelFiles open() const {

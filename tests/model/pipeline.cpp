@@ -10,6 +10,7 @@
 
 #include "../support/catch.hpp"
 #include "../support/files.hpp"
+#include "../support/quantize.hpp"
 #include "../support/sanitized.hpp"
 
 using gptq::Index;
@@ -24,7 +25,7 @@ using Cpu = gptq::backend::Cpu;
 
 namespace {
 
-const std::filesystem::path demo = std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
+const std::filesystem::path demo = test::demo_folder();
 
 std::vector<TokenId> tokens(const char* file, Index count) {
   static const gptq::model::Tokenizer tokenizer(gptq::io::read_json(demo / "tokenizer.json"));
@@ -46,17 +47,10 @@ struct Run {
 
   explicit Run(const PipelineOptions& options, int threads = 0, std::uint64_t shard = 1u << 30) {
     const auto model = gptq::model::open_model(demo);
-    gptq::model::QuantizedFolder target(model, options, out, shard, false);
     const gptq::exec::Threads executor(threads);
-    gptq::model::Pipeline pipeline(model, options, Operations(executor), Cpu(executor));
-    const auto sink = [&](const std::string& name, const gptq::model::QuantizedModule& module) {
-      target.write(name, module);
-    };
     static const auto ids = tokens("calibration.txt", 32 * 256);
-    reports = options.method == Method::gptq ? pipeline.run(ids, 256, sink)
-                                             : pipeline.run_without_calibration(sink);
-    target.write_rest(model);
-    target.commit();
+    reports = test::quantize_into(out, model, options, Operations(executor), Cpu(executor), ids,
+                                  256, {.max_shard_size = shard});
   }
 };
 
@@ -185,12 +179,8 @@ TEST_CASE("a non-empty folder is replaced only on request, and only the files of
   const auto model = gptq::model::open_model(demo);
   const auto o = options(4, true, Method::round_to_nearest);
   const auto write = [&](bool overwrite) {
-    gptq::model::QuantizedFolder target(model, o, folder / "out", 1u << 30, overwrite);
-    gptq::model::Pipeline pipeline(model, o, Operations{}, Cpu{});
-    pipeline.run_without_calibration(
-        [&](const std::string& name, const auto& module) { target.write(name, module); });
-    target.write_rest(model);
-    target.commit();
+    test::quantize_into(folder / "out", model, o, Operations{}, Cpu{}, {}, 0,
+                        {.overwrite = overwrite});
   };
   std::filesystem::create_directory(folder / "out");
   gptq::io::write_file(folder / "out/notes.txt", "mine");

@@ -99,7 +99,7 @@ TEST_CASE("calibration takes no more memory than is said before", "[memory]") {
     std::puts("SKIPPED: this heap cannot be counted");
     return;
   }
-  const auto model = gptq::model::open_model(std::filesystem::path(GPTQ_DEMO_MODEL_DIR));
+  const auto model = gptq::model::open_model(test::demo_folder());
   std::mt19937 random(1);
   std::vector<gptq::model::TokenId> ids;
   constexpr Index length = 128, count = 64 * length;

@@ -107,8 +107,7 @@ TEST_CASE("SmolLM2 keeps its perplexity at four bits, in time and memory", "[rea
   const std::string file = test::real_model_file("GPTQ_TEST_GGUF");
   if (file.empty()) return;
   const bool known_text = !test::real_text_folder().empty();
-  const std::filesystem::path texts =
-      known_text ? test::real_text_folder() : std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
+  const std::filesystem::path texts = known_text ? test::real_text_folder() : test::demo_folder();
   const test::TemporaryFolder folder;
   const std::string program = GPTQ_PROGRAM, out = (folder / "out").string();
   const std::string settings =

@@ -13,7 +13,7 @@
 
 namespace test {
 
-inline const std::filesystem::path demo = std::filesystem::path(GPTQ_DEMO_MODEL_DIR);
+inline const std::filesystem::path demo = demo_folder();
 
 inline Outcome program(const std::string& arguments) {
   return run(std::string(GPTQ_PROGRAM) + " " + arguments);

@@ -70,5 +70,6 @@ std::string bytes_of(T value) {
 }
 
 inline std::filesystem::path data_folder() { return GPTQ_TEST_DATA_DIR; }
+inline std::filesystem::path demo_folder() { return GPTQ_DEMO_MODEL_DIR; }
 
 }  // namespace test
