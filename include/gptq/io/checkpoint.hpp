@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -87,6 +88,17 @@ inline void require_shape(const TensorSource& source, const std::string& name,
   gptq::detail::require<FormatError>(shape == expected, source.where(name), ": tensor ", name,
                                      " has the shape ", to_string(shape), "; expected ",
                                      to_string(expected));
+}
+
+/// Checks numbers that were read.
+/// \param cols  of a row of the tensor, for the message
+/// \throws NumericalError  names the first number that is infinite or NaN
+inline void require_finite(const TensorSource& source, const std::string& name,
+                           std::span<const float> numbers, Index cols) {
+  if (const std::ptrdiff_t at = find_non_finite(DType::F32, std::as_bytes(numbers)); at >= 0)
+    throw NumericalError(gptq::detail::message(source.where(name), ": tensor ", name, " has ",
+                                               numbers[std::size_t(at)], " at row ", at / cols,
+                                               ", column ", at % cols));
 }
 
 /// `model.safetensors`, or the shards that `model.safetensors.index.json` names.

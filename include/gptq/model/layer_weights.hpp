@@ -42,7 +42,7 @@ inline std::vector<float> load_vector(const ModelFiles& model, const std::string
   model.tensors->require_readable(name);
   std::vector<float> out(static_cast<std::size_t>(size));
   model.tensors->read(name, out);
-  format::detail::require_finite(*model.tensors, name, out, size);
+  io::require_finite(*model.tensors, name, out, size);
   return out;
 }
 
@@ -55,7 +55,7 @@ inline std::vector<float> load_vector(const ModelFiles& model, const VectorSpec&
     io::require_shape(*model.tensors, name, shape);
     model.tensors->require_readable(name);
     model.tensors->read(name, part);
-    format::detail::require_finite(*model.tensors, name, part, shape.back());
+    io::require_finite(*model.tensors, name, part, shape.back());
     rest = rest.subspan(part.size());
   }
   if (spec.added != 0)
@@ -71,7 +71,7 @@ inline backend::HostMatrix<float> load_matrix(const ModelFiles& model, const std
   backend::HostMatrix<float> out(rows, cols);
   const std::span<float> numbers(out.data(), static_cast<std::size_t>(rows * cols));
   model.tensors->read(name, numbers);
-  format::detail::require_finite(*model.tensors, name, numbers, cols);
+  io::require_finite(*model.tensors, name, numbers, cols);
   return out;
 }
 

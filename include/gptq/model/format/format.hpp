@@ -4,7 +4,6 @@
 // Format: how a folder stores quantized modules. What is specific to one is in this folder;
 // everything else asks the format.
 
-#include <gptq/backend/host/worker.hpp>
 #include <gptq/core/params.hpp>
 #include <gptq/io/checkpoint.hpp>
 #include <gptq/model/description.hpp>
@@ -175,16 +174,6 @@ void read_words(const io::TensorSource& source, const std::string& name, std::ve
   std::memcpy(to.data(), bytes.data(), bytes.size());
 }
 
-/// \throws NumericalError  names the first number that is infinite or NaN
-inline void require_finite(const io::TensorSource& source, const std::string& name,
-                           std::span<const float> numbers, Index cols) {
-  const MatrixView<const float> all(numbers.data(), 1, static_cast<Index>(numbers.size()));
-  if (const Index at = backend::find_non_finite_in_row(all, 0); at >= 0)
-    throw NumericalError(gptq::detail::message(source.where(name), ": tensor ", name, " has ",
-                                               all(0, at), " at row ", at / cols, ", column ",
-                                               at % cols));
-}
-
 /// Checks the scales of a packed module before they are read.
 /// \param groups_first  whether they are [groups, out], not [out, groups]
 /// \return  how many groups there are
@@ -208,7 +197,7 @@ inline std::vector<float> read_scales(const io::TensorSource& source, const std:
   const io::Shape shape = source.shape(name);
   std::vector<float> scales(static_cast<std::size_t>(io::element_count(shape)));
   source.read(name, scales);
-  require_finite(source, name, scales, shape.back());
+  io::require_finite(source, name, scales, shape.back());
   return scales;
 }
 
