@@ -48,7 +48,7 @@ struct Run {
   explicit Run(const PipelineOptions& options, int threads = 0, std::uint64_t shard = 1u << 30) {
     const auto model = gptq::model::open_model(demo);
     const gptq::exec::Threads executor(threads);
-    static const auto ids = tokens("calibration.txt", 32 * 256);
+    static const auto ids = tokens("calibration.txt", 16 * 256);
     reports = test::quantize_into(out, model, options, Operations(executor), Cpu(executor), ids,
                                   256, {.max_shard_size = shard});
   }
@@ -145,7 +145,7 @@ TEST_CASE("reports give errors, noise and time of every module", "[pipeline]") {
   for (const auto& r : run.reports) {
     INFO(r.name);
     CHECK(r.report.relative_error < r.report.rtn_relative_error);
-    CHECK(r.report.tokens == 32 * 256);
+    CHECK(r.report.tokens == 16 * 256);
     CHECK(r.snr_full == Approx(r.report.snr_db()).margin(4));
     CHECK(r.snr_quantized <= r.snr_full + 0.5);
     CHECK(r.weight_error > 0);

@@ -102,7 +102,7 @@ TEST_CASE("calibration takes no more memory than is said before", "[memory]") {
   const auto model = gptq::model::open_model(test::demo_folder());
   std::mt19937 random(1);
   std::vector<gptq::model::TokenId> ids;
-  constexpr Index length = 128, count = 64 * length;
+  constexpr Index length = 128, count = 32 * length;
   for (Index t = 0; t < count; ++t)
     ids.push_back(static_cast<gptq::model::TokenId>(
         random() % static_cast<unsigned>(model.description.sizes.vocabulary)));

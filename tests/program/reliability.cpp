@@ -26,7 +26,7 @@ std::string rtn(const std::string& out, const std::string& more = "") {
 std::string long_run(const std::string& model, const std::string& out) {
   return gptq_program + " quantize " + model + " --quiet --threads 1 --out " + out +
          " --calibration " + (demo / "calibration.txt").string() +
-         " --samples 60 --sequence-length 256";
+         " --samples 30 --sequence-length 256";
 }
 
 /// The weights as a run makes them that nothing disturbs.
