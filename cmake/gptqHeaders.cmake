@@ -174,6 +174,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_aliases.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_keys.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/config_reader.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/convert.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/activations.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/attention.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/cpu/cross_entropy.hpp
@@ -188,9 +189,16 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/folds.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/awq.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/bitsandbytes.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/float4_quantized.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/float_quantized.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/format.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/int_quantized.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/layout.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/compressed_tensors/pack_quantized.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/format.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/gptq.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/format/mlx.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/plain.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/registry.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/requirements.hpp
@@ -208,6 +216,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_change.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_quantizer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/module_settings.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/number_type.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/observation.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/outside_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/perplexity.hpp
@@ -216,6 +225,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/placed_layer.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/position_bias.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_module.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/rope.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/route.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/step.hpp
@@ -246,13 +256,20 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/affine_view.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/awq.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/bitstream.hpp
-    ${PROJECT_SOURCE_DIR}/include/gptq/pack/compressed_tensors.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/byte_rows.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/float4.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/float8.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grid_blocks.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_grids.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_ternary_grid.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gguf_types.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/pack/gptq.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/int_quantized.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/level_view.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/mlx.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/nf4.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/pack/pack_quantized.hpp
 )
 
 set(GPTQ_COMPILED_SOURCES ${PROJECT_SOURCE_DIR}/include/gptq/compiled.cpp)

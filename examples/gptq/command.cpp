@@ -150,6 +150,21 @@ void reserve_standard_streams() {
     if (::fcntl(number, F_GETFD) == -1 && ::open("/dev/null", O_RDWR) != number) ::_exit(1);
 }
 
+std::uint64_t parse_size(const char* option, const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  const std::uint64_t factor = unit == "GB"                   ? 1'000'000'000
+                               : unit == "MB"                 ? 1'000'000
+                               : unit == "KB" || unit == "kB" ? 1'000
+                                                              : 1;
+  const bool known = factor > 1 || unit.empty() || unit == "B";
+  detail::require(
+      error == std::errc{} && known && value > 0 && value <= (std::uint64_t(1) << 60) / factor,
+      option, " = ", text, " is not a size (5GB, 500MB)");
+  return value * factor;
+}
+
 std::string bytes_text(std::uint64_t bytes) {
   const auto value = static_cast<double>(bytes);
   if (value >= 1e9) return fmt::format("{:.2f} GB", value / 1e9);

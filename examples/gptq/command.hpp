@@ -30,6 +30,7 @@ void add_quantize(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_layer(CLI::App& app);
+void add_convert(CLI::App& app);
 
 /// Writes to standard output or error. Failed writes do not end the work: the exit code reports
 /// lost results, see `flush_output`.
@@ -55,6 +56,10 @@ bool flush_output();
 /// numbers and with them the printed text.
 void reserve_standard_streams();
 
+/// "5GB", "500MB" or plain bytes.
+/// \param option  for the message
+/// \throws InvalidArgument  it is none of these
+std::uint64_t parse_size(const char* option, const std::string& text);
 /// "98.3 MB", in powers of 1000.
 std::string bytes_text(std::uint64_t bytes);
 /// "memory: at most 1.2 GB: ..."

@@ -47,6 +47,7 @@ void declare(CLI::App& app) {
   program::add_quantize(app);
   program::add_eval(app);
   program::add_inspect(app);
+  program::add_convert(app);
   program::add_layer(app);
   // After the subcommands, which would inherit it.
   app.footer(

@@ -23,8 +23,8 @@ namespace {
 
 struct QuantizeOptions {
   std::string model, out, report, order = "act", range, sequential = "sublayer", match = "model",
-                                  method = "gptq", format = "gptq", experts = "routed",
-                                  on_failure = "error", max_shard_size = "5GB";
+                                  method = "gptq", format = "gptq", type = "int",
+                                  experts = "routed", on_failure = "error", max_shard_size = "5GB";
   int bits = 4;
   Index group_size = 128, samples = 128, sequence_length = 2048;
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
@@ -35,32 +35,31 @@ struct QuantizeOptions {
   ComputeOptions compute;
 };
 
-/// "5GB", "500MB" or plain bytes.
-std::uint64_t parse_size(const std::string& text) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  const std::string_view unit(end, static_cast<std::size_t>(text.data() + text.size() - end));
-  const std::uint64_t factor = unit == "GB"                   ? 1'000'000'000
-                               : unit == "MB"                 ? 1'000'000
-                               : unit == "KB" || unit == "kB" ? 1'000
-                                                              : 1;
-  const bool known = factor > 1 || unit.empty() || unit == "B";
-  detail::require(
-      error == std::errc{} && known && value > 0 && value <= (std::uint64_t(1) << 60) / factor,
-      "--max-shard-size = ", text, " is not a size (5GB, 500MB)");
-  return value * factor;
-}
-
 bool calibrates(const QuantizeOptions& o) { return o.method == "gptq"; }
 
 bool weighted_range(const QuantizeOptions& o) {
   return o.range.empty() ? calibrates(o) : o.range == "weighted";
 }
 
+bool given(const QuantizeOptions& o, std::string_view option) {
+  return std::find(o.given.begin(), o.given.end(), option) != o.given.end();
+}
+
+/// The settings of modules without settings of their own.
+model::ModuleSettings base_settings(const QuantizeOptions& o) {
+  auto settings = model::settings_of(model::number_type(o.type));
+  const bool integers = settings.type == model::NumberType::integer;
+  if (integers || given(o, "--bits")) settings.bits = o.bits;
+  if (integers || given(o, "--group-size")) settings.group_size = o.group_size;
+  settings.symmetric = !o.asymmetric;
+  return settings;
+}
+
 model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   model::PipelineOptions options;
   Params& params = options.params;
-  params.group_size = o.group_size;
+  options.settings.base = base_settings(o);
+  params.group_size = options.settings.base.group_size;
   params.allow_tail_group = o.allow_tail_group;
   params.order = o.order == "act" ? Order::act : Order::natural;
   params.damping = o.damping;
@@ -76,7 +75,6 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
   detail::require(o.match_strength >= 0 && o.match_strength <= 1,
                   "--match-strength = ", o.match_strength, " is not between 0 and 1");
   options.match_inputs = options.match_residual = o.match_strength;
-  options.settings.base = {o.bits, !o.asymmetric, o.group_size};
   for (const std::string& text : o.overrides)
     options.settings.overrides.push_back(model::Override::parse(text));
   for (const std::string& text : o.skips) options.settings.skips.emplace_back(text);
@@ -84,10 +82,6 @@ model::PipelineOptions pipeline_options(const QuantizeOptions& o) {
                   " is not a fraction between 0 and 1");
   params.validate();
   return options;
-}
-
-bool given(const QuantizeOptions& o, std::string_view option) {
-  return std::find(o.given.begin(), o.given.end(), option) != o.given.end();
 }
 
 /// Options that have no effect because of others, one sentence each.
@@ -111,6 +105,9 @@ std::vector<std::string> idle_options(const QuantizeOptions& o) {
     notes.emplace_back("--method rtn multiplies no large matrices: --precision has no effect");
   if (o.positive_scales && o.asymmetric)
     notes.emplace_back("--asym has positive scales anyway: --positive-scales has no effect");
+  else if (o.positive_scales && o.type != "int" && o.type != "nf4")
+    notes.push_back(fmt::format(
+        "--type {} has positive scales anyway: --positive-scales has no effect", o.type));
   else if (o.positive_scales && !weighted_range(o))
     notes.emplace_back(
         "--range minmax has positive scales anyway: --positive-scales has no effect");
@@ -209,7 +206,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
               const std::string& place) {
   Stopwatch watch;
   auto options = pipeline_options(o);
-  const std::uint64_t max_shard_size = parse_size(o.max_shard_size);
+  const std::uint64_t max_shard_size = parse_size("--max-shard-size", o.max_shard_size);
   const bool calibrated = calibrates(o);
   detail::require(!calibrated || !o.text.file.empty() || !o.text.tokens.empty(),
                   "--calibration FILE (text) or --tokens FILE (ids) is needed, "
@@ -327,12 +324,18 @@ void add_quantize(CLI::App& app) {
   command->add_option("--format", o->format, "How the folder stores quantized modules")
       ->check(CLI::IsMember(model::format_names()))
       ->capture_default_str();
+  std::vector<std::string> types;
+  for (const auto& type : model::number_types) types.emplace_back(type.name);
+  command->add_option("--type", o->type, "Integers of --bits bits, or numbers of another type")
+      ->check(CLI::IsMember(types))
+      ->capture_default_str();
   command->add_option("--bits", o->bits, "Bits per weight")
       ->check(CLI::IsMember({2, 3, 4, 8}))
       ->capture_default_str();
   command
       ->add_option("--group-size", o->group_size,
-                   "Inputs that share a scale; -1: one scale per output")
+                   "Inputs that share a scale; -1: one scale per output (64 for --type nf4; nvfp4, "
+                   "mxfp4 and fp8 have their own)")
       ->check(CLI::Range(Index(-1), Index(1) << 31))
       ->capture_default_str();
   command->add_flag("--asym,!--sym", o->asymmetric, "Grids with zero points, or without (default)");
@@ -408,6 +411,8 @@ void add_quantize(CLI::App& app) {
       "  gptq quantize model.gguf --out small --bits 3 --group-size 64 --override "
       "'re:.*down_proj=bits:4' --calibration text.txt\n"
       "  gptq quantize Llama-3.1-8B --out int4 --calibration text.txt --backend cuda\n"
+      "  gptq quantize Llama-3.1-8B --out fp4 --calibration text.txt --type nvfp4 --format "
+      "compressed-tensors\n"
       "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
   command->callback([o, command] {
     for (const CLI::Option* option : command->get_options())

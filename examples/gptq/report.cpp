@@ -194,6 +194,7 @@ nlohmann::ordered_json to_json(const RunReport& run) {
       {"modules", nlohmann::ordered_json::array()}};
   for (const auto& m : run.modules) {
     nlohmann::ordered_json module{{"name", m.name},
+                                  {"type", model::info(m.settings.type).name},
                                   {"bits", m.settings.bits},
                                   {"group_size", m.settings.group_size},
                                   {"symmetric", m.settings.symmetric},

@@ -114,7 +114,6 @@ TEST_CASE("unsupported keys that change the forward pass are refused with their 
     refused(key, "true");
   refused("is_causal", "false");
   refused("no_rope_layers", "[1, 0]");
-  refused("quantization", R"({"bits": 4, "group_size": 64})");
   // Unknown keys with telling names.
   CHECK_THAT(refused("my_attention_scale", "3"), ContainsSubstring("= 3 is unknown"));
   refused("block_norm_type", "\"layernorm\"");

@@ -2,65 +2,19 @@
 
 // Every format: what is written is what was rounded, and is read back.
 
-#include <gptq/backend/cpu.hpp>
-#include <gptq/model/cpu_operations.hpp>
-#include <gptq/model/decoder_tensors.hpp>
-#include <gptq/model/format/requirements.hpp>
-
 #include "../support/catch.hpp"
-#include "../support/files.hpp"
-#include "../support/quantize.hpp"
+#include "../support/written_model.hpp"
+
+#include <map>
 
 using gptq::FormatError;
 using gptq::Index;
 using gptq::InvalidArgument;
 using gptq::io::DType;
 using gptq::model::Override;
-using gptq::model::PipelineOptions;
-using Cpu = gptq::backend::Cpu;
+using test::of_type, test::uniform, test::WrittenModel;
 
 namespace {
-
-/// The demo model, rounded to nearest and written in some format.
-struct WrittenModel {
-  test::TemporaryFolder folder;
-  std::filesystem::path out = folder / "out";
-
-  WrittenModel(const std::string& format, const gptq::model::SettingsTable& settings,
-               DType own = DType::F32, const std::filesystem::path& source = test::demo_folder()) {
-    const auto model = gptq::model::open_model(source);
-    PipelineOptions options;
-    options.settings = settings;
-    options.method = gptq::model::Method::round_to_nearest;
-    options.params.range = gptq::Range::minmax;
-    options.format = gptq::model::make_format(format, own);
-    gptq::model::require_quantizable(model.description, settings, options.params, *options.format);
-    test::quantize_into(out, model, options, gptq::model::CpuOperations<>(), Cpu());
-  }
-
-  gptq::model::ModelFiles open() const {
-    auto model = gptq::model::open_model(out);
-    gptq::model::require_decoder_tensors(model);
-    return model;
-  }
-  nlohmann::json config() const { return gptq::io::read_json(out / "config.json"); }
-
-  /// The weights of the second layer, one after the other.
-  std::vector<float> weights() const {
-    std::vector<float> all;
-    const auto layer = gptq::model::load_layer(open(), 1);
-    for (const auto& linear : layer.linears) {
-      const auto w = linear.weight.view();
-      for (Index r = 0; r < w.rows(); ++r)
-        for (Index c = 0; c < w.cols(); ++c) all.push_back(w(r, c));
-    }
-    return all;
-  }
-};
-
-gptq::model::SettingsTable uniform(int bits, bool symmetric, Index group_size = 32) {
-  return {{bits, symmetric, group_size}, {}, {}};
-}
 
 std::string format_refusal(const std::string& format, const gptq::model::SettingsTable& table) {
   return error_of<InvalidArgument>([&] { WrittenModel(format, table); });
@@ -80,13 +34,153 @@ TEST_CASE("all formats hold the same numbers", "[formats]") {
     for (const int bits : {2, 3, 4, 8})
       for (const Index group : {Index{32}, Index{-1}}) {
         const auto table = uniform(bits, symmetric, group);
-        const auto expected = WrittenModel("gptq", table).weights();
-        for (const std::string& format : gptq::model::format_names()) {
-          if (format == "awq" && bits != 4) continue;
+        const auto expected = WrittenModel("plain", table).weights();
+        std::vector<std::string> formats{"gptq", "compressed-tensors"};
+        if (bits == 4) formats.emplace_back("awq");
+        if (bits == 8) formats.emplace_back("compressed-tensors:int-quantized");
+        if (bits != 3 && symmetric && group == 32) formats.emplace_back("mlx");
+        for (const std::string& format : formats) {
           INFO(format << ", " << bits << " bits, symmetric " << symmetric << ", group " << group);
           CHECK(WrittenModel(format, table).weights() == expected);
         }
       }
+  for (const auto& [type, format] :
+       std::map<std::string, std::string>{{"nf4", "bitsandbytes"},
+                                          {"nvfp4", "compressed-tensors"},
+                                          {"mxfp4", "compressed-tensors"},
+                                          {"fp8", "compressed-tensors"}}) {
+    INFO(type);
+    const auto table = of_type(type);
+    CHECK(WrittenModel(format, table).weights() == WrittenModel("plain", table).weights());
+  }
+}
+
+TEST_CASE("numbers of other types are refused by formats of integers", "[formats]") {
+  CHECK_THAT(
+      format_refusal("gptq", of_type("nf4")),
+      ContainsSubstring("the gptq format holds no numbers of the type nf4 (model.layers.0.") &&
+          ContainsSubstring("with these settings: bitsandbytes, plain"));
+  CHECK_THAT(format_refusal("bitsandbytes", uniform(4, true)),
+             ContainsSubstring("the bitsandbytes format holds no numbers of the type int"));
+  auto table = of_type("nvfp4");
+  table.base.group_size = 32;
+  CHECK_THAT(format_refusal("compressed-tensors", table),
+             ContainsSubstring("groups of 32 of model.layers.0.") &&
+                 ContainsSubstring("nvfp4 has blocks of 16"));
+  table = of_type("fp8");
+  table.base.group_size = 32;
+  CHECK_THAT(format_refusal("compressed-tensors", table),
+             ContainsSubstring("fp8 has one per output (-1)"));
+  table = of_type("mxfp4");
+  table.base.bits = 8;
+  CHECK_THAT(format_refusal("compressed-tensors", table), ContainsSubstring("mxfp4 has 4"));
+  table = of_type("mxfp4");
+  table.base.symmetric = false;
+  CHECK_THAT(format_refusal("compressed-tensors", table),
+             ContainsSubstring("mxfp4 has no zero points"));
+  table = of_type("nf4");
+  table.base.group_size = -1;
+  CHECK_THAT(format_refusal("bitsandbytes", table), ContainsSubstring("groups of -1"));
+  CHECK_THAT(format_refusal("mlx", uniform(4, false)),
+             ContainsSubstring("asymmetric grids: the MLX format"));
+  CHECK_THROWS_AS(gptq::model::number_type("fp3"), InvalidArgument);
+}
+
+TEST_CASE("configurations of MLX, bitsandbytes and 4-bit floats", "[formats]") {
+  auto table = uniform(4, true);
+  table.overrides.push_back(Override::parse("re:.*layers\\.1\\.mlp\\.down_proj=bits:8"));
+  const WrittenModel mlx("mlx", table);
+  CHECK_FALSE(mlx.config().contains("quantization_config"));
+  CHECK(mlx.config()["quantization"] ==
+        nlohmann::json({{"group_size", 32},
+                        {"bits", 4},
+                        {"model.layers.1.mlp.down_proj", {{"group_size", 32}, {"bits", 8}}}}));
+  CHECK(mlx.open().tensors->type_name("model.layers.1.mlp.down_proj.weight") == "U32");
+  CHECK(mlx.weights() == WrittenModel("gptq", table).weights());
+
+  const WrittenModel nf4("bitsandbytes", of_type("nf4"));
+  const auto bnb = nf4.config()["quantization_config"];
+  CHECK(bnb["quant_method"] == "bitsandbytes");
+  CHECK(bnb["load_in_4bit"] == true);
+  CHECK(bnb["bnb_4bit_quant_type"] == "nf4");
+  CHECK(bnb["llm_int8_skip_modules"] == nlohmann::json{"lm_head"});
+  const auto opened = nf4.open();
+  const auto state =
+      opened.tensors->raw_bytes("model.layers.0.mlp.up_proj.weight.quant_state.bitsandbytes__nf4");
+  const auto json = nlohmann::json::parse(
+      std::string_view(reinterpret_cast<const char*>(state.data()), state.size()));
+  CHECK(json["blocksize"] == 64);
+  CHECK(json["quant_type"] == "nf4");
+
+  const WrittenModel nv("compressed-tensors", of_type("nvfp4"));
+  const auto config = nv.config()["quantization_config"];
+  CHECK(config["format"] == "nvfp4-pack-quantized");
+  const auto& weights = config["config_groups"]["group_0"]["weights"];
+  CHECK(weights["type"] == "float");
+  CHECK(weights["strategy"] == "tensor_group");
+  CHECK(weights["group_size"] == 16);
+  CHECK(nv.open().quantization->variant == "compressed-tensors nvfp4-pack-quantized");
+  CHECK(WrittenModel("compressed-tensors", of_type("fp8"))
+            .config()["quantization_config"]["config_groups"]["group_0"]["format"] ==
+        "float-quantized");
+}
+
+TEST_CASE("damaged MLX, bitsandbytes and byte layouts are refused by name", "[formats]") {
+  const std::string module = "model.layers.1.mlp.up_proj";
+  const auto edit = [](const WrittenModel& w, const std::string& from, const std::string& to) {
+    auto bytes = gptq::io::read_file(w.out / "model.safetensors");
+    const auto at = bytes.find(from);
+    REQUIRE(at != std::string::npos);
+    bytes.replace(at, from.size(), to);
+    gptq::io::write_file(w.out / "model.safetensors", bytes);
+  };
+  const auto configure = [](const WrittenModel& w, const char* patch) {
+    auto json = w.config();
+    json.merge_patch(nlohmann::json::parse(patch));
+    gptq::io::write_file(w.out / "config.json", json.dump());
+  };
+  {
+    const WrittenModel w("mlx", uniform(4, true));
+    CHECK_THAT(error_of_damage(w, [&] { configure(w, R"({"quantization": {"mode": "mxfp4"}})"); }),
+               ContainsSubstring("\"mode\" = \"mxfp4\" is not supported"));
+    configure(w, R"({"quantization": {"mode": "affine"}})");
+    CHECK_THAT(error_of_damage(w, [&] { edit(w, module + ".biases", module + ".biasez"); }),
+               ContainsSubstring("has no tensor " + module + ".biases"));
+  }
+  {
+    const WrittenModel w("bitsandbytes", of_type("nf4"));
+    CHECK_THAT(error_of_damage(w,
+                               [&] {
+                                 configure(w, R"({"quantization_config":
+                                                  {"bnb_4bit_use_double_quant": true}})");
+                               }),
+               ContainsSubstring("double_quant\" is not supported"));
+    configure(w, R"({"quantization_config": {"bnb_4bit_use_double_quant": false}})");
+    configure(w, R"({"quantization_config": {"bnb_4bit_quant_type": "fp4"}})");
+    CHECK_THAT(error_of<FormatError>([&] { w.open(); }),
+               ContainsSubstring("quantized with \"bitsandbytes\", which is not supported"));
+    configure(w, R"({"quantization_config": {"bnb_4bit_quant_type": "nf4"}})");
+    const auto bytes_of = [](float first) {
+      const float numbers[2] = {first, gptq::scheme::NormalFloat4Levels::values[1]};
+      return std::string(reinterpret_cast<const char*>(numbers), sizeof numbers);
+    };
+    edit(w, bytes_of(-1), bytes_of(-0.9f));
+    CHECK_THAT(error_of<FormatError>([&] {
+                 const auto model = w.open();
+                 for (Index layer = 0; layer < 4; ++layer) gptq::model::load_layer(model, layer);
+               }),
+               ContainsSubstring("does not have the levels of NF4"));
+  }
+  {
+    const WrittenModel w("compressed-tensors:int-quantized", uniform(8, false));
+    CHECK_THAT(
+        error_of_damage(w, [&] { edit(w, module + ".weight_scale", module + ".weight_scalf"); }),
+        ContainsSubstring("has no tensor " + module + ".weight_scale"));
+  }
+  const WrittenModel w("compressed-tensors", of_type("nvfp4"));
+  CHECK_THAT(
+      error_of_damage(w, [&] { edit(w, module + ".weight_scale\"", module + ".weight_scalf\""); }),
+      ContainsSubstring("has no tensor " + module + ".weight_scale"));
 }
 
 TEST_CASE("plain weights are rounded to the model's type only", "[formats]") {
@@ -192,8 +286,8 @@ TEST_CASE("damaged AWQ and compressed-tensors folders are refused by name", "[fo
                ContainsSubstring("has no tensor " + module + ".qzeros"));
   }
   const WrittenModel w("compressed-tensors", uniform(4, false));
-  CHECK_THAT(error_of_damage(w, [&] { configure(w, R"({"format": "int-quantized"})"); }),
-             ContainsSubstring("the format \"int-quantized\" is not supported"));
+  CHECK_THAT(error_of_damage(w, [&] { configure(w, R"({"format": "zip"})"); }),
+             ContainsSubstring("the format \"zip\" is not supported (these are: pack-quantized, "));
   CHECK_THAT(
       error_of_damage(
           w,
@@ -209,9 +303,9 @@ TEST_CASE("damaged AWQ and compressed-tensors folders are refused by name", "[fo
           [&] {
             configure(
                 w,
-                R"({"config_groups": {"group_0": {"input_activations": null, "weights": {"type": "float"}}}})");
+                R"({"config_groups": {"group_0": {"input_activations": null, "weights": {"type": "real"}}}})");
           }),
-      ContainsSubstring("the type \"float\" is not supported"));
+      ContainsSubstring("the type \"real\" is not supported"));
   configure(w, R"({"config_groups": {"group_0": {"weights": {"type": "int"}}}})");
   CHECK_NOTHROW(w.open());
   CHECK_THAT(

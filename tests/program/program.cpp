@@ -54,10 +54,10 @@ TEST_CASE("quantize, inspect and eval work together", "[program]") {
 
 TEST_CASE("every format is written, inspected and evaluated", "[program]") {
   const TemporaryFolder folder;
-  const auto run = [&](const std::string& format) {
-    const std::string out = (folder / format).string();
+  const auto run = [&](const std::string& format, const std::string& type = "int") {
+    const std::string out = (folder / (format + "_" + type)).string();
     const auto quantize = program("quantize " + demo.string() + " --out " + out +
-                                  " --method rtn --quiet --format " + format);
+                                  " --method rtn --quiet --format " + format + " --type " + type);
     INFO(quantize.output);
     REQUIRE(quantize.code == 0);
     const auto eval = program("eval " + out + " --text " + (demo / "heldout.txt").string() +
@@ -73,10 +73,50 @@ TEST_CASE("every format is written, inspected and evaluated", "[program]") {
   CHECK_THAT(
       run("compressed-tensors"),
       ContainsSubstring(figure) && ContainsSubstring("format compressed-tensors pack-quantized"));
+  CHECK_THAT(run("mlx"), ContainsSubstring(figure) && ContainsSubstring("format mlx"));
   CHECK_THAT(run("plain"), ContainsSubstring("not quantized"));
+  CHECK_THAT(run("bitsandbytes", "nf4"), ContainsSubstring("format bitsandbytes nf4"));
+  CHECK_THAT(run("compressed-tensors", "nvfp4"),
+             ContainsSubstring("format compressed-tensors nvfp4-pack-quantized"));
+  CHECK_THAT(run("compressed-tensors", "fp8"),
+             ContainsSubstring("format compressed-tensors float-quantized"));
+  check_refused(demo.string() + " --method rtn --type nf4",
+                ContainsSubstring("the gptq format holds no numbers of the type nf4") &&
+                    ContainsSubstring("with these settings: bitsandbytes, plain"));
+  check_refused(demo.string() + " --method rtn --type fp8 --format compressed-tensors --bits 4",
+                ContainsSubstring("fp8 has 8"));
   check_refused(demo.string() + " --method rtn --bits 3 --format awq",
                 ContainsSubstring("the AWQ format has 4 bits; formats that hold all modules with "
                                   "these settings: gptq, compressed-tensors, plain"));
+}
+
+TEST_CASE("a quantized folder is converted to another format", "[program]") {
+  const TemporaryFolder folder;
+  const std::string from = (folder / "gptq").string(), to = (folder / "awq").string(),
+                    direct = (folder / "direct").string();
+  REQUIRE(program("quantize " + demo.string() + " --method rtn --quiet --out " + from).code == 0);
+  REQUIRE(
+      program("quantize " + demo.string() + " --method rtn --quiet --format awq --out " + direct)
+          .code == 0);
+  const auto converted = program("convert " + from + " --to awq --out " + to);
+  INFO(converted.output);
+  CHECK(converted.code == 0);
+  CHECK_THAT(converted.output, ContainsSubstring("28 modules") && ContainsSubstring("format awq"));
+  for (const char* file : {"model.safetensors", "config.json", "tokenizer.json"})
+    CHECK((gptq::io::read_file(folder / "awq" / file) ==
+           gptq::io::read_file(folder / "direct" / file)));
+  const auto refused = [&](const std::string& options, const std::string& why) {
+    const auto outcome = program("convert " + options);
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.output, ContainsSubstring(why));
+  };
+  refused(demo.string() + " --to awq --out " + (folder / "x").string(), "is not quantized");
+  refused(from + " --to awq --out " + to, "--overwrite replaces");
+  refused(from + " --to awq --out " + from, "is the model itself");
+  refused(from + " --to bitsandbytes --out " + (folder / "x").string(),
+          "holds no numbers of the type int");
+  refused(from + " --to zip --out " + (folder / "x").string(), "--to");
+  CHECK_FALSE(std::filesystem::exists(folder / "x"));
 }
 
 TEST_CASE("fewer windows than requested are used and noted, none is an error", "[program]") {

@@ -22,15 +22,16 @@ def main(packed, plain):
     parsed = QuantizationConfig.model_validate({key: value for key, value in config.items() if key not in ("sparsity_config", "transform_config")})
     stored, expected = load_file(Path(packed) / "model.safetensors"), load_file(Path(plain) / "model.safetensors")
     schemes = [(scheme, set(scheme.targets)) for scheme in parsed.config_groups.values()]
-    compressor = BaseCompressor.get_value_from_registry("pack-quantized")
+    compressor = BaseCompressor.get_value_from_registry(config["format"])
     compared, wrong = 0, []
     for name in sorted(stored):
-        if not name.endswith(".weight_packed"):
+        if not name.endswith(".weight_scale"):
             continue
-        module = name.removesuffix(".weight_packed")
+        module = name.removesuffix(".weight_scale")
         scheme = next((s for s, targets in schemes if module in targets), schemes[0][0])
         parts = {key.removeprefix(module + "."): value for key, value in stored.items() if key.startswith(module + ".")}
-        parts["weight_scale"] = parts["weight_scale"].float()
+        if scheme.weights.group_size not in (16, 32) or scheme.weights.type == "int":
+            parts["weight_scale"] = parts["weight_scale"].float()
         decompressed = compressor.decompress(parts, scheme)["weight"]
         compared += 1
         if not torch.equal(decompressed.to(expected[module + ".weight"].dtype), expected[module + ".weight"]):

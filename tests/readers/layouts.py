@@ -18,7 +18,7 @@ except ImportError:
         os.execv("/usr/bin/python3", ["/usr/bin/python3", *sys.argv])
     sys.exit(print("SKIPPED: numpy is not installed"))
 
-TYPES = {"I32": "<u4", "I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4"}
+TYPES = {"I32": "<u4", "U32": "<u4", "I64": "<i8", "F16": "<f2", "BF16": "<u2", "F32": "<f4", "U8": "u1", "I8": "i1", "F8_E4M3": "u1"}
 
 
 def tensors(folder):
@@ -65,8 +65,7 @@ def awq(parts, config):
     return affine(codes, scales, outputs(parts["qzeros"]).T, group)
 
 
-def compressed_tensors(parts, config):
-    args = config["config_groups"]["group_0"]["weights"]
+def pack_quantized(parts, args):
     bits, (rows, cols), scales = args["num_bits"], parts["weight_shape"], parts["weight_scale"]
     zeros = np.full(scales.shape, 1 << (bits - 1))
     if not args["symmetric"]:
@@ -75,7 +74,79 @@ def compressed_tensors(parts, config):
     return affine(bits_of(parts["weight_packed"], bits, 1)[:, :cols], scales, zeros, group)
 
 
-FORMATS = {"gptq": (gptq, "qweight"), "awq": (awq, "qweight"), "compressed-tensors": (compressed_tensors, "weight_packed")}
+def int_quantized(parts, args):
+    codes, scales = parts["weight"], parts["weight_scale"]
+    zeros = np.zeros(scales.shape) if args["symmetric"] else parts["weight_zero_point"]
+    return affine(codes.astype(np.int64), scales, zeros, np.arange(codes.shape[1]) // (codes.shape[1] // scales.shape[1]))
+
+
+def e4m3(bits):
+    exponent, mantissa = (bits >> 3 & 15).astype(np.int32), (bits & 7).astype(np.float32)
+    magnitude = np.where(exponent == 0, np.ldexp(mantissa, -9), np.ldexp(mantissa + 8, exponent - 10))
+    return np.where(bits & 128, -magnitude, magnitude).astype(np.float32)
+
+
+def from_bfloat16(bits):
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def float_quantized(parts, args):
+    return e4m3(parts["weight"]) * from_bfloat16(parts["weight_scale"])
+
+
+def halves(bytes_, low_first):
+    low, high = bytes_ & 15, bytes_ >> 4
+    return np.stack([low, high] if low_first else [high, low], -1).reshape(*bytes_.shape[:-1], -1)
+
+
+def float4(parts, scales, block):
+    codes = halves(parts["weight_packed"], True)
+    levels = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    numbers = np.where(codes & 8, -1, 1).astype(np.float32) * levels[codes & 7]
+    return numbers * np.repeat(scales, block, axis=1)
+
+
+def nvfp4(parts, args):
+    return float4(parts, e4m3(parts["weight_scale"]) / parts["weight_global_scale"], 16)
+
+
+def mxfp4(parts, args):
+    return float4(parts, np.ldexp(np.float32(1), parts["weight_scale"].astype(np.int32) - 127), 32)
+
+
+LAYOUTS = {"pack-quantized": pack_quantized, "int-quantized": int_quantized, "float-quantized": float_quantized, "nvfp4-pack-quantized": nvfp4, "mxfp4-pack-quantized": mxfp4}
+
+
+def compressed_tensors(parts, config):
+    return LAYOUTS[config["format"]](parts, config["config_groups"]["group_0"]["weights"])
+
+
+def mlx(parts, config):
+    codes, scales = bits_of(parts["weight"], config["bits"], 1), parts["scales"].astype(np.float32)
+    group = np.arange(codes.shape[1]) // config["group_size"]
+    return scales[:, group] * codes.astype(np.float32) + parts["biases"].astype(np.float32)[:, group]
+
+
+def bitsandbytes(parts, config):
+    state = json.loads(parts["weight.quant_state.bitsandbytes__nf4"].tobytes())
+    levels = parts["weight.quant_map"][halves(parts["weight"].reshape(1, -1), False)[0]]
+    return (levels.reshape(-1, state["blocksize"]) * parts["weight.absmax"][:, None]).reshape(state["shape"])
+
+
+FORMATS = {"gptq": gptq, "awq": awq, "compressed-tensors": compressed_tensors, "compressed-tensors:int-quantized": compressed_tensors, "mlx": mlx, "bitsandbytes": bitsandbytes}
+# Options, and the formats that hold modules of these settings.
+CASES = [
+    ("--bits 4 --group-size 32 --sym", "gptq awq compressed-tensors mlx"),
+    ("--bits 4 --group-size 128 --asym", "gptq awq compressed-tensors"),
+    ("--bits 3 --group-size 64 --sym", "gptq compressed-tensors"),
+    ("--bits 8 --group-size -1 --sym", "gptq compressed-tensors compressed-tensors:int-quantized"),
+    ("--bits 8 --group-size 64 --asym", "gptq compressed-tensors compressed-tensors:int-quantized"),
+    ("--bits 2 --group-size 32 --asym", "gptq compressed-tensors"),
+    ("--type nf4", "bitsandbytes"),
+    ("--type nvfp4", "compressed-tensors"),
+    ("--type mxfp4", "compressed-tensors"),
+    ("--type fp8", "compressed-tensors"),
+]
 
 
 def as_bfloat16(numbers):
@@ -87,28 +158,25 @@ def as_bfloat16(numbers):
 def main(program, demo):
     compared, wrong = 0, []
     with tempfile.TemporaryDirectory() as scratch:
-        for bits, group, kind in (4, 32, "--sym"), (4, 128, "--asym"), (3, 64, "--sym"), (8, -1, "--sym"), (2, 32, "--asym"):
+        for options, formats in CASES:
             def write(form):
-                out = Path(scratch) / form
-                command = ["quantize", demo, "--method", "rtn", "--bits", str(bits), "--group-size", str(group), kind]
-                subprocess.run([program, *command, "--format", form, "--out", str(out), "--quiet", "--overwrite"], check=True, stdout=subprocess.DEVNULL)
+                out = Path(scratch) / form.replace(":", "-")
+                command = ["quantize", demo, "--method", "rtn", "--format", form, "--out", str(out), "--quiet", "--overwrite"]
+                subprocess.run([program, *command, *options.split()], check=True, stdout=subprocess.DEVNULL)
                 return out
 
             plain = tensors(write("plain"))
-            for form, (decode, word) in FORMATS.items():
-                if form == "awq" and bits != 4:
-                    continue
+            modules = [name[: -len("weight")] for name in sorted(plain) if name.endswith("_proj.weight")]
+            for form in formats.split():
                 folder = write(form)
-                config = json.loads((folder / "config.json").read_text())["quantization_config"]
+                config = json.loads((folder / "config.json").read_text())
+                config = config.get("quantization") or config["quantization_config"]
                 packed = tensors(folder)
-                for name in sorted(packed):
-                    if not name.endswith("." + word):
-                        continue
-                    module = name[: -len(word)]
+                for module in modules:
                     parts = {key[len(module) :]: value for key, value in packed.items() if key.startswith(module)}
                     compared += 1
-                    if not np.array_equal(as_bfloat16(decode(parts, config)), plain[module + "weight"]):
-                        wrong.append(f"{form}, {bits} bits, groups of {group}, {kind}: {module}weight")
+                    if not np.array_equal(as_bfloat16(FORMATS[form](parts, config)), plain[module + "weight"]):
+                        wrong.append(f"{form}, {options}: {module}weight")
     if wrong or compared == 0:
         sys.exit("\n".join(wrong) or "nothing was compared")
     print(f"{compared} modules decoded")

@@ -183,8 +183,7 @@ inline constexpr ComputingKey computing_keys[] = {
     {"vision_config", off},
     {"word_embed_proj_dim", off},
     // Weights in another form.
-    {"compression_config", off},
-    {"quantization", off}};
+    {"compression_config", off}};
 
 /// Parts that every decoder here has: a key of this name, perhaps prefixed with use_ or the like,
 /// says nothing new if its value is true.
@@ -280,7 +279,7 @@ inline constexpr std::string_view harmless_keys[] = {
     "bf16", "cache_implementation", "dtype", "ep_size", "finetuning_task", "fp16", "fp32",
     "id2label", "is_decoder", "is_llama_config", "is_quantized", "keys_to_ignore_at_inference",
     "label2id", "max_window_layers", "name_or_path", "num_labels", "onnx_safe", "prefix",
-    "problem_type", "quantization_config", "return_dict", "task_specific_params",
+    "problem_type", "quantization", "quantization_config", "return_dict", "task_specific_params",
     "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript",
     "transformers.js_config", "transformers_version", "unsloth_fixed", "unsloth_version",
     "use_liger_kernel", "use_return_dict"};

@@ -183,6 +183,10 @@ inline bool is_storage(const std::string& method) { return method == "fp8" || me
 /// The quantization stated by config.json, or by a separate file as in older models.
 inline std::optional<QuantizationInfo> find_quantization(ModelFiles& model,
                                                          const std::string& config) {
+  if (model.config_json.contains("quantization") && !model.config_json["quantization"].is_null()) {
+    const nlohmann::json stated = model.config_json["quantization"];
+    return format::Mlx::parse({stated, config + ": quantization"});
+  }
   if (model.config_json.contains("quantization_config") &&
       !model.config_json["quantization_config"].is_null()) {
     auto info = parse_quantization(model.config_json["quantization_config"],

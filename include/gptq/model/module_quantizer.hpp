@@ -6,8 +6,8 @@
 
 #include <gptq/baseline/rtn.hpp>
 #include <gptq/core/progress.hpp>
-#include <gptq/model/format/format.hpp>
 #include <gptq/model/layer_weights.hpp>
+#include <gptq/model/quantized_module.hpp>
 #include <gptq/quantizer.hpp>
 #include <gptq/scheme/scale_range.hpp>
 
@@ -23,14 +23,6 @@
 #include <vector>
 
 namespace gptq::model {
-
-enum class Method { gptq, round_to_nearest };
-
-/// A module as it is stored, and its report.
-struct QuantizedModule {
-  std::vector<Part> parts;
-  Report report;
-};
 
 namespace detail {
 
@@ -58,7 +50,7 @@ void require_scales_fit(const ModelFiles& model, const SettingsTable& table,
   model.description.for_each_linear([&](const LinearSpec& linear) {
     if (progress && !progress("checking the scales", done++ / modules, 1)) throw Cancelled();
     const auto settings = table.find(linear.name);
-    if (!settings) return;
+    if (!settings || settings->type != NumberType::integer) return;
     const Linear loaded = load_linear(model, linear);
     detail::with_way_out([&] {
       scheme::require_scales_fit(executor, loaded.weight.view(), settings->bits,
@@ -102,6 +94,13 @@ class ModuleQuantizer {
                                         const ModuleSettings& settings,
                                         std::span<const LinearSpec* const> linears) {
     return detail::with_way_out([&] {
+      switch (settings.type) {
+        case NumberType::nf4: return with_scheme<scheme::NF4>(weights, settings, linears);
+        case NumberType::nvfp4:
+        case NumberType::mxfp4: return with_scheme<scheme::Float4>(weights, settings, linears);
+        case NumberType::fp8: return with_scheme<scheme::Float8>(weights, settings, linears);
+        case NumberType::integer: break;
+      }
       switch (settings.bits) {
         case 2: return with_bits<2>(weights, settings, linears);
         case 3: return with_bits<3>(weights, settings, linears);
@@ -133,6 +132,7 @@ class ModuleQuantizer {
     for (const LinearSpec* linear : linears) names.push_back(linear->name);
     Params params = params_;
     params.group_size = settings.group_size;
+    params.scale_type = info(settings.type).scales;
     std::vector<QuantizedMatrix<S>> quantized;
     if (method_ == Method::gptq) {
       const Factors<B>& made = factors(settings.group_size);
@@ -154,10 +154,15 @@ class ModuleQuantizer {
     }};
     std::vector<QuantizedModule> results;
     for (std::size_t i = 0; i < weights.size(); ++i) {
+      const auto view = [&] {
+        if constexpr (scheme::is_affine<S>) return pack::affine_view(quantized[i]);
+        else return pack::level_view(quantized[i]);
+      }();
       results.push_back(
-          {format_.pack(pack::affine_view(quantized[i]), *linears[i], settings, threads),
-           quantized[i].report()});
+          {format_.pack(view, *linears[i], settings, threads), quantized[i].report(), {}});
       quantized[i].dequantize(weights[i], backend_);
+      for (Index c = 0; c < weights[i].cols(); ++c)
+        results.back().first_row.push_back(weights[i](0, c));
     }
     return results;
   }

@@ -6,6 +6,7 @@
 
 #include <gptq/core/params.hpp>
 #include <gptq/model/description.hpp>
+#include <gptq/model/number_type.hpp>
 #include <gptq/model/tokenizer/regex.hpp>
 
 #include <charconv>  // std::from_chars
@@ -56,14 +57,26 @@ class NamePattern {
   std::string source_;
 };
 
+/// Who chooses the codes.
+enum class Method {
+  gptq,              ///< the solver, calibrated on a text
+  round_to_nearest,  ///< nobody: each weight on its own
+};
+
 /// How one module is quantized.
 struct ModuleSettings {
   int bits = 4;
   bool symmetric = true;
   Index group_size = 128;
+  NumberType type = NumberType::integer;
 
   bool operator==(const ModuleSettings&) const = default;
 };
+
+/// Settings with numbers of this type and what belongs to them.
+inline ModuleSettings settings_of(const NumberTypeInfo& info) {
+  return {.bits = info.bits > 0 ? info.bits : 4, .group_size = info.group_size, .type = info.type};
+}
 
 /// "PATTERN=bits:8,group-size:64"
 struct Override {

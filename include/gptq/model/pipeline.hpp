@@ -13,6 +13,7 @@
 #include <gptq/model/perplexity.hpp>
 #include <gptq/model/pipeline_options.hpp>
 #include <gptq/model/placed_layer.hpp>
+#include <gptq/model/quantized_module.hpp>
 #include <gptq/model/stream.hpp>
 #include <gptq/model/working_bytes.hpp>
 

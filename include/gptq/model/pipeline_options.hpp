@@ -6,10 +6,9 @@
 #include <gptq/core/params.hpp>
 #include <gptq/core/report.hpp>
 #include <gptq/model/format/gptq.hpp>
-#include <gptq/model/module_quantizer.hpp>
+#include <gptq/model/module_settings.hpp>
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -83,8 +82,5 @@ struct PipelineTimings {
   double measure = 0;   ///< signal-to-noise ratios on the last window
   double write = 0;     ///< handing modules to the sink
 };
-
-/// Receives the quantized modules.
-using ModuleSink = std::function<void(const std::string& name, const QuantizedModule& module)>;
 
 }  // namespace gptq::model

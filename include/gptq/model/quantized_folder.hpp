@@ -6,13 +6,16 @@
 
 #include <gptq/io/safetensors_writer.hpp>
 #include <gptq/io/staged_folder.hpp>
+#include <gptq/model/decoder_tensors.hpp>
 #include <gptq/model/model_files.hpp>
 #include <gptq/model/pipeline_options.hpp>
+#include <gptq/model/quantized_module.hpp>
 
 #include <algorithm>  // std::find
 #include <filesystem>
 #include <iterator>  // std::begin
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -33,14 +36,14 @@ class QuantizedFolder {
   /// \throws IoError          not enough disk space, or another run is writing there
   QuantizedFolder(const ModelFiles& model, const PipelineOptions& options,
                   const std::filesystem::path& path, std::uint64_t max_shard_size, bool overwrite)
-      : folder_(checked(path, model), overwrite) {
-    const Format& format = *options.format;
+      : folder_(checked(path, model), overwrite), format_(options.format) {
+    const Format& format = *format_;
     writer_.emplace(folder_.files(), plan(model, options.settings, format), max_shard_size);
     nlohmann::ordered_json config = model.config_json;
     const auto quantization = format.config(model.description, options.settings, options.params,
                                             options.sequential == Sequential::sublayer);
-    config.erase("quantization_config");
-    if (!quantization.is_null()) config["quantization_config"] = quantization;
+    for (const char* key : quantization_keys) config.erase(key);
+    if (!quantization.is_null()) config[std::string(format.config_key())] = quantization;
     std::map<std::string, std::string> texts = model.companions;
     texts[config_name] = config.dump(2) + "\n";
     if (const std::string file = format.config_file(); !file.empty())
@@ -101,6 +104,7 @@ class QuantizedFolder {
 
   void write(const std::string& name, const QuantizedModule& module) {
     for (const Part& part : module.parts) writer_->write(name + part.suffix, part.bytes);
+    first_rows_[name] = module.first_row;
   }
 
   /// Whether a tensor of the model is not quantized but copied unchanged.
@@ -111,10 +115,14 @@ class QuantizedFolder {
     for (const std::string& name : rest_) writer_->write(name, model.tensors->output_bytes(name));
   }
 
-  /// Puts all files in place, replacing those of an earlier model.
-  /// \throws IoError  a file cannot be written or moved; the old model stays untouched
+  /// Reads the new model as anybody else would, and puts all files in place, replacing those of an
+  /// earlier model.
+  /// \throws FormatError  a tensor of the decoder is missing or has another shape
+  /// \throws IoError      a file cannot be written or moved, or a module reads back as other
+  ///                      numbers; the old model stays untouched
   void commit() {
     writer_->commit();
+    require_readable();
     folder_.commit([&](const std::string& name) { return is_model_file(name); }, config_name);
   }
 
@@ -122,6 +130,22 @@ class QuantizedFolder {
 
  private:
   static constexpr const char* config_name = "config.json";
+
+  void require_readable() const {
+    const ModelFiles written = open_model(folder_.files());
+    require_decoder_tensors(written);
+    written.description.for_each_linear([&](const LinearSpec& linear) {
+      const auto row = first_rows_.find(linear.name);
+      if (row == first_rows_.end()) return;
+      const Linear read = load_linear(written, linear);
+      for (std::size_t c = 0; c < row->second.size(); ++c)
+        gptq::detail::require<IoError>(
+            read.weight(0, Index(c)) == format_->stored(row->second[c]),
+            written.tensors->where(linear.name + format_->suffixes().front()), ": ", linear.name,
+            " reads back as other numbers than were written: ", read.weight(0, Index(c)),
+            " at row 0, column ", c, ", not ", row->second[c]);
+    });
+  }
 
   void reserve_name(const std::string& name) {
     std::error_code error;
@@ -190,20 +214,22 @@ class QuantizedFolder {
   std::vector<io::TensorPlan> plan(const ModelFiles& model, const SettingsTable& table,
                                    const Format& format) {
     std::vector<io::TensorPlan> tensors;
-    std::set<std::string> replaced;
+    std::set<std::string> replaced, modules;
     for_each_quantized(
         model.description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
           const std::string& name = linear.name;
           for (PartPlan& part : format.plan(linear, settings))
             tensors.push_back({name + part.suffix, part.type, std::move(part.shape), name});
-          replaced.insert(name + ".weight");
+          for (const std::string& part : stored_parts(model.format(), *model.tensors, name))
+            replaced.insert(name + part);
+          modules.insert(name);
         });
     for (const std::string& name : model.tensors->names()) {
       if (replaced.count(name)) continue;
       rest_.insert(name);
       io::TensorPlan rest{name, model.tensors->output_type(name), model.tensors->shape(name), {}};
       const auto module = name.substr(0, name.rfind('.'));
-      if (replaced.count(module + ".weight") > 0) rest.keep_with = module;  // its bias
+      if (modules.count(module) > 0) rest.keep_with = module;  // its bias
       tensors.push_back(std::move(rest));
     }
     // A module and its bias stay in one shard.
@@ -217,11 +243,13 @@ class QuantizedFolder {
   }
 
   io::StagedFolder folder_;
+  std::shared_ptr<const Format> format_;
   std::optional<io::SafetensorsWriter> writer_;
-  std::set<std::string> names_;       // of all files that are written
-  std::set<std::string> shards_;      // of the old model, from its index
-  std::vector<std::string> removed_;  // of the old model, without replacement
-  std::set<std::string> rest_;        // tensors that are not quantized
+  std::map<std::string, std::vector<float>> first_rows_;  // of the modules that were written
+  std::set<std::string> names_;                           // of all files that are written
+  std::set<std::string> shards_;                          // of the old model, from its index
+  std::vector<std::string> removed_;                      // of the old model, without replacement
+  std::set<std::string> rest_;                            // tensors that are not quantized
 };
 
 }  // namespace gptq::model

@@ -67,9 +67,9 @@ AwqTensors to_awq(const AffineView& q, std::string_view name = "the layer", cons
   return t;
 }
 
-/// The weights [out, in] that a loader computes.
+/// The codes and grids in the file.
 /// \throws FormatError  sizes do not match
-inline void dequantize(const AwqTensors& t, MatrixView<float> weight, std::string_view name) {
+inline AffineCodes codes_of(const AwqTensors& t, std::string_view name) {
   gptq::detail::require<FormatError>(t.out % 8 == 0 && t.groups > 0 && t.in % t.groups == 0, name,
                                      ": ", t.out, " outputs and ", t.in, " inputs in ", t.groups,
                                      " groups are not of the AWQ format");
@@ -81,9 +81,12 @@ inline void dequantize(const AwqTensors& t, MatrixView<float> weight, std::strin
   const auto number = [&](const std::vector<std::uint32_t>& words, Index row, Index o) {
     return words[std::size_t(row * (t.out / 8) + o / 8)] >> (4 * nibble[o % 8]) & 15u;
   };
-  dequantize_affine(
-      weight, contiguous_groups(t.in, t.in / t.groups), t.groups,
-      [&](Index o, Index i) { return number(t.qweight, i, o); },
+  return affine_codes(
+      {.bits = 4,
+       .in = t.in,
+       .out = t.out,
+       .group_index = contiguous_groups(t.in, t.in / t.groups)},
+      t.groups, [&](Index o, Index i) { return number(t.qweight, i, o); },
       [&](Index o, Index g) { return number(t.qzeros, g, o); },
       [&](Index o, Index g) { return t.scales[std::size_t(g * t.out + o)]; }, name);
 }

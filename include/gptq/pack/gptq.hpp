@@ -95,10 +95,9 @@ GptqTensors to_gptq(const QuantizedMatrix<S>& q, GptqFormat format,
   return to_gptq(affine_view(q), format, name, backend, scales);
 }
 
-/// The weights [out, in] that a loader computes: scale · (code − zero).
+/// The codes and grids in the file.
 /// \throws FormatError  sizes do not match, or a g_idx entry is out of range
-inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float> weight,
-                       std::string_view name) {
+inline AffineCodes codes_of(const GptqTensors& t, GptqFormat format, std::string_view name) {
   using gptq::detail::require;
   require<FormatError>(t.bits == 2 || t.bits == 3 || t.bits == 4 || t.bits == 8, name, ": ", t.bits,
                        " bits per code are not supported");
@@ -117,10 +116,18 @@ inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float
     const auto word = [&](Index i) { return t.qzeros[std::size_t(g * zero_words + i)]; };
     return (unpack(word, o, t.bits) + offset) & mask;
   };
-  dequantize_affine(
-      weight, t.g_idx, t.groups,
+  return affine_codes(
+      {.bits = t.bits, .in = t.in, .out = t.out, .group_index = t.g_idx}, t.groups,
       [&](Index o, Index i) { return unpack([&](Index w) { return qweight(w, o); }, i, t.bits); },
       zero, [&](Index o, Index g) { return t.scales[std::size_t(g * t.out + o)]; }, name);
+}
+
+/// The weights [out, in] that a loader computes: scale · (code − zero).
+/// \throws FormatError  sizes do not match, or a g_idx entry is out of range
+inline void dequantize(const GptqTensors& t, GptqFormat format, MatrixView<float> weight,
+                       std::string_view name) {
+  const auto codes = codes_of(t, format, name);
+  dequantize(codes.view(), weight);
 }
 
 }  // namespace gptq::pack

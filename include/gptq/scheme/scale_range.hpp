@@ -11,7 +11,7 @@
 
 #include <algorithm>  // std::clamp, std::max_element
 #include <bit>        // std::bit_cast
-#include <cmath>      // std::abs, std::exp2
+#include <cmath>      // std::abs, std::ceil, std::exp2, std::log2
 #include <cstdint>
 #include <limits>
 #include <string_view>
@@ -19,13 +19,15 @@
 
 namespace gptq {
 
-/// For ScaleType::fp8_e4m3, the unit in which the scale of a weight's largest element is the
-/// largest fp8 number; else 1.
+/// For ScaleType::fp8_e4m3, the smallest power of two in which the scale of a weight's largest
+/// element is an fp8 number; else 1. (A power of two, so that all engines compute the same numbers,
+/// whether they multiply by the unit or divide by its reciprocal.)
 template <class S>
 float scale_unit(const S& scheme, ScaleType type, double largest_weight) {
   if (type != ScaleType::fp8_e4m3 || !(largest_weight > 0)) return 1;
   const auto reach = static_cast<float>(largest_weight);
-  return scheme.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
+  const float least = scheme.fit(-reach, reach, ScaleType::fp32).scale / Float8E4M3::max();
+  return std::exp2(std::ceil(std::log2(least)));
 }
 
 /// The unit that a weight is solved in: 1, unless its elements are so large or small that squares

@@ -76,14 +76,13 @@ class Awq final : public Format {
     groups(source, linear);
   }
 
-  void read(const io::TensorSource& source, const LinearSpec& linear,
-            MatrixView<float> weight) const override {
+  StoredCodes codes(const io::TensorSource& source, const LinearSpec& linear) const override {
     const std::string& name = linear.name;
     pack::AwqTensors t{.in = linear.in, .out = linear.out, .groups = groups(source, linear)};
-    detail::read_words(source, name + ".qweight", t.qweight);
-    detail::read_words(source, name + ".qzeros", t.qzeros);
+    detail::read_elements(source, name + ".qweight", t.qweight);
+    detail::read_elements(source, name + ".qzeros", t.qzeros);
     t.scales = detail::read_scales(source, name + ".scales");
-    pack::dequantize(t, weight, source.where(name + ".qweight") + ": " + name);
+    return pack::codes_of(t, source.where(name + ".qweight") + ": " + name);
   }
 
   /// The format of a folder with this quantization_config.

@@ -9,6 +9,7 @@
 #include <gptq/model/description.hpp>
 #include <gptq/model/module_settings.hpp>
 #include <gptq/pack/affine_view.hpp>
+#include <gptq/pack/level_view.hpp>
 
 #include <cstddef>  // std::byte
 #include <cstring>  // std::memcpy
@@ -20,9 +21,13 @@
 #include <string>
 #include <string_view>
 #include <utility>  // std::move
+#include <variant>
 #include <vector>
 
 namespace gptq::model {
+
+/// The keys of config.json that say how modules are packed.
+inline constexpr const char* quantization_keys[] = {"quantization_config", "quantization"};
 
 /// A tensor of a quantized module, NAME + suffix, before its numbers are known.
 struct PartPlan {
@@ -36,6 +41,9 @@ struct Part {
   std::string suffix;
   std::vector<std::byte> bytes{};
 };
+
+/// A packed module, read from its file.
+using StoredCodes = std::variant<pack::AffineCodes, pack::LevelCodes>;
 
 /// Threads on the host, of whichever backend.
 struct HostThreads {
@@ -56,7 +64,16 @@ class Format {
   /// As on the command line.
   virtual std::string_view name() const = 0;
 
-  /// Checks that the format can hold a module with these settings.
+  /// Whether modules are packed at all.
+  virtual bool packs() const { return true; }
+
+  /// A number as it is read back.
+  virtual float stored(float x) const { return x; }
+
+  /// The types of numbers that it holds.
+  virtual std::vector<NumberType> types() const { return {NumberType::integer}; }
+
+  /// Checks that the format can hold a module with these settings, of one of its types.
   /// \throws InvalidArgument  names the module, the setting and what the format has
   virtual void require_fits(const LinearSpec& linear, const ModuleSettings& settings) const = 0;
 
@@ -68,13 +85,26 @@ class Format {
   virtual std::vector<PartPlan> plan(const LinearSpec& linear,
                                      const ModuleSettings& settings) const = 0;
 
-  /// Their contents.
-  /// \throws InvalidArgument  a number would be rounded
+  /// Their contents, of integers.
+  /// \throws InvalidArgument  a number would be rounded, or the format holds no integers
   virtual std::vector<Part> pack(const pack::AffineView& weight, const LinearSpec& linear,
-                                 const ModuleSettings& settings,
-                                 const HostThreads& threads) const = 0;
+                                 const ModuleSettings& settings, const HostThreads& threads) const {
+    (void)weight, (void)settings, (void)threads;
+    throw InvalidArgument(gptq::detail::message(name(), " holds no integers: ", linear.name));
+  }
 
-  /// The quantization_config of config.json; null: there is none, since nothing is packed.
+  /// Their contents, of other numbers.
+  /// \throws InvalidArgument  a number would be rounded, or the format holds integers only
+  virtual std::vector<Part> pack(const pack::LevelView& weight, const LinearSpec& linear,
+                                 const ModuleSettings& settings, const HostThreads& threads) const {
+    (void)weight, (void)settings, (void)threads;
+    throw InvalidArgument(gptq::detail::message(name(), " holds integers only: ", linear.name));
+  }
+
+  /// The key of config.json that says how the modules are packed.
+  virtual std::string_view config_key() const { return "quantization_config"; }
+
+  /// What that key says; null: nothing is packed.
   virtual nlohmann::ordered_json config(const Description& model, const SettingsTable& table,
                                         const Params& params, bool true_sequential) const = 0;
 
@@ -85,13 +115,13 @@ class Format {
   virtual std::vector<std::string> notes(const Description& model,
                                          const SettingsTable& table) const = 0;
 
-  /// The names of the tensors of a module end with these, some of which may be missing; the first
-  /// is always there.
+  /// The names of the tensors of a packed module end with these, some of which may be missing; the
+  /// first is always there, and in no other module.
   virtual std::vector<std::string> suffixes() const = 0;
 
   /// Whether a module of this folder is packed.
-  bool holds(const io::TensorSource& tensors, const std::string& module) const {
-    return !tensors.contains(module + ".weight") && tensors.contains(module + suffixes().front());
+  virtual bool holds(const io::TensorSource& tensors, const std::string& module) const {
+    return tensors.contains(module + suffixes().front());
   }
 
   /// Checks a packed module before anything is read.
@@ -99,9 +129,16 @@ class Format {
   /// others
   virtual void require_tensors(const io::TensorSource& tensors, const LinearSpec& linear) const = 0;
 
+  /// The codes and grids of a packed module.
+  /// \throws FormatError  something in it is damaged, or its grids are not of either kind
+  virtual StoredCodes codes(const io::TensorSource& tensors, const LinearSpec& linear) const = 0;
+
   /// The numbers of a packed module.
   virtual void read(const io::TensorSource& tensors, const LinearSpec& linear,
-                    MatrixView<float> weight) const = 0;
+                    MatrixView<float> weight) const {
+    std::visit([&](const auto& stored) { pack::dequantize(stored.view(), weight); },
+               codes(tensors, linear));
+  }
 };
 
 /// How the linear modules of a folder are quantized, from its quantization_config.
@@ -142,11 +179,12 @@ Part part_of(std::string suffix, const std::vector<T>& elements) {
   return {std::move(suffix), {bytes.begin(), bytes.end()}};
 }
 
-/// The same in fp16, which holds each of them exactly.
-inline Part halves_of(std::string suffix, const std::vector<float>& numbers) {
-  std::vector<float16> halves(numbers.size());
-  for (std::size_t i = 0; i < halves.size(); ++i) halves[i] = to_float16(numbers[i]);
-  return part_of(std::move(suffix), halves);
+/// The same in a type of 16 bits, which holds each of them exactly.
+inline Part halves_of(std::string suffix, const std::vector<float>& numbers,
+                      io::DType type = io::DType::F16) {
+  Part part{std::move(suffix), std::vector<std::byte>(2 * numbers.size())};
+  for (std::size_t i = 0; i < numbers.size(); ++i) io::store(numbers[i], type, &part.bytes[2 * i]);
+  return part;
 }
 
 /// The group size in inputs, and how many groups there are.
@@ -165,12 +203,19 @@ inline void require_words(const io::TensorSource& source, const std::string& nam
                                      ": tensor ", name, " has dtype ", type, "; expected I32");
 }
 
-/// The elements of a tensor of 32-bit words.
+/// \throws FormatError  the tensor is of another type
+inline void require_type(const io::TensorSource& source, const std::string& name,
+                         std::string_view type) {
+  gptq::detail::require<FormatError>(source.type_name(name) == type, source.where(name),
+                                     ": tensor ", name, " has dtype ", source.type_name(name),
+                                     "; expected ", type);
+}
+
+/// The elements of a tensor of integers of that size.
 template <class T>
-void read_words(const io::TensorSource& source, const std::string& name, std::vector<T>& to) {
-  static_assert(sizeof(T) == 4);
+void read_elements(const io::TensorSource& source, const std::string& name, std::vector<T>& to) {
   const auto bytes = source.raw_bytes(name);
-  to.resize(bytes.size() / 4);
+  to.resize(bytes.size() / sizeof(T));
   std::memcpy(to.data(), bytes.data(), bytes.size());
 }
 

@@ -191,17 +191,16 @@ class Gptq final : public Format {
     detail::require_gptq_tensors(tensors, linear);
   }
 
-  void read(const io::TensorSource& source, const LinearSpec& linear,
-            MatrixView<float> weight) const override {
+  StoredCodes codes(const io::TensorSource& source, const LinearSpec& linear) const override {
     const std::string& name = linear.name;
     const auto [bits, groups] = detail::require_gptq_tensors(source, linear);
     pack::GptqTensors t{.in = linear.in, .out = linear.out, .groups = groups, .bits = bits};
-    detail::read_words(source, name + ".qweight", t.qweight);
-    detail::read_words(source, name + ".qzeros", t.qzeros);
+    detail::read_elements(source, name + ".qweight", t.qweight);
+    detail::read_elements(source, name + ".qzeros", t.qzeros);
     t.scales = detail::read_scales(source, name + ".scales");
-    if (source.contains(name + ".g_idx")) detail::read_words(source, name + ".g_idx", t.g_idx);
+    if (source.contains(name + ".g_idx")) detail::read_elements(source, name + ".g_idx", t.g_idx);
     else t.g_idx = pack::contiguous_groups(linear.in, (linear.in + groups - 1) / groups);
-    pack::dequantize(t, *version_, weight, source.where(name + ".qweight") + ": " + name);
+    return pack::codes_of(t, *version_, source.where(name + ".qweight") + ": " + name);
   }
 
   /// The format of a folder with this quantization_config.

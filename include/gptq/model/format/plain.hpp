@@ -7,6 +7,8 @@
 #include <gptq/model/format/format.hpp>
 
 #include <algorithm>  // std::min
+#include <cstddef>    // std::byte
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,6 +22,23 @@ class Plain final : public Format {
 
   std::string_view name() const override { return "plain"; }
 
+  bool packs() const override { return false; }
+
+  float stored(float x) const override {
+    std::byte bytes[4];
+    io::store(x, type_, bytes);
+    float back = 0;
+    io::to_floats(type_, std::span(bytes, static_cast<std::size_t>(io::bits(type_)) / 8),
+                  std::span(&back, 1));
+    return back;
+  }
+
+  std::vector<NumberType> types() const override {
+    std::vector<NumberType> all;
+    for (const NumberTypeInfo& one : number_types) all.push_back(one.type);
+    return all;
+  }
+
   void require_fits(const LinearSpec&, const ModuleSettings&) const override {}
 
   std::vector<PartPlan> plan(const LinearSpec& linear, const ModuleSettings&) const override {
@@ -30,21 +49,17 @@ class Plain final : public Format {
 
   std::vector<Part> pack(const pack::AffineView& q, const LinearSpec& linear, const ModuleSettings&,
                          const HostThreads& threads) const override {
-    const auto size = static_cast<std::size_t>(io::bits(type_)) / 8;
-    Part part{".weight", std::vector<std::byte>(static_cast<std::size_t>(q.in() * q.out()) * size)};
-    constexpr Index together = 64;  // outputs, whose codes are adjacent
-    threads.for_each((q.out() + together - 1) / together, [&](Index job) {
-      const Index first = job * together, last = (std::min)(first + together, q.out());
-      for (Index i = 0; i < q.in(); ++i) {
-        const Index g = q.group_index[std::size_t(i)];
-        for (Index o = first; o < last; ++o) {
-          const float x = q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
-          const Index at = linear.transposed ? i * q.out() + o : o * q.in() + i;
-          io::store(x, type_, part.bytes.data() + static_cast<std::size_t>(at) * size);
-        }
-      }
+    return numbers(q, linear, threads, [&](Index o, Index i, Index g) {
+      return q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
     });
-    return {std::move(part)};
+  }
+
+  std::vector<Part> pack(const pack::LevelView& q, const LinearSpec& linear, const ModuleSettings&,
+                         const HostThreads& threads) const override {
+    const auto levels = pack::level_table(q.kind);
+    return numbers(q, linear, threads, [&](Index o, Index i, Index g) {
+      return q.scales(o, g) * levels[q.codes(o, i)];
+    });
   }
 
   nlohmann::ordered_json config(const Description&, const SettingsTable&, const Params&,
@@ -59,11 +74,33 @@ class Plain final : public Format {
   }
 
   std::vector<std::string> suffixes() const override { return {".weight"}; }
+  bool holds(const io::TensorSource&, const std::string&) const override { return false; }
 
   void require_tensors(const io::TensorSource&, const LinearSpec&) const override {}
-  void read(const io::TensorSource&, const LinearSpec&, MatrixView<float>) const override {}
+  StoredCodes codes(const io::TensorSource&, const LinearSpec&) const override { return {}; }
 
  private:
+  /// \param number  number(output, input, its group)
+  template <class View, class Number>
+  std::vector<Part> numbers(const View& q, const LinearSpec& linear, const HostThreads& threads,
+                            const Number& number) const {
+    const auto size = static_cast<std::size_t>(io::bits(type_)) / 8;
+    Part part{".weight", std::vector<std::byte>(static_cast<std::size_t>(q.in() * q.out()) * size)};
+    constexpr Index together = 64;  // outputs, whose codes are adjacent
+    threads.for_each((q.out() + together - 1) / together, [&](Index job) {
+      const Index first = job * together, last = (std::min)(first + together, q.out());
+      for (Index i = 0; i < q.in(); ++i) {
+        const Index g = q.group_index[std::size_t(i)];
+        for (Index o = first; o < last; ++o) {
+          const Index at = linear.transposed ? i * q.out() + o : o * q.in() + i;
+          io::store(number(o, i, g), type_,
+                    part.bytes.data() + static_cast<std::size_t>(at) * size);
+        }
+      }
+    });
+    return {std::move(part)};
+  }
+
   io::DType type_;
 };
 

@@ -4,8 +4,10 @@
 // All formats: by name for writing, by quantization_config for reading.
 
 #include <gptq/model/format/awq.hpp>
-#include <gptq/model/format/compressed_tensors.hpp>
+#include <gptq/model/format/bitsandbytes.hpp>
+#include <gptq/model/format/compressed_tensors/format.hpp>
 #include <gptq/model/format/gptq.hpp>
+#include <gptq/model/format/mlx.hpp>
 #include <gptq/model/format/plain.hpp>
 
 #include <memory>
@@ -17,7 +19,8 @@ namespace gptq::model {
 
 /// The names of all formats that folders can be written in.
 inline std::vector<std::string> format_names() {
-  return {"gptq", "awq", "compressed-tensors", "plain"};
+  return {"gptq",         "awq",  "compressed-tensors", "compressed-tensors:int-quantized", "mlx",
+          "bitsandbytes", "plain"};
 }
 
 /// \param own  the type of the model's weights, for the plain format
@@ -26,6 +29,10 @@ inline std::shared_ptr<const Format> make_format(std::string_view name, io::DTyp
   if (name == "gptq") return std::make_shared<format::Gptq>();
   if (name == "awq") return std::make_shared<format::Awq>();
   if (name == "compressed-tensors") return std::make_shared<format::CompressedTensors>();
+  if (name == "compressed-tensors:int-quantized")
+    return std::make_shared<format::CompressedTensors>("int-quantized");
+  if (name == "mlx") return std::make_shared<format::Mlx>();
+  if (name == "bitsandbytes") return std::make_shared<format::BitsAndBytes>();
   if (name == "plain") return std::make_shared<format::Plain>(own);
   throw InvalidArgument(gptq::detail::message("there is no format \"", name, "\""));
 }
@@ -42,7 +49,8 @@ inline bool is_packed_weight(const std::string& tensor) {
 namespace detail {
 
 /// The methods that can be read, for messages.
-inline constexpr const char* readable_methods = "gptq, awq and compressed-tensors";
+inline constexpr const char* readable_methods =
+    "gptq, awq, compressed-tensors, mlx and bitsandbytes in nf4";
 
 /// What a quantization_config says.
 /// \throws FormatError  it contradicts itself, or has an option that is not supported
@@ -65,6 +73,7 @@ inline QuantizationInfo parse_quantization(const nlohmann::json& json, const std
   if (method == "gptq") return format::Gptq::parse(config);
   if (method == "awq") return format::Awq::parse(config);
   if (method == "compressed-tensors") return format::CompressedTensors::parse(config);
+  if (method == "bitsandbytes") return format::BitsAndBytes::parse(config);
   return {.method = method};
 }
 

@@ -33,6 +33,7 @@ template <class B = HostPacking>
 PackQuantizedTensors to_pack_quantized(const AffineView& q, bool symmetric,
                                        std::string_view name = "the layer", const B& backend = {}) {
   require_storable(q, ScaleType::fp16, name);
+  if (symmetric) require_middle_zeros(q, name);
   PackQuantizedTensors t{.in = q.in(), .out = q.out(), .groups = q.groups(), .bits = q.bits};
   if (first_scattered(q) >= 0) t.weight_g_idx.assign(q.group_index.begin(), q.group_index.end());
   const Index words = word_count(t.in, t.bits);
@@ -40,14 +41,9 @@ PackQuantizedTensors to_pack_quantized(const AffineView& q, bool symmetric,
   pack_codes(q, MatrixView<std::uint32_t>(t.weight_packed.data(), t.out, words).transposed(),
              backend);
   t.weight_scale.resize(static_cast<std::size_t>(t.out * t.groups));
-  const auto middle = static_cast<float>(1 << (t.bits - 1));
   for (Index o = 0; o < t.out; ++o)
-    for (Index g = 0; g < t.groups; ++g) {
+    for (Index g = 0; g < t.groups; ++g)
       t.weight_scale[std::size_t(o * t.groups + g)] = q.scales(o, g);
-      gptq::detail::require(!symmetric || q.zeros(o, g) == middle, "zero point ", q.zeros(o, g),
-                            " of ", name, ", row ", o, ", group ", g, " is not ", middle,
-                            ", as in a symmetric grid");
-    }
   if (symmetric) return t;
   const Index zero_words = word_count(t.out, t.bits);
   t.weight_zero_point.resize(static_cast<std::size_t>(zero_words * t.groups));
@@ -56,10 +52,9 @@ PackQuantizedTensors to_pack_quantized(const AffineView& q, bool symmetric,
   return t;
 }
 
-/// The weights [out, in] that a loader computes.
+/// The codes and grids in the file.
 /// \throws FormatError  sizes do not match, or a group is out of range
-inline void dequantize(const PackQuantizedTensors& t, MatrixView<float> weight,
-                       std::string_view name) {
+inline AffineCodes codes_of(const PackQuantizedTensors& t, std::string_view name) {
   gptq::detail::require<FormatError>(t.bits >= 2 && t.bits <= 8 && t.groups > 0, name, ": ", t.bits,
                                      " bits in ", t.groups, " groups");
   const Index words = word_count(t.in, t.bits), zero_words = word_count(t.out, t.bits);
@@ -70,10 +65,13 @@ inline void dequantize(const PackQuantizedTensors& t, MatrixView<float> weight,
     require_size(t.weight_zero_point, zero_words, t.groups, "elements", name, "weight_zero_point");
   if (!t.weight_g_idx.empty())
     require_size(t.weight_g_idx, 1, t.in, "elements", name, "weight_g_idx");
-  dequantize_affine(
-      weight,
-      t.weight_g_idx.empty() ? contiguous_groups(t.in, (t.in + t.groups - 1) / t.groups)
-                             : t.weight_g_idx,
+  return affine_codes(
+      {.bits = t.bits,
+       .in = t.in,
+       .out = t.out,
+       .group_index = t.weight_g_idx.empty()
+                          ? contiguous_groups(t.in, (t.in + t.groups - 1) / t.groups)
+                          : t.weight_g_idx},
       t.groups,
       [&](Index o, Index i) {
         return unpack([&](Index w) { return t.weight_packed[std::size_t(o * words + w)]; }, i,
