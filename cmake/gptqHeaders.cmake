@@ -186,6 +186,7 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/decoder_tensors.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/delta_gates.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/description.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/engine.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/expanded_source.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/folds.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/format/awq.hpp

@@ -31,6 +31,7 @@ void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_layer(CLI::App& app);
 void add_convert(CLI::App& app);
+void add_check(CLI::App& app);
 
 /// Writes to standard output or error. Failed writes do not end the work: the exit code reports
 /// lost results, see `flush_output`.

@@ -6,6 +6,7 @@
 
 #include <gptq/model/convert.hpp>
 #include <gptq/model/decoder_tensors.hpp>
+#include <gptq/model/engine.hpp>
 #include <gptq/model/format/requirements.hpp>
 #include <gptq/model/quantized_folder.hpp>
 
@@ -34,7 +35,8 @@ void convert(const ConvertOptions& o) {
   options.format =
       model::make_format(o.format, model.tensors->output_type(model.description.embeddings));
   model::require_fits(model.description, options.settings, *options.format);
-  print_notes(options.format->notes(model.description, options.settings));
+  print_notes(options.format->notes());
+  print_notes(model::engine_notes({model.description, options.settings, *options.format}));
   model::QuantizedFolder folder(model, options, o.out, max_shard_size, o.overwrite);
   print_notes(folder.notes());
   model::convert(

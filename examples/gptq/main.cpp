@@ -48,6 +48,7 @@ void declare(CLI::App& app) {
   program::add_eval(app);
   program::add_inspect(app);
   program::add_convert(app);
+  program::add_check(app);
   program::add_layer(app);
   // After the subcommands, which would inherit it.
   app.footer(
@@ -69,7 +70,7 @@ int run(CLI::App& app, int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? EXIT_SUCCESS : usage_or_input_error;
   } catch (const gptq::Cancelled&) {
-    const bool writes = asked("quantize") || asked("layer");
+    const bool writes = asked("quantize") || asked("convert") || asked("layer");
     print_error("gptq: interrupted{}\n", writes ? "; nothing was written" : "");
     return interrupted_by_signal;
   } catch (const std::bad_alloc&) {

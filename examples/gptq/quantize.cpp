@@ -6,6 +6,7 @@
 #include "compute.hpp"
 #include "report.hpp"
 
+#include <gptq/model/engine.hpp>
 #include <gptq/model/format/requirements.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
@@ -231,7 +232,10 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   if (!model.tokenizer_problem.empty())
     say("note: the folder will have no tokenizer.json: {}\n", model.tokenizer_problem);
   RunReport run;
-  run.notes = options.format->notes(model.description, options.settings);
+  run.notes = options.format->notes();
+  for (std::string& note :
+       model::engine_notes({model.description, options.settings, *options.format}))
+    run.notes.push_back(std::move(note));
   print_notes(run.notes);
   print_notes(model::rule_notes(model.description, options.settings));
   if (given(o, "--experts") && !has_experts(model.description))

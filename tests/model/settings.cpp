@@ -116,25 +116,6 @@ TEST_CASE("a rule that never applies is refused, overlapping ones are noted", "[
                                          "1 others that it matches"));
 }
 
-TEST_CASE("notes say which loaders will refuse", "[settings]") {
-  const auto notes = [](SettingsTable table, gptq::Index hidden = 128) {
-    std::string all;
-    for (const auto& note : gptq::model::format::Gptq().notes(config(hidden), table))
-      all += note + "\n";
-    return all;
-  };
-  CHECK(notes({{4, true, 128}, {}, {}}).empty());
-  CHECK_THAT(notes({{3, true, 128}, {}, {}}),
-             ContainsSubstring("3 bits will not load in recent vLLM"));
-  CHECK_THAT(notes({{4, false, 128}, {}, {}}), ContainsSubstring("asymmetric grids will not load"));
-  CHECK_THAT(notes({{4, true, 16}, {}, {}}),
-             ContainsSubstring("groups of 16 will not load in vLLM"));
-  CHECK_THAT(notes({{4, true, 32}, {}, {}}, 96),
-             ContainsSubstring("96 x 96") || ContainsSubstring("not a multiple of 64 x 128"));
-  CHECK_THAT(notes({{4, true, 128}, {Override::parse("re:.*q_proj=bits:8")}, {}}),
-             ContainsSubstring("q, k and v have different settings"));
-}
-
 TEST_CASE("the configuration has the keys that loaders look for", "[settings]") {
   const SettingsTable table{{4, false, 64},
                             {Override::parse("re:.*down_proj=bits:8")},

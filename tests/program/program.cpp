@@ -119,6 +119,38 @@ TEST_CASE("a quantized folder is converted to another format", "[program]") {
   CHECK_FALSE(std::filesystem::exists(folder / "x"));
 }
 
+TEST_CASE("a quantized folder is checked for engines", "[program]") {
+  const TemporaryFolder folder;
+  const std::string out = (folder / "out").string();
+  const auto quantize =
+      program("quantize " + demo.string() + " --method rtn --bits 3 --quiet --out " + out);
+  CHECK_THAT(quantize.output,
+             ContainsSubstring("note: vllm will refuse it: 3 bits (4 and 8 load)"));
+  const auto all = program("check --quiet " + out);
+  CHECK(all.code == 0);
+  CHECK_THAT(all.output, ContainsSubstring("transformers  loads it") &&
+                             ContainsSubstring("exllamav2     refuses it: 3 bits (4 load)") &&
+                             ContainsSubstring("all tensors of 28 modules are there"));
+  CHECK(program("check --quiet --engine gptqmodel " + out).code == 0);
+  const auto refused = program("check --quiet --engine vllm --engine sglang " + out);
+  CHECK(refused.code == 2);
+  CHECK_THAT(refused.output, ContainsSubstring("out: vllm will not load it"));
+  CHECK(program("check --quiet " + demo.string()).code == 2);
+  const std::string floats = (folder / "fp8").string();
+  REQUIRE(program("quantize " + demo.string() +
+                  " --method rtn --type fp8 --format compressed-tensors --quiet --out " + floats)
+              .code == 0);
+  CHECK_THAT(program("check --quiet --engine vllm " + floats).output,
+             ContainsSubstring("vllm          loads it"));
+  // A module that is not there.
+  auto bytes = gptq::io::read_file(folder / "out" / "model.safetensors");
+  bytes.replace(bytes.find("layers.1.mlp.up_proj.qweight"), 28, "layers.1.mlp.up_proj.qweighu");
+  gptq::io::write_file(folder / "out" / "model.safetensors", bytes);
+  const auto missing = program("check --quiet " + out);
+  CHECK(missing.code == 2);
+  CHECK_THAT(missing.output, ContainsSubstring("model.layers.1.mlp.up_proj"));
+}
+
 TEST_CASE("fewer windows than requested are used and noted, none is an error", "[program]") {
   const TemporaryFolder folder;
   const std::string text = (folder / "short.txt").string();

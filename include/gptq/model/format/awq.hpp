@@ -8,7 +8,6 @@
 #include <gptq/pack/awq.hpp>
 
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -58,16 +57,6 @@ class Awq final : public Format {
             {"version", "gemm"},
             {"lm_head", false},
             {"modules_to_not_convert", detail::left_out(model, table)}};
-  }
-
-  std::vector<std::string> notes(const Description& model,
-                                 const SettingsTable& table) const override {
-    std::set<std::string> notes;
-    for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
-      detail::add_kernel_notes(notes, linear, settings);
-    });
-    detail::add_fused_notes(notes, model, table);
-    return {notes.begin(), notes.end()};
   }
 
   std::vector<std::string> suffixes() const override { return {".qweight", ".qzeros", ".scales"}; }

@@ -73,10 +73,6 @@ class BitsAndBytes final : public Format {
             {"llm_int8_enable_fp32_cpu_offload", false}};
   }
 
-  std::vector<std::string> notes(const Description&, const SettingsTable&) const override {
-    return {};
-  }
-
   std::vector<std::string> suffixes() const override {
     return {".weight.absmax", ".weight", ".weight.quant_map", state_suffix};
   }

@@ -16,7 +16,6 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -111,9 +110,8 @@ class Format {
   /// A file that contains that configuration again, for older readers; or empty.
   virtual std::string config_file() const { return {}; }
 
-  /// Which engines will refuse a folder although the format allows it, one sentence each.
-  virtual std::vector<std::string> notes(const Description& model,
-                                         const SettingsTable& table) const = 0;
+  /// What the user should know of it, one sentence each.
+  virtual std::vector<std::string> notes() const { return {}; }
 
   /// The names of the tensors of a packed module end with these, some of which may be missing; the
   /// first is always there, and in no other module.
@@ -253,30 +251,6 @@ inline std::vector<std::string> left_out(const Description& model, const Setting
     for (const LinearSpec& linear : layer.linears())
       if (!linear.quantize || !table.find(linear.name)) names.push_back(linear.name);
   return names;
-}
-
-/// What the kernels of vLLM ask of a module, for the notes.
-inline void add_kernel_notes(std::set<std::string>& notes, const LinearSpec& linear,
-                             const ModuleSettings& settings) {
-  const Index group = settings.group_size;
-  if (group != -1 && group != 32 && group != 64 && group != 128)
-    notes.insert(gptq::detail::message("groups of ", group,
-                                       " will not load in vLLM (32, 64, 128 and one per row do)"));
-  if (linear.out % 64 != 0 || linear.in % 128 != 0)
-    notes.insert(gptq::detail::message(
-        "a layer of ", linear.out, " x ", linear.in,
-        " is not a multiple of 64 x 128: the fast Marlin kernels pad it or refuse it"));
-}
-
-/// What engines that join modules ask of them, for the notes.
-inline void add_fused_notes(std::set<std::string>& notes, const Description& description,
-                            const SettingsTable& table) {
-  for (const Block& layer : description.layers)
-    for (const FusedModules& fused : description.fused)
-      if (!common_settings(table, layer, fused))
-        notes.insert(
-            fused.words +
-            " have different settings, which will not load in vLLM or SGLang: they fuse them");
 }
 
 }  // namespace format::detail

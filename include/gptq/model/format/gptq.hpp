@@ -11,7 +11,6 @@
 #include <algorithm>  // std::find_if
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>  // std::pair
 #include <vector>
@@ -157,31 +156,6 @@ class Gptq final : public Format {
   }
 
   std::string config_file() const override { return "quantize_config.json"; }
-
-  std::vector<std::string> notes(const Description& description,
-                                 const SettingsTable& table) const override {
-    std::set<std::string> notes;
-    for_each_quantized(
-        description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
-          const Index in = linear.in, group = settings.group_size;
-          if (settings.bits != 4 && settings.bits != 8)
-            notes.insert(gptq::detail::message(
-                settings.bits,
-                " bits will not load in recent vLLM (4 and 8 do) or ExLlamaV2 (4 "
-                "does); GPTQModel, transformers and SGLang read them"));
-          if (!settings.symmetric)
-            notes.insert(
-                "asymmetric grids will not load in recent vLLM; GPTQModel, transformers and SGLang "
-                "read them");
-          if (group != -1 && in % group != 0)
-            notes.insert(gptq::detail::message("a short last group (", in, " inputs in groups of ",
-                                               group,
-                                               ") will not load in vLLM, SGLang or ExLlamaV2"));
-          detail::add_kernel_notes(notes, linear, settings);
-        });
-    detail::add_fused_notes(notes, description, table);
-    return {notes.begin(), notes.end()};
-  }
 
   std::vector<std::string> suffixes() const override {
     return {".qweight", ".qzeros", ".scales", ".g_idx"};

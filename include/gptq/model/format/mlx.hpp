@@ -8,7 +8,6 @@
 #include <gptq/pack/mlx.hpp>
 
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -56,10 +55,6 @@ class Mlx final : public Format {
       if (own != table.base) config[linear.name] = entry(own);
     });
     return config;
-  }
-
-  std::vector<std::string> notes(const Description&, const SettingsTable&) const override {
-    return {};
   }
 
   std::vector<std::string> suffixes() const override { return {".scales", ".weight", ".biases"}; }

@@ -67,7 +67,7 @@ class Plain final : public Format {
     return nullptr;
   }
 
-  std::vector<std::string> notes(const Description&, const SettingsTable&) const override {
+  std::vector<std::string> notes() const override {
     if (type_ == io::DType::F32) return {};
     return {gptq::detail::message("the quantized weights are rounded to ", io::name(type_),
                                   ", the model's own type")};

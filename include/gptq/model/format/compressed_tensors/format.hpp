@@ -10,7 +10,6 @@
 
 #include <algorithm>  // std::find, std::find_if
 #include <memory>
-#include <set>
 #include <string>
 #include <utility>  // std::pair
 #include <vector>
@@ -106,16 +105,6 @@ class CompressedTensors final : public Format {
             {"transform_config", nlohmann::ordered_json::object()}};
   }
 
-  std::vector<std::string> notes(const Description& model,
-                                 const SettingsTable& table) const override {
-    std::set<std::string> notes;
-    for_each_quantized(model, table, [&](const LinearSpec&, const ModuleSettings& settings) {
-      layout(settings).add_notes(notes, settings);
-    });
-    detail::add_fused_notes(notes, model, table);
-    return {notes.begin(), notes.end()};
-  }
-
   std::vector<std::string> suffixes() const override {
     return {".weight_packed", ".weight_scale",        ".weight_shape", ".weight_zero_point",
             ".weight_g_idx",  ".weight_global_scale", ".weight"};
@@ -136,9 +125,10 @@ class CompressedTensors final : public Format {
   /// The format of a folder with this quantization_config.
   /// \throws FormatError  it has an option that is not supported
   static QuantizationInfo parse(const ConfigReader& config) {
-    QuantizationInfo info{.method = "compressed-tensors",
-                          .format = std::make_shared<CompressedTensors>()};
     const auto form = config.get_or<std::string>("format", "pack-quantized");
+    QuantizationInfo info{.method = "compressed-tensors",
+                          .format = std::make_shared<CompressedTensors>(
+                              form == "int-quantized" ? form : std::string())};
     if (form != "mixed-precision") require_known(config, form);
     info.variant = "compressed-tensors " + form;
     for (const char* key : {"kv_cache_scheme", "sparsity_config", "transform_config"})

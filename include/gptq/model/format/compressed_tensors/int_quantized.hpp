@@ -46,12 +46,6 @@ class IntQuantized final : public Layout {
     return integer_args(settings);
   }
 
-  void add_notes(std::set<std::string>& notes, const ModuleSettings&) const override {
-    notes.insert(
-        "int-quantized weights without quantized activations will not load in vLLM "
-        "(pack-quantized ones do)");
-  }
-
   bool holds(const io::TensorSource& tensors, const std::string& module) const override {
     return tensors.contains(module + ".weight") && tensors.type_name(module + ".weight") == "I8";
   }

@@ -6,7 +6,6 @@
 #include <gptq/model/config_reader.hpp>
 #include <gptq/model/format/format.hpp>
 
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,9 +35,6 @@ class Layout {
 
   /// The "weights" of a group in the configuration, a QuantizationArgs.
   virtual nlohmann::ordered_json weights(const ModuleSettings& settings) const = 0;
-
-  /// Which engines will refuse a module although the layout allows it.
-  virtual void add_notes(std::set<std::string>&, const ModuleSettings&) const {}
 
   virtual bool holds(const io::TensorSource& tensors, const std::string& module) const = 0;
   virtual void require_tensors(const io::TensorSource& source, const LinearSpec& linear) const = 0;

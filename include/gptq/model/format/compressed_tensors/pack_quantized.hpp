@@ -7,7 +7,6 @@
 #include <gptq/pack/pack_quantized.hpp>
 
 #include <cstdint>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -51,21 +50,6 @@ class PackQuantized final : public Layout {
 
   nlohmann::ordered_json weights(const ModuleSettings& settings) const override {
     return integer_args(settings);
-  }
-
-  void add_notes(std::set<std::string>& notes, const ModuleSettings& settings) const override {
-    const int bits = settings.bits;
-    if (!settings.symmetric)
-      notes.insert(
-          "asymmetric grids will not load in transformers with compressed-tensors 0.20, which "
-          "expects zero points that are not packed; vLLM reads them");
-    if (bits == 4 || bits == 8) return;
-    notes.insert(settings.symmetric
-                     ? gptq::detail::message(bits, " bits load in vLLM with humming-kernels only")
-                     : gptq::detail::message("asymmetric grids of ", bits,
-                                             " bits will not load in vLLM (4 and 8 do)"));
-    if (bits == 3)
-      notes.insert("3 bits need compressed-tensors 0.18 or newer: others pack them differently");
   }
 
   bool holds(const io::TensorSource& tensors, const std::string& module) const override {
