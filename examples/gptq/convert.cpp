@@ -39,8 +39,9 @@ void convert(const ConvertOptions& o) {
   print_notes(model::engine_notes({model.description, options.settings, *options.format}));
   model::QuantizedFolder folder(model, options, o.out, max_shard_size, o.overwrite);
   print_notes(folder.notes());
+  const exec::Threads executor(o.threads);
   model::convert(
-      model, options.settings, *options.format, exec::Threads(o.threads),
+      model, options.settings, *options.format, executor,
       [&](const std::string& name, const model::QuantizedModule& module) {
         folder.write(name, module);
       },
@@ -49,7 +50,7 @@ void convert(const ConvertOptions& o) {
   model.tensors->require_unchanged();
   if (interrupted()) throw Cancelled();
   const std::size_t told = folder.notes().size();
-  folder.commit();
+  folder.commit(executor);
   print_notes({folder.notes().begin() + static_cast<std::ptrdiff_t>(told), folder.notes().end()});
   say("{}: {}, {} in the format {}\n", o.out, counted(model.description.linear_count(), "module"),
       bytes_text(folder.tensor_bytes()), o.format);

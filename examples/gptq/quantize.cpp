@@ -307,7 +307,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   const bool inside = report && folder.contains(o.report);
   if (inside) report->commit();
   const std::size_t told = folder.notes().size();
-  folder.commit();
+  folder.commit(operations.executor());
   print_notes({folder.notes().begin() + static_cast<std::ptrdiff_t>(told), folder.notes().end()});
   if (report && !inside) commit_behind(*report, o.out);
   if (!o.compute.quiet) print_table(run);

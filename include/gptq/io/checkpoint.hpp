@@ -44,6 +44,9 @@ class TensorSource {
   /// The bytes exactly as stored in the file.
   virtual std::span<const std::byte> raw_bytes(const std::string& name) const = 0;
 
+  /// Tells that these bytes will not be needed again soon, so that they do not fill memory.
+  virtual void done_with(const std::string&) const {}
+
   /// Checks from its type alone that `read` can read the tensor.
   /// \throws FormatError  it cannot; the message names file, tensor and type
   virtual void require_readable(const std::string& name) const = 0;
@@ -144,6 +147,9 @@ class FolderSource : public TensorSource {
   std::span<const std::byte> raw_bytes(const std::string& name) const override {
     return tensor(name).bytes;
   }
+  void done_with(const std::string& name) const override {
+    places_.at(name)->file().release(tensor(name).bytes);
+  }
   DType output_type(const std::string& name) const override { return tensor(name).dtype; }
   std::string where(const std::string& name) const override {
     return contains(name) ? places_.at(name)->path().string() : folder_.string();
@@ -182,7 +188,7 @@ class FolderSource : public TensorSource {
     } catch (const FormatError& error) {
       throw FormatError(gptq::detail::message(where(name), ": tensor ", name, ": ", error.what()));
     }
-    places_.at(name)->file().release(t.bytes);
+    done_with(name);
   }
 
   std::vector<std::byte> output_bytes(const std::string& name) const override {

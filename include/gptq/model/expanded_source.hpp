@@ -76,6 +76,9 @@ class ExpandedSource : public io::TensorSource {
           gptq::detail::message(where(name), ": tensor ", name, " is not stored in this form"));
     return files_->raw_bytes(name);
   }
+  void done_with(const std::string& name) const override {
+    if (!find(name)) files_->done_with(name);
+  }
   io::DType output_type(const std::string& name) const override {
     const Made* made = find(name);
     return made ? made->output : files_->output_type(name);

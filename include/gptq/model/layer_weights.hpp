@@ -9,6 +9,7 @@
 
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace gptq::model {
@@ -97,6 +98,19 @@ inline Linear load_linear(const ModelFiles& model, const LinearSpec& spec) {
   if (model.tensors->contains(spec.name + ".bias"))
     linear.bias = load_vector(model, spec.name + ".bias", spec.out);
   return linear;
+}
+
+/// The first row of a linear module's weight.
+inline std::vector<float> first_row_of(const ModelFiles& model, const LinearSpec& spec) {
+  backend::HostMatrix<float> row(1, spec.in);
+  if (is_quantized(model, spec.name)) {
+    std::visit([&](const auto& codes) { pack::dequantize(first_row(codes.view()), row.view()); },
+               model.format()->codes(*model.tensors, spec));
+  } else {
+    const Linear linear = load_linear(model, spec);
+    for (Index c = 0; c < spec.in; ++c) row(0, c) = linear.weight(0, c);
+  }
+  return {row.data(), row.data() + spec.in};
 }
 
 /// \throws FormatError     a tensor is missing or has the wrong shape

@@ -120,9 +120,10 @@ class QuantizedFolder {
   /// \throws FormatError  a tensor of the decoder is missing or has another shape
   /// \throws IoError      a file cannot be written or moved, or a module reads back as other
   ///                      numbers; the old model stays untouched
-  void commit() {
+  template <class Executor = exec::Serial>
+  void commit(const Executor& executor = {}) {
     writer_->commit();
-    require_readable();
+    require_readable(executor);
     folder_.commit([&](const std::string& name) { return is_model_file(name); }, config_name);
   }
 
@@ -131,20 +132,27 @@ class QuantizedFolder {
  private:
   static constexpr const char* config_name = "config.json";
 
-  void require_readable() const {
+  /// Layer by layer, so that no more is in memory than while they were quantized.
+  template <class Executor>
+  void require_readable(const Executor& executor) const {
     const ModelFiles written = open_model(folder_.files());
     require_decoder_tensors(written);
-    written.description.for_each_linear([&](const LinearSpec& linear) {
-      const auto row = first_rows_.find(linear.name);
-      if (row == first_rows_.end()) return;
-      const Linear read = load_linear(written, linear);
-      for (std::size_t c = 0; c < row->second.size(); ++c)
-        gptq::detail::require<IoError>(
-            read.weight(0, Index(c)) == format_->stored(row->second[c]),
-            written.tensors->where(linear.name + format_->suffixes().front()), ": ", linear.name,
-            " reads back as other numbers than were written: ", read.weight(0, Index(c)),
-            " at row 0, column ", c, ", not ", row->second[c]);
-    });
+    for (const Block& layer : written.description.layers)
+      executor.parallel_for(static_cast<Index>(layer.linears().size()), [&](Index i) {
+        require_reads_back(written, layer.linears()[std::size_t(i)]);
+      });
+  }
+
+  void require_reads_back(const ModelFiles& written, const LinearSpec& linear) const {
+    const auto found = first_rows_.find(linear.name);
+    if (found == first_rows_.end()) return;
+    const auto row = first_row_of(written, linear);
+    for (std::size_t c = 0; c < row.size(); ++c)
+      gptq::detail::require<IoError>(
+          row[c] == format_->stored(found->second[c]),
+          written.tensors->where(linear.name + format_->suffixes().front()), ": ", linear.name,
+          " reads back as other numbers than were written: ", row[c], " at row 0, column ", c,
+          ", not ", found->second[c]);
   }
 
   void reserve_name(const std::string& name) {

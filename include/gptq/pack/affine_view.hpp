@@ -19,6 +19,18 @@
 
 namespace gptq::pack {
 
+/// f(output, input) for all of them, some outputs at a time: codes of neighbouring outputs are
+/// adjacent, most weights and files have neighbouring inputs there.
+template <class F>
+void for_tiles(Index out, Index in, const F& f) {
+  constexpr Index together = 64;
+  for (Index first = 0; first < out; first += together) {
+    const Index last = (std::min)(first + together, out);
+    for (Index i = 0; i < in; ++i)
+      for (Index o = first; o < last; ++o) f(o, i);
+  }
+}
+
 /// weight = scale · (code − zero). Refers to a QuantizedMatrix, which must outlive it.
 struct AffineView {
   int bits = 0;
@@ -82,9 +94,9 @@ AffineCodes affine_codes(AffineCodes sizes, Index groups, const Code& code, cons
                                        " is not one of ", groups, " groups");
   }
   all.codes.resize(static_cast<std::size_t>(all.in * all.out));
-  for (Index i = 0; i < all.in; ++i)
-    for (Index o = 0; o < all.out; ++o)
-      all.codes[std::size_t(i * all.out + o)] = static_cast<std::uint8_t>(code(o, i));
+  for_tiles(all.out, all.in, [&](Index o, Index i) {
+    all.codes[std::size_t(i * all.out + o)] = static_cast<std::uint8_t>(code(o, i));
+  });
   for (Index g = 0; g < groups; ++g)
     for (Index o = 0; o < all.out; ++o) {
       all.scales.push_back(scale(o, g));
@@ -95,11 +107,10 @@ AffineCodes affine_codes(AffineCodes sizes, Index groups, const Code& code, cons
 
 /// Writes scale · (code − zero) to `weight` [out, in].
 inline void dequantize(const AffineView& q, MatrixView<float> weight) {
-  for (Index i = 0; i < q.in(); ++i) {
+  for_tiles(q.out(), q.in(), [&](Index o, Index i) {
     const Index g = q.group_index[std::size_t(i)];
-    for (Index o = 0; o < q.out(); ++o)
-      weight(o, i) = q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
-  }
+    weight(o, i) = q.scales(o, g) * (static_cast<float>(q.codes(o, i)) - q.zeros(o, g));
+  });
 }
 
 /// The weights [out, in] that a loader computes.

@@ -95,9 +95,9 @@ LevelCodes level_codes(LevelCodes sizes, const Code& code, const Scale& scale) {
   LevelCodes all = std::move(sizes);
   all.group_index = contiguous_groups(all.in, all.group_size);
   all.codes.resize(static_cast<std::size_t>(all.in * all.out));
-  for (Index i = 0; i < all.in; ++i)
-    for (Index o = 0; o < all.out; ++o)
-      all.codes[std::size_t(i * all.out + o)] = static_cast<std::uint8_t>(code(o, i));
+  for_tiles(all.out, all.in, [&](Index o, Index i) {
+    all.codes[std::size_t(i * all.out + o)] = static_cast<std::uint8_t>(code(o, i));
+  });
   for (Index g = 0; g * all.group_size < all.in; ++g)
     for (Index o = 0; o < all.out; ++o) all.scales.push_back(scale(o, g));
   return all;
@@ -120,10 +120,9 @@ inline std::array<float, 256> level_table(Levels kind) {
 /// Writes scale · levels[code] to `weight` [out, in].
 inline void dequantize(const LevelView& q, MatrixView<float> weight) {
   const auto levels = level_table(q.kind);
-  for (Index i = 0; i < q.in(); ++i) {
-    const Index g = q.group_index[std::size_t(i)];
-    for (Index o = 0; o < q.out(); ++o) weight(o, i) = q.scales(o, g) * levels[q.codes(o, i)];
-  }
+  for_tiles(q.out(), q.in(), [&](Index o, Index i) {
+    weight(o, i) = q.scales(o, q.group_index[std::size_t(i)]) * levels[q.codes(o, i)];
+  });
 }
 
 /// Checks that a file can hold every scale as it is.

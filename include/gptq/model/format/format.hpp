@@ -215,6 +215,7 @@ void read_elements(const io::TensorSource& source, const std::string& name, std:
   const auto bytes = source.raw_bytes(name);
   to.resize(bytes.size() / sizeof(T));
   std::memcpy(to.data(), bytes.data(), bytes.size());
+  source.done_with(name);
 }
 
 /// Checks the scales of a packed module before they are read.
