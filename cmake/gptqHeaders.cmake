@@ -227,6 +227,8 @@ set(GPTQ_TOOLKIT_HEADERS
     ${PROJECT_SOURCE_DIR}/include/gptq/model/position_bias.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_folder.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/quantized_module.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/recipe/gptq_config.hpp
+    ${PROJECT_SOURCE_DIR}/include/gptq/model/recipe/recipe.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/rope.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/route.hpp
     ${PROJECT_SOURCE_DIR}/include/gptq/model/step.hpp

@@ -10,6 +10,7 @@
 #include <gptq/model/format/requirements.hpp>
 #include <gptq/model/pipeline.hpp>
 #include <gptq/model/quantized_folder.hpp>
+#include <gptq/model/recipe/gptq_config.hpp>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>  // fmt::join
@@ -25,13 +26,15 @@ namespace {
 struct QuantizeOptions {
   std::string model, out, report, order = "act", range, sequential = "sublayer", match = "model",
                                   method = "gptq", format = "gptq", type = "int",
-                                  experts = "routed", on_failure = "error", max_shard_size = "5GB";
+                                  experts = "routed", on_failure = "error", max_shard_size = "5GB",
+                                  config, save_config, layers;
   int bits = 4;
   Index group_size = 128, samples = 128, sequence_length = 2048;
   bool asymmetric = false, positive_scales = false, allow_tail_group = false, overwrite = false;
   double damping = 0.01, match_strength = 0.5;
   std::vector<std::string> overrides, skips;
-  std::vector<std::string> given;  // options given on the command line
+  std::vector<std::string> given;  // options given on the command line or in the recipe
+  nlohmann::ordered_json words;    // what was given, as a recipe
   TextOptions text;
   ComputeOptions compute;
 };
@@ -224,6 +227,9 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
         model.quantization->bits ? ", " + std::to_string(model.quantization->bits) + " bits" : "",
         "): quantizing it again would add up the errors; start from the original model"));
   model::require_decoder_tensors(model);
+  detail::require(o.layers.empty() || o.layers == model.description.layers_prefix, o.config,
+                  ": block_name_to_quantize: the layers of ", o.model, " are called ",
+                  model.description.layers_prefix, "N, not ", o.layers, "N");
   const auto modules = static_cast<std::size_t>(model.description.linear_count());
   print_notes(model.notes);
   options.format =
@@ -275,6 +281,7 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
     if (interrupted()) throw Cancelled();
   }
 
+  run.options = o.words;
   run.input = o.model;
   run.output = o.out;
   run.stored_as = stored_types(*model.tensors);
@@ -312,6 +319,70 @@ void quantize(QuantizeOptions o, const Operations& operations, const B& backend,
   if (report && !inside) commit_behind(*report, o.out);
   if (!o.compute.quiet) print_table(run);
   print_summary(run);
+}
+
+}  // namespace
+
+namespace {
+
+/// Options that belong to a run, not to a recipe.
+bool is_of_run(const std::string& name) {
+  for (const char* own : {"help", "MODEL", "out", "config", "save-config", "overwrite", "quiet"})
+    if (name == own) return true;
+  return false;
+}
+
+/// The name of an option without dashes.
+std::string word_of(const CLI::Option& option) {
+  const std::string name = option.get_name();
+  return name.substr((std::min)(name.find_first_not_of('-'), name.size()));
+}
+
+/// Sets the options of a recipe that are not on the command line.
+void apply(const model::Recipe& recipe, CLI::App& command, const std::string& where) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command.get_options())
+    if (!is_of_run(word_of(*option))) known.push_back(word_of(*option));
+  std::vector<CLI::Option*> set;
+  for (const auto& [name, value] : recipe.options) {
+    const bool is_known = std::find(known.begin(), known.end(), name) != known.end();
+    if (!is_known)
+      throw FormatError(detail::message(where, ": there is no option \"", name,
+                                        "\" (the nearest one is \"",
+                                        model::nearest_word(name, known), "\")"));
+    CLI::Option* const option = command.get_option("--" + name);
+    const bool ours = std::find(set.begin(), set.end(), option) != set.end();
+    if (option->count() > 0 && !ours) continue;  // the command line comes first
+    if (!ours) set.push_back(option);
+    option->add_result(value);
+  }
+  try {
+    for (CLI::Option* option : set) option->run_callback();
+  } catch (const CLI::Error& error) {
+    throw FormatError(detail::message(where, ": ", error.what()));
+  }
+}
+
+model::Recipe read_recipe(const std::string& path) {
+  const auto json = io::read_json<nlohmann::ordered_json>(path);
+  if (!json.is_object()) throw FormatError(path + ": is not a JSON object");
+  return model::is_gptq_config(json) ? model::read_gptq_config(json, path)
+                                     : model::read_own_recipe(json, path);
+}
+
+/// The options that were given, as a recipe.
+nlohmann::ordered_json given_words(const CLI::App& command) {
+  nlohmann::ordered_json words = nlohmann::ordered_json::object();
+  for (const CLI::Option* option : command.get_options()) {
+    if (option->count() == 0 || is_of_run(word_of(*option))) continue;
+    const auto& values = option->results();
+    const bool flag = option->get_expected_max() == 0,
+               repeatable = word_of(*option) == "override" || word_of(*option) == "skip";
+    if (flag) words[word_of(*option)] = values.back() == "true";
+    else if (repeatable) words[word_of(*option)] = values;
+    else words[word_of(*option)] = values.back();
+  }
+  return words;
 }
 
 }  // namespace
@@ -405,6 +476,10 @@ void add_quantize(CLI::App& app) {
                     "Accept a group size that does not divide the inputs; the last group is short");
   command->add_option("--max-shard-size", o->max_shard_size, "Largest size of a tensor file")
       ->capture_default_str();
+  command->add_option("--config", o->config,
+                      "Recipe: a JSON file with these options without dashes, or a GPTQConfig of "
+                      "transformers (docs/recipes.md); the command line takes precedence");
+  command->add_option("--save-config", o->save_config, "Write the options in force as a recipe");
   command->add_option("--report", o->report, "Write all figures to a JSON file");
   command->add_flag("--overwrite", o->overwrite, "Replace the model in a folder that is not empty");
   o->text.declare(*command);
@@ -419,8 +494,20 @@ void add_quantize(CLI::App& app) {
       "compressed-tensors\n"
       "  gptq quantize Qwen3-0.6B --out rtn --method rtn --skip 're:model\\.layers\\.0\\.'");
   command->callback([o, command] {
+    if (!o->config.empty()) {
+      const auto recipe = read_recipe(o->config);
+      apply(recipe, *command, o->config);
+      o->layers = recipe.layers;
+      for (const std::string& note : recipe.notes) say("note: {}: {}\n", o->config, note);
+    }
     for (const CLI::Option* option : command->get_options())
       if (option->count() > 0) o->given.push_back(option->get_name());
+    o->words = given_words(*command);
+    if (!o->save_config.empty()) {
+      detail::require(o->overwrite || !io::is_there(o->save_config), o->save_config,
+                      ": --save-config: exists; --overwrite replaces it");
+      io::write_file(o->save_config, o->words.dump(2) + "\n");
+    }
     with_backend(o->compute,
                  [&](const auto& operations, const auto& backend, const std::string& place) {
                    quantize(*o, operations, backend, place);

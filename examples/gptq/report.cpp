@@ -186,6 +186,7 @@ nlohmann::ordered_json to_json(const RunReport& run) {
         {"quantize", run.timings.quantize},
         {"measure", run.timings.measure},
         {"write", run.timings.write}}},
+      {"options", run.options},
       {"notes", run.notes},
       {"skipped_modules", run.skipped},
       {"error_against", run.matches_model ? "weights moved towards the full-precision "

@@ -15,6 +15,7 @@
 namespace gptq::program {
 
 struct RunReport {
+  nlohmann::ordered_json options;  ///< that were given, as a recipe
   std::string input, output;
   std::string stored_as;     ///< types of the input's tensors
   bool dequantized = false;  ///< the input was a GGUF file

@@ -99,6 +99,10 @@ TEST_CASE("modules that an engine joins must be alike", "[engine]") {
     CHECK_THAT(verdict(engine, "gptq", mixed),
                ContainsSubstring("q, k and v have different settings"));
   CHECK(verdict("transformers", "gptq", mixed) == "loads");
+  CHECK(gptq::model::engine_notes({model_to_judge(), mixed, gptq::model::format::Gptq()}) ==
+        std::vector<std::string>{"vllm, sglang will refuse it: q, k and v have different settings, "
+                                 "but are one module there",
+                                 "exllamav2 will refuse it: 8 bits (4 load)"});
   const auto mixture = gptq::model::open_model(test::data_folder() / "models" / "mixtral");
   SettingsTable experts{{4, true, 16}, {Override::parse("re:.*experts.1.*=bits:8")}, {}};
   CHECK_THAT(verdict("vllm", "compressed-tensors", experts, 1, mixture.description),

@@ -119,6 +119,66 @@ TEST_CASE("a quantized folder is converted to another format", "[program]") {
   CHECK_FALSE(std::filesystem::exists(folder / "x"));
 }
 
+TEST_CASE("a recipe does what the command line does", "[program]") {
+  const TemporaryFolder folder;
+  const auto file = [&](const char* name) { return (folder / name).string(); };
+  const auto quantize = [&](const std::string& out, const std::string& options) {
+    const auto outcome = program("quantize " + demo.string() + " --quiet --out " +
+                                 file(out.c_str()) + " " + options);
+    INFO(outcome.output);
+    REQUIRE(outcome.code == 0);
+    return gptq::io::read_file(folder / out / "model.safetensors") +
+           gptq::io::read_file(folder / out / "config.json");
+  };
+  const std::string direct =
+      quantize("direct",
+               "--method rtn --bits 3 --asym --group-size 64 --override re:.*down_proj=bits:8 "
+               "--skip re:.*q_proj --save-config " +
+                   file("saved.json"));
+  gptq::io::write_file(folder / "own.json",
+                       R"({"method": "rtn", "bits": 3, "asym": true, "group-size": 64,
+                           "override": ["re:.*down_proj=bits:8"], "skip": "re:.*q_proj"})");
+  gptq::io::write_file(folder / "theirs.json",
+                       R"({"bits": 3, "sym": false, "group_size": 64, "quant_method": "gptq",
+                           "batch_size": 4, "block_name_to_quantize": "model.layers",
+                           "dynamic": {"-:.*q_proj": {}, "+:.*down_proj": {"bits": 8}}})");
+  CHECK((quantize("own", "--config " + file("own.json")) == direct));
+  CHECK((quantize("saved", "--config " + file("saved.json")) == direct));
+  CHECK((quantize("theirs", "--method rtn --config " + file("theirs.json")) ==
+         quantize("order",
+                  "--method rtn --bits 3 --asym --group-size 64 --skip re:.*q_proj "
+                  "--override re:.*down_proj=bits:8")));
+  // The command line takes precedence, and the report has what was in force.
+  CHECK((quantize("four",
+                  "--bits 4 --report " + file("report.json") + " --config " + file("own.json")) ==
+         quantize("four_direct",
+                  "--method rtn --bits 4 --asym --group-size 64 --override "
+                  "re:.*down_proj=bits:8 --skip re:.*q_proj")));
+  const auto options = gptq::io::read_json(folder / "report.json")["options"];
+  CHECK(options["bits"] == "4");
+  CHECK(options["group-size"] == "64");
+  CHECK(options["asym"] == true);
+  CHECK(options["skip"] == nlohmann::json{"re:.*q_proj"});
+
+  const auto refused = [&](const char* json, const std::string& why) {
+    gptq::io::write_file(folder / "bad.json", json);
+    const auto outcome = program("quantize " + demo.string() + " --method rtn --out " + file("x") +
+                                 " --config " + file("bad.json"));
+    CHECK(outcome.code == 2);
+    CHECK_THAT(outcome.output, ContainsSubstring("bad.json") && ContainsSubstring(why));
+  };
+  refused(R"({"bts": 4})", "there is no option \"bts\" (the nearest one is \"bits\")");
+  refused(R"({"out": "elsewhere"})", "there is no option \"out\"");
+  refused(R"({"bits": 5})", "--bits: 5 not in");
+  refused(R"([4])", "is not a JSON object");
+  refused(R"({"bits": 4, "desc_act": false, "block_name_to_quantize": "transformer.h"})",
+          "are called model.layers.N, not transformer.h.N");
+  CHECK(program("quantize " + demo.string() + " --method rtn --out " + file("x") +
+                " --save-config " + file("own.json"))
+            .code == 2);
+  CHECK_FALSE(std::filesystem::exists(folder / "x"));
+}
+
 TEST_CASE("a quantized folder is checked for engines", "[program]") {
   const TemporaryFolder folder;
   const std::string out = (folder / "out").string();

@@ -39,6 +39,9 @@ class ConfigReader {
   /// Whether somebody has asked for the key.
   bool was_read(const std::string& key) const { return read_.count(key) > 0; }
 
+  /// All keys that somebody has asked for, whether they are there or not.
+  std::vector<std::string> known_keys() const { return {read_.begin(), read_.end()}; }
+
   /// Whether the key is present, even if null.
   bool mentions(const char* key) const { return json_.contains(key); }
 

@@ -7,13 +7,14 @@
 #include <gptq/model/cuts.hpp>
 #include <gptq/model/format/format.hpp>
 
-#include <algorithm>  // std::find
+#include <algorithm>  // std::find, std::find_if
 #include <array>
 #include <initializer_list>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>  // std::pair
 #include <vector>
 
 namespace gptq::model {
@@ -282,15 +283,21 @@ inline Verdict judge(const Engine& engine, const EngineView& view) {
 
 /// What the engines that read a format have against a model, one sentence each.
 inline std::vector<std::string> engine_notes(const EngineView& view) {
-  std::vector<std::string> notes;
+  std::vector<std::pair<std::string, std::string>> said;  // what, and by whom
+  const auto add = [&](const std::string& what, std::string_view by) {
+    auto found =
+        std::find_if(said.begin(), said.end(), [&](const auto& s) { return s.first == what; });
+    if (found == said.end()) said.emplace_back(what, by);
+    else found->second += ", " + std::string(by);
+  };
   for (const Engine& engine : engines) {
     const Verdict verdict = judge(engine, view);
     if (!verdict.reads) continue;
-    for (const std::string& why : verdict.refusals)
-      notes.push_back(gptq::detail::message(engine.name, " will refuse it: ", why));
-    for (const std::string& why : verdict.warnings)
-      notes.push_back(gptq::detail::message(engine.name, ": ", why));
+    for (const std::string& why : verdict.refusals) add(" will refuse it: " + why, engine.name);
+    for (const std::string& why : verdict.warnings) add(": " + why, engine.name);
   }
+  std::vector<std::string> notes;
+  for (const auto& [what, by] : said) notes.push_back(by + what);
   return notes;
 }
 
