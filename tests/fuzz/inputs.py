@@ -273,32 +273,59 @@ def make_gguf_tokenizer():
 def make_quantized():
     """config.json, the header of model.safetensors without places, bytes that fill the tensors."""
 
-    def folder(bits, group_size, architecture="LlamaForCausalLM", layout="gptq"):
+    def folder(tensors, architecture="LlamaForCausalLM", key="quantization_config", **quantization):
         config = json.loads((DEMO / "config.json").read_text())
         config.update(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16, vocab_size=16,
-                      architectures=[architecture], tie_word_embeddings=True,
-                      quantization_config=dict(QUANTIZATION, bits=bits, group_size=group_size, checkpoint_format=layout, format=layout))
+                      architectures=[architecture], tie_word_embeddings=True, **{key: quantization})
         header = {"model.embed_tokens.weight": {"dtype": "BF16", "shape": [16, 32]}, "model.norm.weight": {"dtype": "BF16", "shape": [32]}}
         prefix = "model.layers.0."
         for norm in "input_layernorm", "post_attention_layernorm":
             header[prefix + norm + ".weight"] = {"dtype": "F16", "shape": [32]}
         for name, rows, cols in (("self_attn.q_proj", 32, 32), ("self_attn.k_proj", 16, 32), ("self_attn.v_proj", 16, 32), ("self_attn.o_proj", 32, 32),
                                  ("mlp.gate_proj", 64, 32), ("mlp.up_proj", 64, 32), ("mlp.down_proj", 32, 64)):
-            groups = 1 if group_size == -1 else -(-cols // group_size)
-            header[prefix + name + ".qweight"] = {"dtype": "I32", "shape": [cols * bits // 32, rows]}
-            header[prefix + name + ".qzeros"] = {"dtype": "I32", "shape": [groups, -(-rows * bits // 32)]}
-            header[prefix + name + ".scales"] = {"dtype": "F16", "shape": [groups, rows]}
-            if bits != 3:  # the group index may be left out
-                header[prefix + name + ".g_idx"] = {"dtype": "I32", "shape": [cols]}
+            for part, (dtype, *shape) in tensors(rows, cols).items():
+                header[f"{prefix}{name}.{part}"] = {"dtype": dtype, "shape": shape}
         if architecture.startswith("Qwen2"):
             for name, rows in ("q", 32), ("k", 16), ("v", 16):
                 header[f"{prefix}self_attn.{name}_proj.bias"] = {"dtype": "F32", "shape": [rows]}
         return json.dumps(config), json.dumps(header)
 
+    def words(count, bits):
+        return -(-count * bits // 32)
+
+    def gptq(bits, group_size, architecture="LlamaForCausalLM", layout="gptq"):
+        def tensors(rows, cols):
+            groups = 1 if group_size == -1 else -(-cols // group_size)
+            parts = {"qweight": ("I32", words(cols, bits), rows), "qzeros": ("I32", groups, words(rows, bits)), "scales": ("F16", groups, rows)}
+            return parts if bits == 3 else dict(parts, g_idx=("I32", cols))  # the group index may be left out
+
+        return folder(tensors, architecture, **dict(QUANTIZATION, bits=bits, group_size=group_size, checkpoint_format=layout, format=layout))
+
+    def compressed(layout, args, tensors):
+        return folder(tensors, quant_method="compressed-tensors", format=layout, config_groups={"group_0": {"targets": ["Linear"], "weights": args}})
+
     for bits, group_size in (4, 32), (4, -1), (2, 16), (3, 32), (8, 32):
-        put("seeds/quantized", f"{bits}_{group_size}", *folder(bits, group_size), b"\0\0\0\0")
-    put("seeds/quantized", "filled", *folder(4, 32), b"\1\0\0\0\0\0")
-    put("seeds/quantized", "qwen2", *folder(4, 32, "Qwen2ForCausalLM", "gptq_v2"), b"\0\0")
+        put("seeds/quantized", f"{bits}_{group_size}", *gptq(bits, group_size), b"\0\0\0\0")
+    put("seeds/quantized", "filled", *gptq(4, 32), b"\1\0\0\0\0\0")
+    put("seeds/quantized", "qwen2", *gptq(4, 32, "Qwen2ForCausalLM", "gptq_v2"), b"\0\0")
+    integers, floats = {"num_bits": 4, "type": "int", "symmetric": False, "group_size": 16}, {"num_bits": 4, "type": "float", "group_size": 16}
+    others = {
+        "awq": folder(lambda n, k: {"qweight": ("I32", k, n // 8), "qzeros": ("I32", k // 16, n // 8), "scales": ("F16", k // 16, n)},
+                      quant_method="awq", bits=4, group_size=16, zero_point=True, version="gemm"),
+        "mlx": folder(lambda n, k: {"weight": ("U32", n, k // 8), "scales": ("F16", n, k // 32), "biases": ("F16", n, k // 32)}, key="quantization", bits=4, group_size=32),
+        "bitsandbytes": folder(lambda n, k: {"weight": ("U8", n * k // 2, 1), "weight.absmax": ("F32", n * k // 32), "weight.quant_map": ("F32", 16),
+                                             "weight.quant_state.bitsandbytes__nf4": ("U8", 70)},
+                               quant_method="bitsandbytes", load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        "pack_quantized": compressed("pack-quantized", integers, lambda n, k: {"weight_packed": ("I32", n, k // 8), "weight_scale": ("F16", n, k // 16), "weight_shape": ("I64", 2),
+                                                                               "weight_zero_point": ("I32", n // 8, k // 16), "weight_g_idx": ("I32", k)}),
+        "int_quantized": compressed("int-quantized", integers, lambda n, k: {"weight": ("I8", n, k), "weight_scale": ("BF16", n, k // 16), "weight_zero_point": ("I8", n, k // 16)}),
+        "float_quantized": compressed("float-quantized", floats, lambda n, k: {"weight": ("F8_E4M3", n, k), "weight_scale": ("BF16", n, 1)}),
+        "nvfp4": compressed("nvfp4-pack-quantized", floats, lambda n, k: {"weight_packed": ("U8", n, k // 2), "weight_scale": ("F8_E4M3", n, k // 16), "weight_global_scale": ("F32", 1)}),
+        "mxfp4": compressed("mxfp4-pack-quantized", floats, lambda n, k: {"weight_packed": ("U8", n, k // 2), "weight_scale": ("U8", n, k // 32)}),
+    }
+    for name, files in others.items():
+        for filling in b"\0", b"\0\0\x80\x3f", b"\xff\x12\x7f":
+            put("seeds/quantized", f"{name}_{len(filling)}", *files, filling)
 
 
 def make_hessian():
@@ -348,7 +375,7 @@ def make_dictionaries():
         "gguf": strings("model/gguf_model.hpp", "model/model_files.hpp", "io/gguf.hpp") | vocabulary,
         "gguf_tokenizer": vocabulary | strings("model/model_files.hpp"),
         "hessian": ["GPTQHESS"],
-        "quantized": config | strings("model/layer_weights.hpp", "io/dtype.hpp") | set(JSON_WORDS),
+        "quantized": config | strings("model/layer_weights.hpp", "model/format/*.hpp", "model/format/*/*.hpp", "io/dtype.hpp") | set(JSON_WORDS),
         "rules": EXPRESSION_WORDS + ["=", "bits:", "group-size:", "group_size:", "sym:", "true", "false", "model.layers.0.", "mlp.down_proj", "\x1e"],
         "safetensors": strings("io/dtype.hpp", "io/safetensors.hpp") | set(JSON_WORDS),
         "tokenizer": tokens | set(JSON_WORDS) | set(EXPRESSION_WORDS),
