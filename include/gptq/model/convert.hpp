@@ -96,21 +96,19 @@ void convert(const ModelFiles& model, const SettingsTable& table, const Format& 
       [&](Index jobs, const std::function<void(Index)>& job) { executor.parallel_for(jobs, job); }};
   double done = 0;
   const auto count = static_cast<double>(model.description.linear_count());
-  for_each_quantized(
-      model.description, table, [&](const LinearSpec& linear, const ModuleSettings& settings) {
-        if (progress && !progress(linear.name, done++ / count, 1)) throw Cancelled();
-        std::visit(
-            [&](const auto& codes) {
-              const auto view = codes.view();
-              if (to.packs()) pack::require_contiguous_groups(view, to.name(), linear.name);
-              QuantizedModule module{.parts = to.pack(view, linear, settings, threads)};
-              backend::HostMatrix<float> row(1, linear.in);
-              pack::dequantize(pack::first_row(view), row.view());
-              module.first_row.assign(row.data(), row.data() + linear.in);
-              sink(linear.name, module);
-            },
-            model.format()->codes(*model.tensors, linear));
-      });
+  for_each_quantized(model.description, table,
+                     [&](const LinearSpec& linear, const ModuleSettings& settings) {
+                       if (progress && !progress(linear.name, done++ / count, 1)) throw Cancelled();
+                       std::visit(
+                           [&](const auto& codes) {
+                             const auto view = codes.view();
+                             if (to.packs())
+                               pack::require_contiguous_groups(view, to.name(), linear.name);
+                             sink(linear.name, {.parts = to.pack(view, linear, settings, threads),
+                                                .first_row = first_row_of(view)});
+                           },
+                           model.format()->codes(*model.tensors, linear));
+                     });
 }
 
 }  // namespace gptq::model

@@ -100,17 +100,22 @@ inline Linear load_linear(const ModelFiles& model, const LinearSpec& spec) {
   return linear;
 }
 
+/// The numbers of the first row of codes.
+/// \param view  an AffineView or a LevelView
+template <class View>
+std::vector<float> first_row_of(const View& view) {
+  std::vector<float> row(static_cast<std::size_t>(view.in()));
+  pack::dequantize(first_row(view), MatrixView<float>(row.data(), 1, view.in()));
+  return row;
+}
+
 /// The first row of a linear module's weight.
 inline std::vector<float> first_row_of(const ModelFiles& model, const LinearSpec& spec) {
-  backend::HostMatrix<float> row(1, spec.in);
-  if (is_quantized(model, spec.name)) {
-    std::visit([&](const auto& codes) { pack::dequantize(first_row(codes.view()), row.view()); },
-               model.format()->codes(*model.tensors, spec));
-  } else {
-    const Linear linear = load_linear(model, spec);
-    for (Index c = 0; c < spec.in; ++c) row(0, c) = linear.weight(0, c);
-  }
-  return {row.data(), row.data() + spec.in};
+  if (is_quantized(model, spec.name))
+    return std::visit([](const auto& codes) { return first_row_of(codes.view()); },
+                      model.format()->codes(*model.tensors, spec));
+  const Linear linear = load_linear(model, spec);
+  return {linear.weight.data(), linear.weight.data() + spec.in};
 }
 
 /// \throws FormatError     a tensor is missing or has the wrong shape

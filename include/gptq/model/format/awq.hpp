@@ -24,10 +24,7 @@ class Awq final : public Format {
   }
 
   void require_fits(const Description& model, const SettingsTable& table) const override {
-    for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& own) {
-      gptq::detail::require(own == table.base, "the AWQ format has the same settings throughout; ",
-                            linear.name, " has others");
-    });
+    detail::require_same_settings(model, table, "AWQ");
   }
 
   std::vector<PartPlan> plan(const LinearSpec& linear,

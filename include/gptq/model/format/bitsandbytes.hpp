@@ -7,7 +7,6 @@
 #include <gptq/model/format/format.hpp>
 #include <gptq/pack/nf4.hpp>
 
-#include <cstring>  // std::memcmp
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,11 +26,7 @@ class BitsAndBytes final : public Format {
   }
 
   void require_fits(const Description& model, const SettingsTable& table) const override {
-    for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& own) {
-      gptq::detail::require(own == table.base,
-                            "the bitsandbytes format has the same settings throughout; ",
-                            linear.name, " has others");
-    });
+    detail::require_same_settings(model, table, "bitsandbytes");
   }
 
   std::vector<PartPlan> plan(const LinearSpec& linear,

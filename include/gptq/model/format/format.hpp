@@ -245,6 +245,16 @@ inline std::vector<float> read_scales(const io::TensorSource& source, const std:
   return scales;
 }
 
+/// Checks that no module has settings of its own.
+/// \throws InvalidArgument  names the module
+inline void require_same_settings(const Description& model, const SettingsTable& table,
+                                  std::string_view format) {
+  for_each_quantized(model, table, [&](const LinearSpec& linear, const ModuleSettings& own) {
+    gptq::detail::require(own == table.base, "the ", format,
+                          " format has the same settings throughout; ", linear.name, " has others");
+  });
+}
+
 /// The linear modules of layers that are not quantized.
 inline std::vector<std::string> left_out(const Description& model, const SettingsTable& table) {
   std::vector<std::string> names;
